@@ -1,0 +1,130 @@
+"""Sentinel-2 bands: names, their order in EuroSAT's files, statistics, and the RGB rendition.
+
+A *channel* is what a model sees: either one of the thirteen bands in digital numbers (uint16,
+top-of-atmosphere reflectance x 10,000), or one of ``R``, ``G``, ``B``, the 8-bit rendition of the
+bands B04, B03, B02 that EuroSAT publishes as JPEGs. Positions are never used, only names: the
+published GeoTIFFs store B8A last, other products store it after B08.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One input channel.
+
+    Attributes:
+        name: ``"B01"`` to ``"B12"``, ``"B8A"``, or ``"R"``, ``"G"``, ``"B"``.
+        description: What the channel measures.
+        wavelength: Centre wavelength of Sentinel-2A in nanometres.
+        resolution: Ground sampling distance in metres.
+        mean: Mean over EuroSAT in the units of the channel's raw values.
+        std: Standard deviation over EuroSAT in the same units.
+    """
+
+    name: str
+    description: str
+    wavelength: int
+    resolution: int
+    mean: float
+    std: float
+
+
+# Wavelengths and resolutions: ESA, Sentinel-2 User Handbook (2015), table 1. Means and standard
+# deviations: over all 27,000 13-band patches, as published by torchgeo, re-ordered by name.
+BANDS: tuple[Channel, ...] = (
+    Channel("B01", "coastal aerosol", 443, 60, 1354.41, 245.72),
+    Channel("B02", "blue", 490, 10, 1118.24, 333.01),
+    Channel("B03", "green", 560, 10, 1042.93, 395.09),
+    Channel("B04", "red", 665, 10, 947.63, 593.75),
+    Channel("B05", "vegetation red edge 1", 705, 20, 1199.47, 566.42),
+    Channel("B06", "vegetation red edge 2", 740, 20, 1999.79, 861.18),
+    Channel("B07", "vegetation red edge 3", 783, 20, 2369.22, 1086.63),
+    Channel("B08", "near infrared", 842, 10, 2296.83, 1117.98),
+    Channel("B8A", "narrow near infrared", 865, 20, 2594.14, 1231.59),
+    Channel("B09", "water vapour", 945, 60, 732.08, 404.92),
+    Channel("B10", "cirrus", 1375, 60, 12.11, 4.78),
+    Channel("B11", "short-wave infrared 1", 1610, 20, 1819.01, 1002.59),
+    Channel("B12", "short-wave infrared 2", 2190, 20, 1118.92, 761.30),
+)
+"""The thirteen bands in spectral order, which is the order of every array in this project."""
+
+# Statistics: over all pixels of the 27,000 published JPEGs.
+RGB: tuple[Channel, ...] = (
+    Channel("R", "red, 8-bit rendition of B04", 665, 10, 87.816, 51.678),
+    Channel("G", "green, 8-bit rendition of B03", 560, 10, 96.974, 34.909),
+    Channel("B", "blue, 8-bit rendition of B02", 490, 10, 103.981, 29.465),
+)
+"""The three channels of EuroSAT's RGB files."""
+
+GEOTIFF_ORDER: tuple[str, ...] = (
+    *("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08"),
+    *("B09", "B10", "B11", "B12", "B8A"),
+)
+"""The order in which EuroSAT's 13-band GeoTIFFs store the bands: B8A last."""
+
+_CHANNELS = {channel.name: channel for channel in (*RGB, *BANDS)}
+
+
+def resolve_channels(bands: str | Sequence[str]) -> tuple[Channel, ...]:
+    """Turn the user's choice of bands into channels.
+
+    Args:
+        bands: ``"rgb"`` for the 8-bit rendition, ``"all"`` for the thirteen bands in spectral
+            order, or band names such as ``["B02", "B03", "B04", "B08"]`` in the wanted order.
+
+    Returns:
+        The channels in the order the model will see them.
+
+    Raises:
+        ValueError: A name is unknown or repeated, or 8-bit channels are mixed with bands.
+    """
+    match bands:
+        case "rgb":
+            return RGB
+        case "all":
+            return BANDS
+        case str():
+            bands = [bands]
+    unknown = [name for name in bands if name not in _CHANNELS]
+    if unknown or not bands:
+        raise ValueError(
+            f"unknown band {', '.join(unknown) or '(none given)'}: choose 'rgb', 'all', or names "
+            f"from {', '.join(channel.name for channel in BANDS)}"
+        )
+    if len(set(bands)) < len(bands):
+        raise ValueError(f"a band is named twice in {', '.join(bands)}: name each band once")
+    channels = tuple(_CHANNELS[name] for name in bands)
+    if not is_rgb(channels) and any(channel in RGB for channel in channels):
+        raise ValueError(
+            "the 8-bit channels R, G, B cannot be mixed with 16-bit bands or used in part: "
+            "choose 'rgb', or the bands B04, B03, B02"
+        )
+    return channels
+
+
+def is_rgb(channels: Sequence[Channel]) -> bool:
+    """Whether ``channels`` are the 8-bit rendition (uint8) rather than bands (uint16)."""
+    return tuple(channels) == RGB
+
+
+def render_rgb(patches: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
+    """Render 13-band patches to 8 bits as EuroSAT's authors did.
+
+    Digital numbers 0 to 2750 are stretched linearly to 1 to 255. With Pillow's
+    ``save(quality=100, subsampling=2, optimize=True)`` this reproduces the published JPEGs byte
+    for byte.
+
+    Args:
+        patches: Digital numbers, uint16, shape (..., 13), bands in the order of :data:`BANDS`.
+
+    Returns:
+        uint8, shape (..., 3): red, green, blue.
+    """
+    names = [band.name for band in BANDS]
+    rgb = patches[..., [names.index(name) for name in ("B04", "B03", "B02")]].astype(np.float64)
+    return np.clip(np.floor(rgb * 254 / 2750 + 1 + 0.5), 0, 255).astype(np.uint8)

@@ -1,0 +1,280 @@
+"""The LightningDataModule: one for every source, every choice of bands and every trainer verb."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lightning
+import numpy as np
+import torch
+from albumentations import BaseCompose, BasicTransform
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from eurosat.bands import BANDS, is_rgb, resolve_channels
+from eurosat.data.decode import IMAGE_SUFFIXES, decode
+from eurosat.data.loading import Batch, BatchSampler, PatchDataset
+from eurosat.data.sources import find_source
+from eurosat.data.splits import Split, SplitKind, make_split
+from eurosat.data.store import Store, prepare
+from eurosat.data.transforms import Augmentation
+from eurosat.errors import DataSourceError
+from eurosat.labels import CLASSES
+
+
+class EuroSATDataModule(lightning.LightningDataModule):
+    """Batches of raw Sentinel-2 patches for training, validation, test and prediction."""
+
+    def __init__(
+        self,
+        source: str = "hub",
+        revision: str | None = None,
+        bands: str | list[str] = "rgb",
+        classes: tuple[str, ...] = CLASSES,
+        root: str = "data",
+        verify: bool = True,
+        synthetic_images: int = 4000,
+        split: SplitKind = "stratified",
+        split_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+        split_seed: int = 42,
+        split_files: str | None = None,
+        augmentations: list[BasicTransform | BaseCompose] | None = None,
+        batch_size: int = 32,
+        num_workers: int = 0,
+        images: str | list[str] | None = None,
+    ) -> None:
+        """Settings only: nothing is read before ``prepare_data``.
+
+        Args:
+            source: 'hub' (EuroSAT from the HF hub), a .zip archive or folder with one folder of
+                images a class, a prepared store, a hub id 'owner/name', or 'synthetic'.
+            revision: Commit of the hub data set; EuroSAT's own is pinned already.
+            bands: 'rgb' (8 bits), 'all' (13 bands), or band names such as [B02, B03, B04, B08].
+            classes: Class names in label order; your own folder names for your own data.
+            root: Folder for decoded data.
+            verify: Refuse a complete EuroSAT RGB data set whose files are not the published ones.
+            synthetic_images: Number of patches that the source 'synthetic' generates.
+            split: 'stratified' by seed, the 'source' own, 'files' (lists), or by 'longitude'.
+            split_fractions: Fractions of train, validation and test.
+            split_seed: Seed of the stratified split.
+            split_files: Folder with train, val and test .txt lists of file names.
+            augmentations: albumentations transforms for training patches.
+            batch_size: Patches a batch and process.
+            num_workers: Worker processes that load batches; 0 loads in the main process.
+            images: Image files or folders, for predict.
+        """
+        super().__init__()
+        self.channels = resolve_channels(bands)
+        self.classes = tuple(classes)
+        self.source = source
+        self.revision = revision
+        self.root = Path(root)
+        self.verify = verify
+        self.synthetic_images = synthetic_images
+        self.split_kind: SplitKind = split
+        self.split_fractions = split_fractions
+        self.split_seed = split_seed
+        self.split_files = Path(split_files) if split_files else None
+        self.augmentations = augmentations or []
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.images = [images] if isinstance(images, str) else list(images or [])
+        self.store: Store | None = None
+        self.split: Split | None = None
+
+    @property
+    def rgb(self) -> bool:
+        """Whether patches are uint8 RGB rather than uint16 bands."""
+        return is_rgb(self.channels)
+
+    def prepare_data(self) -> None:
+        """Decode the source into the store, once, on one process of each machine.
+
+        Raises:
+            DataSourceError: The source is missing, damaged or does not have these bands.
+        """
+        if not self._predicting():
+            self._open_store()
+
+    def setup(self, stage: str) -> None:
+        """Open the store and split it.
+
+        Raises:
+            SplitError: The split cannot be made as asked.
+        """
+        if stage == "predict" or self.store is not None:
+            return
+        self.store = self._open_store()
+        self.split = make_split(
+            self.split_kind,
+            self.store.names,
+            self.store.labels,
+            fractions=self.split_fractions,
+            seed=self.split_seed,
+            source_splits=self.store.splits,
+            longitudes=self.store.longitudes,
+            files=self.split_files,
+        )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled, augmented batches of the training part."""
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Every validation patch once, as it is."""
+        return self._loader("val", shuffle=False)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Every test patch once, as it is."""
+        return self._loader("test", shuffle=False)
+
+    def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """The image files given as ``images``.
+
+        Raises:
+            DataSourceError: No images are given, or a path holds none.
+        """
+        dataset = ImageFileDataset(find_images(self.images), self.channels)
+        return DataLoader(dataset, batch_size=self.batch_size, num_workers=self.num_workers)
+
+    def rgb_patches(self, indices: Sequence[int]) -> np.ndarray[Any, Any]:
+        """Patches as a person would look at them.
+
+        Args:
+            indices: Positions in the store.
+
+        Returns:
+            uint8, shape (len(indices), height, width, 3).
+        """
+        from eurosat.bands import render_rgb
+
+        assert self.store is not None
+        patches = self.store.images[np.asarray(indices, dtype=np.int64)]
+        return patches if self.store.card.rgb else render_rgb(patches)
+
+    def _predicting(self) -> bool:
+        return self.trainer is not None and self.trainer.predicting
+
+    def _open_store(self) -> Store:
+        path = Path(self.source).expanduser()
+        if not Store.is_store(path):
+            source = find_source(
+                self.source,
+                rgb=self.rgb,
+                classes=self.classes,
+                revision=self.revision,
+                synthetic_images=self.synthetic_images,
+            )
+            return prepare(
+                source, self.root, rgb=self.rgb, classes=self.classes, verify=self.verify
+            )
+        store = Store(path)
+        if store.card.rgb != self.rgb or store.card.classes != self.classes:
+            raise DataSourceError(
+                f"the store {path} holds {'rgb' if store.card.rgb else '13 bands'} of "
+                f"{', '.join(store.card.classes)}: prepare the data anew for other bands or classes"
+            )
+        return store
+
+    def _loader(self, part: str, *, shuffle: bool) -> DataLoader[Batch]:
+        assert self.store is not None, "setup() has not run"
+        # Lightning sets this variable to the seed of seed_everything, the same on every rank.
+        seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
+        sampler = BatchSampler(
+            getattr(self.split, part),
+            self.batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            ranks=self.trainer.world_size if self.trainer else 1,
+            rank=self.trainer.global_rank if self.trainer else 0,
+        )
+        positions = [BANDS.index(channel) for channel in self.channels] if not self.rgb else None
+        dataset = PatchDataset(
+            self.store.images,
+            self.store.labels,
+            channels=positions,
+            augmentation=Augmentation(self.augmentations, seed)
+            if shuffle and self.augmentations
+            else None,
+        )
+        return DataLoader(
+            dataset,
+            sampler=sampler,
+            batch_size=None,  # the sampler hands out whole batches
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_one_thread,
+        )
+
+
+class ImageFileDataset(Dataset[dict[str, Any]]):
+    """Single image files, for prediction; images of another size are resized to a patch."""
+
+    def __init__(self, files: Sequence[Path], channels: Sequence[Any], size: int = 64) -> None:
+        """Wrap the files.
+
+        Args:
+            files: Image files.
+            channels: The channels the model sees.
+            size: Height and width of a patch in pixels.
+        """
+        self.files = files
+        self.rgb = is_rgb(channels)
+        self.positions = None if self.rgb else [BANDS.index(channel) for channel in channels]
+        self.size = size
+
+    def __len__(self) -> int:
+        """Number of files."""
+        return len(self.files)
+
+    def __getitem__(self, item: int) -> dict[str, Any]:
+        """Decode one file: ``image`` (C, size, size), raw pixels, and ``file``."""
+        file = self.files[item]
+        pixels = decode(file.read_bytes(), str(file), rgb=self.rgb).pixels
+        if self.positions is not None:
+            pixels = np.ascontiguousarray(pixels[..., self.positions])
+        if pixels.shape[:2] != (self.size, self.size):
+            pixels = _resize(pixels, self.size)
+        return {"image": torch.from_numpy(pixels.copy()).permute(2, 0, 1), "file": str(file)}
+
+
+def find_images(paths: Sequence[str]) -> list[Path]:
+    """Find image files.
+
+    Args:
+        paths: Image files, and folders to search through.
+
+    Returns:
+        The files, those of a folder in sorted order.
+
+    Raises:
+        DataSourceError: No paths are given, one does not exist, or a folder holds no images.
+    """
+    if not paths:
+        raise DataSourceError("nothing to predict: pass --data.images <image file or folder>")
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found = sorted(f for f in path.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)
+            if not found:
+                raise DataSourceError(f"{path} holds no .jpg, .png or .tif images")
+            files += found
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise DataSourceError(f"{path} does not exist")
+    return files
+
+
+def _resize(pixels: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
+    if pixels.dtype == np.uint8:
+        image = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
+        return np.asarray(image)
+    return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def _one_thread(_: int) -> None:
+    cv2.setNumThreads(0)  # workers are the parallelism; OpenCV's own threads would fight them

@@ -1,0 +1,375 @@
+"""Where patches come from: the HF hub, a local archive or folder, or the synthetic generator.
+
+Each source becomes a :class:`Listing`: names, class names, the source's own splits, and a
+function that reads one patch. Every file is found and read through HF ``datasets``.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import threading
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eurosat.data.decode import IMAGE_SUFFIXES, Patch, as_channels, decode
+from eurosat.errors import DataSourceError
+from eurosat.labels import CLASSES, IMAGES_PER_CLASS, canonical_class
+
+if TYPE_CHECKING:
+    import datasets
+
+HUB_REPOSITORY = "torchgeo/eurosat"
+HUB_FILES = {
+    # rgb: (revision, file), as torchvision and torchgeo pin them
+    True: ("c877bcd43f099cd0196738f714544e355477f3fd", "EuroSAT.zip"),
+    False: ("1ce6f1bfb56db63fd91b6ecc466ea67f2509774c", "EuroSATallBands.zip"),
+}
+"""The published archives on the HF hub: RGB JPEGs, and 13-band GeoTIFFs."""
+
+RGB_DIGEST = "feefa5e365ffbf7cf1bf39f68dc5e96efc80f5234d9c1b91889277593b3627e1"
+"""SHA-256 of the lines ``<sha256 of file>  <Class>/<file>``, sorted, of the 27,000 JPEGs."""
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""Folder and hub split names, in lower case, to this project's names."""
+
+_SYNTHETIC_VERSION = 1  # raise it when the generator's patches change
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The contents of a source, not yet decoded.
+
+    Attributes:
+        names: One ``Class/file`` name a patch, unique.
+        labels: One index into the classes a patch.
+        splits: The source's own split of each patch (train, val, test), or None.
+        read: Gives patch ``i`` and, where it comes from a file, that file's bytes.
+    """
+
+    names: list[str]
+    labels: list[int]
+    splits: list[str | None]
+    read: Callable[[int], tuple[Patch, bytes | None]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source that has been found but not yet listed.
+
+    Attributes:
+        name: Short name for folders and reports, such as ``"EuroSAT_RGB"``.
+        fingerprint: Changes whenever the source's contents or the settings that read it change.
+        synthetic: Whether the patches are generated, not observed.
+        list: Lists the contents.
+    """
+
+    name: str
+    fingerprint: str
+    synthetic: bool
+    list: Callable[[], Listing]
+
+
+def find_source(
+    source: str,
+    *,
+    rgb: bool,
+    classes: Sequence[str] = CLASSES,
+    revision: str | None = None,
+    synthetic_images: int = 4000,
+) -> Source:
+    """Find a data source.
+
+    Args:
+        source: ``"hub"``, a hub data set id ``"owner/name"``, ``"synthetic"``, or the path of a
+            ``.zip`` archive or folder that holds one folder of images a class.
+        rgb: Whether the 8-bit rendition is wanted rather than the thirteen bands.
+        classes: Class names in label order.
+        revision: Git revision of the hub data set; required for ``"owner/name"``.
+        synthetic_images: Number of patches that ``"synthetic"`` generates.
+
+    Returns:
+        The source.
+
+    Raises:
+        DataSourceError: There is no such source, or it needs a revision.
+    """
+    classes = tuple(classes)
+    settings = {"rgb": rgb, "classes": classes}
+    path = Path(source).expanduser()
+    if source == "synthetic":
+        settings |= {"images": synthetic_images, "version": _SYNTHETIC_VERSION}
+        return Source(
+            "synthetic",
+            _digest("synthetic", settings),
+            True,
+            lambda: _synthetic(synthetic_images, rgb, classes),
+        )
+    if source == "hub":
+        pinned, file = HUB_FILES[rgb]
+        url = f"hf://datasets/{HUB_REPOSITORY}@{revision or pinned}/{file}"
+        return Source(
+            Path(file).stem,
+            _digest(url, settings),
+            False,
+            lambda: _image_files(url, rgb, classes, nullcontext),
+        )
+    if path.is_file() and path.suffix.lower() == ".zip":
+        settings |= {"contents": _zip_contents(path)}
+        place = str(path.resolve())
+    elif path.is_dir():
+        settings |= {"contents": _folder_contents(path)}
+        place = str(path.resolve() / "**")
+    elif source.count("/") == 1 and not path.exists() and path.suffix != ".zip":
+        if revision is None:
+            raise DataSourceError(
+                f"{source} is neither a file nor a folder here; if it is a data set on the hub, "
+                "pin it with --data.revision <commit> so that the run can be repeated"
+            )
+        return Source(
+            source.replace("/", "_"),
+            _digest(source, settings | {"revision": revision}),
+            False,
+            lambda: _hub_rows(source, revision, rgb, classes),
+        )
+    else:
+        raise DataSourceError(
+            f"no data at {source}: give a .zip archive, a folder with one folder of images a "
+            "class, 'hub' to download EuroSAT, or 'synthetic'"
+        )
+    return Source(
+        path.resolve().stem,
+        _digest("files", settings),
+        False,
+        lambda: _image_files(place, rgb, classes, tempfile.TemporaryDirectory),
+    )
+
+
+def verify_published_files(names: Sequence[str], digests: Sequence[str]) -> bool | None:
+    """Check a complete EuroSAT RGB data set against the checksum of the published files.
+
+    Args:
+        names: ``Class/file.jpg`` of every file.
+        digests: SHA-256 of every file, in the order of ``names``.
+
+    Returns:
+        Whether the files are the published ones; None if the names are not EuroSAT's 27,000.
+    """
+    published = {
+        f"{label}/{label}_{number}.jpg"
+        for label, count in IMAGES_PER_CLASS.items()
+        for number in range(1, count + 1)
+    }
+    if set(names) != published:
+        return None
+    lines = sorted(f"{name}\0{digest}" for name, digest in zip(names, digests, strict=True))
+    text = "".join("{1}  {0}\n".format(*line.split("\0")) for line in lines)
+    return hashlib.sha256(text.encode()).hexdigest() == RGB_DIGEST
+
+
+def _synthetic(count: int, rgb: bool, classes: tuple[str, ...]) -> Listing:
+    from eurosat.data.synthetic import synthetic_patch
+
+    if set(classes) - set(CLASSES):
+        raise DataSourceError(
+            "the synthetic source generates EuroSAT's ten classes only: "
+            "leave --data.classes out or name some of them"
+        )
+    labels = [number % len(classes) for number in range(count)]
+    names = [f"{classes[label]}/synthetic_{i:06d}" for i, label in enumerate(labels)]
+
+    def read(i: int) -> tuple[Patch, bytes | None]:
+        pixels = synthetic_patch(classes[labels[i]], 0, i)
+        return as_channels(Patch(pixels), names[i], rgb=rgb), None
+
+    return Listing(names, labels, [None] * count, read)
+
+
+def _image_files(
+    place: str,
+    rgb: bool,
+    classes: tuple[str, ...],
+    cache: Callable[[], AbstractContextManager[str | None]],
+) -> Listing:
+    """List image files in class folders, in a folder or zip archive, local or on the hub."""
+    import datasets
+
+    with cache() as cache_folder:
+        paths = _with_advice(
+            lambda: datasets.load_dataset(
+                "imagefolder",
+                data_files={"files": place},
+                split="files",
+                drop_labels=True,
+                drop_metadata=True,
+                cache_dir=cache_folder,
+            ),
+            place,
+        )
+        paths = paths.cast_column("image", datasets.Image(decode=False))
+        files = sorted(row["path"] for row in paths["image"])
+    parts = [PurePosixPath(file.removeprefix("zip://").split("::")[0]).parts for file in files]
+    names = ["/".join(part[-2:]) for part in parts]
+    splits = [SPLIT_NAMES.get(part[-3].lower()) if len(part) > 2 else None for part in parts]
+    labels = _labels([part[-2] if len(part) > 1 else "" for part in parts], classes, place)
+    _check_unique(names, place)
+    reader = _FileReader()
+
+    def read(i: int) -> tuple[Patch, bytes | None]:
+        data = reader(files[i])
+        return decode(data, names[i], rgb=rgb), data
+
+    return Listing(names, labels, splits, read)
+
+
+def _hub_rows(source: str, revision: str, rgb: bool, classes: tuple[str, ...]) -> Listing:
+    """List a hub data set whose rows hold the images, encoded or as arrays."""
+    import datasets
+
+    loaded = _with_advice(lambda: datasets.load_dataset(source, revision=revision), source)
+    parts = datasets.concatenate_datasets(list(loaded.values()))
+    splits = [SPLIT_NAMES.get(split.lower()) for split, part in loaded.items() for _ in part]
+    if not {"image", "label"} <= set(parts.column_names):
+        raise DataSourceError(
+            f"{source} has the columns {', '.join(parts.column_names)}: expected 'image', 'label'"
+        )
+    labels, label_names = parts["label"], getattr(parts.features["label"], "names", None)
+    found = [label_names[label] if label_names else str(label) for label in labels]
+    indices = _labels(found, classes, source)
+    encoded = isinstance(parts.features["image"], datasets.Image)
+    parts = parts.cast_column("image", datasets.Image(decode=False)) if encoded else parts
+    if "filename" in parts.column_names:
+        files = [PurePosixPath(name).name for name in parts["filename"]]
+    else:
+        files = [f"{i:06d}" for i in range(len(indices))]
+    names = [f"{classes[index]}/{file}" for index, file in zip(indices, files, strict=True)]
+    _check_unique(names, source)
+    images = parts.select_columns(["image"])
+    arrays = images if encoded else images.with_format("numpy")
+
+    def read(i: int) -> tuple[Patch, bytes | None]:
+        image = arrays[i]["image"]
+        if encoded:
+            return decode(image["bytes"], names[i], rgb=rgb), image["bytes"]
+        pixels = np.asarray(image)
+        if pixels.shape[0] < pixels.shape[-1]:  # channels first
+            pixels = np.moveaxis(pixels, 0, -1)
+        return as_channels(Patch(_spectral_order(pixels)), names[i], rgb=rgb), None
+
+    return Listing(names, indices, splits, read)
+
+
+def _spectral_order(pixels: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    """Bring bands from the order of the GeoTIFFs, which hub copies keep, to spectral order."""
+    from eurosat.bands import BANDS, GEOTIFF_ORDER
+
+    if pixels.shape[-1] != len(BANDS):
+        return pixels
+    return pixels[..., [GEOTIFF_ORDER.index(band.name) for band in BANDS]]
+
+
+def _with_advice(load: Callable[[], "datasets.Dataset"], place: str) -> "datasets.Dataset":
+    """Call HF datasets, and turn its many failures into one error that says what to do."""
+    try:
+        return load()
+    except Exception as error:
+        remote = place.startswith("hf://") or not Path(place.removesuffix("/**")).exists()
+        advice = (
+            "check the network, or download EuroSAT_RGB.zip or EuroSAT_MS.zip from "
+            "zenodo.org/records/7711810 and pass --data.source <path of the .zip>"
+            if remote
+            else "expected .jpg, .png or .tif images in one folder a class"
+        )
+        raise DataSourceError(f"cannot read {place} ({_first_line(error)}): {advice}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+
+
+def _labels(found: Sequence[str], classes: tuple[str, ...], place: str) -> list[int]:
+    indices: dict[str, int] = {}
+    for name in set(found):
+        match = canonical_class(name, classes)
+        if match is None:
+            raise DataSourceError(
+                f"{place} has a class folder '{name}' that is none of {', '.join(classes)}: "
+                f"for your own classes pass --data.classes '[{', '.join(sorted(set(found)))}]'"
+            )
+        indices[name] = classes.index(match)
+    return [indices[name] for name in found]
+
+
+def _check_unique(names: list[str], place: str) -> None:
+    if len(set(names)) < len(names):
+        seen: set[str] = set()
+        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise DataSourceError(f"{place} holds two files named {twice}: give each its own name")
+
+
+class _FileReader:
+    """Reads files by path, or by ``zip://member::archive``, from many threads."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def __call__(self, file: str) -> bytes:
+        if not file.startswith("zip://"):
+            return Path(file).read_bytes()
+        member, archive = file.removeprefix("zip://").split("::")
+        if not hasattr(self._local, "zip"):
+            self._local.zip = zipfile.ZipFile(archive)
+        try:
+            data: bytes = self._local.zip.read(member)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise DataSourceError(
+                f"{archive} is damaged at {member} ({error}): download it again"
+            ) from error
+        return data
+
+
+def _zip_contents(path: Path) -> list[tuple[str, int, int]]:
+    """Name, size and CRC-32 of every member, from the archive's directory alone."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sorted((item.filename, item.file_size, item.CRC) for item in archive.filelist)
+    except zipfile.BadZipFile as error:
+        raise DataSourceError(
+            f"{path} is not a complete zip archive ({error}): download it again"
+        ) from error
+
+
+def _folder_contents(path: Path) -> list[tuple[str, int, int]]:
+    """Relative path, size and modification time of every image."""
+    return sorted(
+        (os.path.relpath(entry.path, path), entry.stat().st_size, entry.stat().st_mtime_ns)
+        for entry in _walk(path)
+        if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES
+    )
+
+
+def _walk(path: Path | str) -> "Iterator[os.DirEntry[str]]":
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _walk(entry.path)
+            else:
+                yield entry
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -1,0 +1,215 @@
+"""The store: a data set decoded once into memory-mapped arrays.
+
+A store is a folder with ``images.npy`` (uint8 or uint16, shape (N, height, width, channels)),
+``labels.npy`` (int64, shape (N,)), ``items.json`` (name, split and longitude of every patch) and
+``store.json`` (what it is). It is written to a temporary folder beside its place and renamed when
+complete, under a lock, so that no other process ever sees half of one.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock
+from tqdm import tqdm
+
+from eurosat.data.decode import Patch
+from eurosat.data.sources import Source, verify_published_files
+from eurosat.errors import DataSourceError
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class StoreCard:
+    """What a store is, as written to ``store.json``.
+
+    Attributes:
+        source: Short name of the source.
+        source_fingerprint: Fingerprint of the source and the settings that read it.
+        fingerprint: SHA-256 over pixels, labels and names: the same data have the same one,
+            wherever they came from.
+        classes: Class names in label order.
+        rgb: uint8 RGB rather than uint16 with thirteen bands.
+        images: Number of patches.
+        synthetic: Whether the patches are generated.
+        verified: Whether the files are byte for byte the published 27,000 JPEGs; None where
+            there is no published checksum to compare with.
+        format: Version of the store's layout.
+    """
+
+    source: str
+    source_fingerprint: str
+    fingerprint: str
+    classes: tuple[str, ...]
+    rgb: bool
+    images: int
+    synthetic: bool
+    verified: bool | None
+    format: int = _FORMAT
+
+
+class Store:
+    """An opened store.
+
+    Attributes:
+        path: The folder.
+        card: What it is.
+        images: Memory-mapped, uint8 or uint16, shape (N, height, width, channels).
+        labels: int64, shape (N,).
+        names: ``Class/file`` of every patch.
+        splits: The source's own split of every patch, or None.
+        longitudes: Degrees east of every patch, or None.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the store in the folder ``path``.
+
+        Raises:
+            DataSourceError: The folder holds no store of this version.
+        """
+        self.path = path
+        try:
+            card = json.loads((path / "store.json").read_text())
+            items = json.loads((path / "items.json").read_text())
+            if card["format"] != _FORMAT:
+                raise ValueError(f"layout version {card['format']}, expected {_FORMAT}")
+            self.card = StoreCard(**card | {"classes": tuple(card["classes"])})
+            self.images: npt.NDArray[Any] = np.load(path / "images.npy", mmap_mode="r")
+            self.labels: npt.NDArray[np.int64] = np.load(path / "labels.npy")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataSourceError(
+                f"{path} is not a store that can be read ({error}): delete it and prepare the "
+                "data again"
+            ) from error
+        self.names: list[str] = items["names"]
+        self.splits: list[str | None] = items["splits"]
+        self.longitudes: list[float | None] = items["longitudes"]
+
+    def __len__(self) -> int:
+        """Number of patches."""
+        return len(self.labels)
+
+    @staticmethod
+    def is_store(path: Path) -> bool:
+        """Whether the folder ``path`` holds a store."""
+        return (path / "store.json").is_file()
+
+
+def prepare(
+    source: Source, root: Path, *, rgb: bool, classes: tuple[str, ...], verify: bool
+) -> Store:
+    """Open the store of a source, decoding the source first if that has not been done.
+
+    Safe to call from several processes at once: one decodes, the others wait for it.
+
+    Args:
+        source: The source.
+        root: Folder for stores.
+        rgb: Whether the store holds the 8-bit rendition.
+        classes: Class names in label order.
+        verify: Refuse a data set that has EuroSAT's 27,000 RGB file names but other contents.
+
+    Returns:
+        The opened store.
+
+    Raises:
+        DataSourceError: The source is empty, unreadable, damaged or fails verification.
+    """
+    kind = "rgb" if rgb else "ms"
+    path = root / f"{source.name}-{kind}-{source.fingerprint[:12]}"
+    if Store.is_store(path):
+        return Store(path)
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if not Store.is_store(path):
+            for stale in root.glob(f".{path.name}.*"):  # left behind by a killed process
+                shutil.rmtree(stale)
+            partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=root))
+            try:
+                _write(source, partial, rgb=rgb, classes=classes, verify=verify)
+                partial.chmod(0o755)
+                partial.rename(path)
+            except BaseException:
+                shutil.rmtree(partial)
+                raise
+    return Store(path)
+
+
+def _write(
+    source: Source, path: Path, *, rgb: bool, classes: tuple[str, ...], verify: bool
+) -> None:
+    listing = source.list()
+    count = len(listing.names)
+    if count == 0:
+        raise DataSourceError(f"{source.name} holds no images")
+    first = listing.read(0)[0].pixels
+    images = np.lib.format.open_memmap(
+        path / "images.npy", mode="w+", dtype=first.dtype, shape=(count, *first.shape)
+    )
+    longitudes: list[float | None] = [None] * count
+    digests: list[str] = [""] * count
+
+    def fill(i: int) -> None:
+        patch, data = listing.read(i)
+        _check_shape(patch, first.shape, listing.names[i])
+        images[i] = patch.pixels
+        longitudes[i] = patch.longitude
+        digests[i] = hashlib.sha256(data).hexdigest() if data is not None else ""
+
+    # Decoders release the interpreter lock, so threads share the work without copying patches.
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+        done: Iterable[None] = threads.map(fill, range(count))
+        try:
+            for _ in tqdm(done, total=count, desc=f"Decoding {source.name}", unit="patch"):
+                pass
+        except BaseException:
+            threads.shutdown(cancel_futures=True)
+            raise
+
+    verified = verify_published_files(listing.names, digests) if rgb else None
+    if verified is False and verify:
+        raise DataSourceError(
+            f"{source.name} has EuroSAT's 27,000 file names but not the published contents: "
+            "download it again, or pass --data.verify false to use it as it is"
+        )
+    labels = np.asarray(listing.labels, dtype=np.int64)
+    images.flush()
+    np.save(path / "labels.npy", labels)
+    items = {"names": listing.names, "splits": listing.splits, "longitudes": longitudes}
+    (path / "items.json").write_text(json.dumps(items))
+    card = StoreCard(
+        source=source.name,
+        source_fingerprint=source.fingerprint,
+        fingerprint=_fingerprint(images, labels, listing.names),
+        classes=classes,
+        rgb=rgb,
+        images=count,
+        synthetic=source.synthetic,
+        verified=verified,
+    )
+    (path / "store.json").write_text(json.dumps(asdict(card), indent=2) + "\n")
+
+
+def _check_shape(patch: Patch, expected: tuple[int, ...], name: str) -> None:
+    if patch.pixels.shape != expected:
+        raise DataSourceError(
+            f"{name} is {patch.pixels.shape[1]}x{patch.pixels.shape[0]} pixels, the first image "
+            f"{expected[1]}x{expected[0]}: all patches of a data set must have one size"
+        )
+
+
+def _fingerprint(images: npt.NDArray[Any], labels: npt.NDArray[np.int64], names: list[str]) -> str:
+    digest = hashlib.sha256(json.dumps([names, labels.tolist(), images.shape[1:]]).encode())
+    for start in range(0, len(images), 1024):
+        digest.update(np.ascontiguousarray(images[start : start + 1024]).data)
+    return digest.hexdigest()

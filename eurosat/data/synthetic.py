@@ -1,0 +1,355 @@
+"""Synthetic Sentinel-2 patches of EuroSAT's ten classes, for tests and demonstrations.
+
+A patch is drawn the way a landscape is laid out: surfaces (fields, water, roofs, roads) are painted
+as shapes on a canvas of 5 m cells, each surface having a 13-band spectrum and a texture, and an
+instrument model then turns the canvas into bands of 10, 20 and 60 m. Fields, woods and soils are
+shared by several classes, and season, illumination and haze vary from patch to patch, so the shapes
+tell the class more than the mean colour does.
+"""
+
+import math
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from eurosat.bands import BANDS
+from eurosat.labels import CLASSES
+
+SIZE = 64  # Height and width of a patch in pixels of 10 m.
+_CANVAS = 2 * SIZE  # Cells of 5 m, so that edges come out as mixed pixels.
+_REACH = 96.0  # A little over half the canvas's diagonal: covers it in every orientation.
+
+_Floats = npt.NDArray[np.float32]
+_Points = npt.NDArray[np.float64]  # (..., 2) in cells from the middle of the canvas.
+
+# Top-of-atmosphere digital numbers. Cluster centres (k-means, six per class) of the EuroSAT100
+# sample, ten 13-band patches of each class of EuroSAT (Helber et al. 2019, IEEE JSTARS 12(7)),
+# named after what they show; "shade", "clear-water" and some others mixed or adjusted by hand.
+_TABLE = """
+material      B01  B02  B03  B04  B05  B06  B07  B08  B8A  B09  B10  B11  B12
+deep-water   1090  760  480  255  217  197  180  150  141   67    8   33   19
+clear-water  1228  925  755  455  460  297  282  222  202   60    7   46   28
+green-water  1400 1200 1180  760  677  368  339  279  243   90    9   64   43
+turbid-water 1321 1133 1029 1030 1042  876  897  755  699  145    9  166  133
+broadleaf    1100  805  690  400  750 2400 3100 3050 3450  800    9 1500  580
+conifer      1180  850  640  388  580 1480 1830 1730 2030  560   10  800  325
+shade        1060  740  520  330  400  800  960  900 1060  350    9  560  300
+grass        1120  870  895  500 1140 3400 4300 4250 4750 1300   12 1880  800
+meadow       1165  915  890  620 1140 2750 3400 3350 3800 1000   12 1980  930
+dry-grass    1340 1120 1070 1150 1480 2000 2280 2300 2570 1050   16 2600 1720
+shrub        1227  890  700  530  760 1400 1640 1600 1800  740   11 1200  680
+green-crop   1310 1000 1015  640 1220 3550 4440 4330 4780  915   12 1880  870
+young-crop   1300 1024  984  790 1159 2452 3032 2906 3353  680   12 1960 1040
+stubble      1540 1470 1580 1920 2080 2730 3110 3020 3414  820   15 3350 2310
+brown-soil   1428 1260 1236 1430 1600 2060 2350 2230 2640  610   13 2900 2030
+pale-soil    1690 1850 2060 2700 2900 3400 3830 3780 4330 1050   16 4200 2840
+asphalt      1460 1210 1080 1060 1150 1330 1450 1270 1540  430   11 1580 1260
+concrete     1730 1720 1690 1820 1880 2200 2400 2280 2560  680   13 2600 2020
+metal-roof   2625 3386 3385 3710 3530 3743 3927 3949 4027 1160   15 3870 2920
+tile-roof    1500 1340 1330 1800 1930 2200 2400 2300 2560  640   12 2560 2060
+garden       1330 1010  920  720 1080 2150 2580 2580 2860  670   12 1850 1060
+"""
+_HEADER, *_LINES = (line.split() for line in _TABLE.strip().splitlines())
+_SPECTRA: dict[str, _Floats] = {
+    name: np.array([float(values[_HEADER.index(band.name) - 1]) for band in BANDS], np.float32)
+    for name, *values in _LINES
+}
+_GREEN_FIELDS = ("green-crop", "young-crop", "young-crop", "meadow", "grass")
+_DRY_FIELDS = ("stubble", "brown-soil", "brown-soil", "pale-soil", "dry-grass")
+_WATERS = ("deep-water", "clear-water", "green-water", "turbid-water")
+
+_RESOLUTIONS = [band.resolution for band in BANDS]
+# For cv2.mixChannels: the place of each band among the bands by resolution, and its place in BANDS.
+_PLACES = [n for pair in enumerate(np.argsort(_RESOLUTIONS, kind="stable").tolist()) for n in pair]
+# Scattering by haze falls with wavelength: with its 4th power in clear air, less with aerosol.
+_HAZE = np.array([(443 / band.wavelength) ** 2.5 for band in BANDS], np.float32)
+_Y, _X = np.indices((SIZE, SIZE), np.float32)
+
+
+def _resize(image: _Floats, size: int, interpolation: int = cv2.INTER_CUBIC) -> _Floats:
+    return np.asarray(cv2.resize(image, (size, size), interpolation=interpolation), np.float32)
+
+
+class _Scene:
+    """A canvas of numbered surfaces; number 0 covers it until others are painted over."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.canvas = np.zeros((_CANVAS, _CANVAS), np.uint8)
+        self.surfaces: list[_Floats] = []  # Spectrum, difference to the other material, texture.
+        self.angle = self.between(0, math.pi)
+        self.period = self.between(2.8, 6)
+        self.greenness = self.between(0.05, 0.95)
+
+    def between(self, low: float, high: float) -> float:
+        return low + (high - low) * self.rng.random()
+
+    def chance(self, probability: float) -> bool:
+        return self.rng.random() < probability
+
+    def one_of(self, *names: str) -> str:
+        return names[int(self.rng.random() * len(names))]
+
+    def field(self) -> str:
+        """Draw a material of farmland in keeping with the patch's season."""
+        return self.one_of(*(_GREEN_FIELDS if self.chance(self.greenness) else _DRY_FIELDS))
+
+    def surface(
+        self, material: str, other: str = "brown-soil", mixed: float = 0.12, *texture: float
+    ) -> int:
+        """Add a surface of a material and up to ``mixed`` of another; returns its number.
+
+        The share of the other material varies by the amplitudes in ``texture``: smoothly, from
+        pixel to pixel, in rows along the scene's orientation, and in rows across it.
+        """
+        difference = _SPECTRA[other] - _SPECTRA[material]
+        spectrum = _SPECTRA[material] + difference * self.between(0, mixed)
+        spectrum *= self.between(0.9, 1.1)
+        amplitudes = np.array([*texture, *(0.06, 0.04, 0, 0)[len(texture) :]], np.float32)
+        self.surfaces.append(np.concatenate([spectrum, difference, amplitudes]))
+        return len(self.surfaces) - 1
+
+    def turn(self, points: _Points) -> npt.NDArray[np.int32]:
+        """Rotate points to the scene's orientation, into sixteenths of a cell as cv2 wants them."""
+        cosine, sine = math.cos(self.angle), math.sin(self.angle)
+        turned = points @ np.array([[cosine, sine], [-sine, cosine]]) + _CANVAS / 2
+        return np.asarray(turned * 16, np.int32)
+
+    def fill(self, polygons: _Points, *numbers: int) -> None:
+        """Paint each of the polygons (n, corners, 2) with one of the surfaces."""
+        shapes, owners = self.turn(polygons), self.rng.integers(len(numbers), size=len(polygons))
+        for owner, number in enumerate(numbers):
+            cv2.fillPoly(self.canvas, list(shapes[owners == owner]), number, shift=4)
+
+    def line(self, points: _Points, number: int, width: float) -> None:
+        """Paint a line (points, 2) or several (lines, points, 2), ``width`` cells wide."""
+        lines = list(self.turn(points).reshape(-1, *points.shape[-2:]))
+        cv2.polylines(self.canvas, lines, False, number, max(1, round(width)), shift=4)
+
+    def noise(self, cells: int, size: int) -> _Floats:
+        """Draw normal noise at ``cells`` x ``cells`` points and interpolate it to ``size``."""
+        return _resize(self.rng.standard_normal((cells, cells), np.float32), size)
+
+    def blotches(self, number: int, level: float, cells: int = 8) -> None:
+        """Paint irregular patches: the lower ``level`` (about -1 to 2), the more."""
+        self.canvas[self.noise(cells, _CANVAS) > level] = number
+
+    def curve(self, bend: float, offset: float, waves: float = 1.0) -> _Points:
+        """Draw a winding line of 25 points from one end of the canvas to the other."""
+        along = np.linspace(-_REACH, _REACH, 25)
+        phase = along * (waves * math.pi / _REACH) + self.between(0, 2 * math.pi)
+        swing = np.sin(phase) + 0.35 * np.sin(2.3 * phase + self.between(0, 6))
+        return np.stack([along, offset + bend * swing], axis=1)
+
+    def fields(self, length: float, width: float, *numbers: int) -> _Points:
+        """Share the canvas out in a distorted lattice; returns its corners, rows x columns x 2."""
+        along = np.arange(-_REACH - length * self.rng.random(), _REACH + length, length)
+        across = np.arange(-_REACH - width * self.rng.random(), _REACH + width, width)
+        corners = np.stack(np.meshgrid(along, across), axis=-1)
+        corners += (self.rng.random(corners.shape) - 0.5) * (0.3 * length, 0.3 * width)
+        around = (corners[:-1, :-1], corners[:-1, 1:], corners[1:, 1:], corners[1:, :-1])
+        self.fill(np.stack(around, axis=2).reshape(-1, 4, 2), *numbers)
+        return corners
+
+    def buildings(self, columns: _Points, rows: _Points, sizes: _Points, *roofs: int) -> None:
+        """Paint buildings in rough columns and rows, some missing, with shadows on one side."""
+        centres = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
+        keep = self.rng.random(len(centres)) < self.between(0.55, 0.95)
+        keep &= (centres**2).sum(axis=1) < _REACH**2
+        astray = 0.3 * (columns[1] - columns[0]) * self.rng.random(centres.shape)
+        corners = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
+        boxes = (centres + astray)[keep, None] + sizes[keep, None] * corners
+        self.fill(boxes + 1.2, self.surface("shade", "asphalt", 0.6))
+        self.fill(boxes, *roofs)
+
+    # The painters. Their numbers are chosen by eye, with the published patches alongside.
+
+    def countryside(self) -> None:
+        """Paint what roads and rivers run through: fields or heath, with woods and houses."""
+        numbers = [self.surface(self.field(), self.field(), 0.12, 0.1) for _ in range(5)]
+        if self.chance(0.65):
+            self.fields(self.between(35, 90), self.between(22, 60), *numbers)
+        trees = self.surface("broadleaf", "conifer", 1.0, 0.15, 0.2)
+        self.blotches(trees, self.between(-1, 2.2) if self.chance(0.4) else 1.3, 7)
+        self.blotches(self.surface("tile-roof", "concrete"), self.between(1.7, 6), 26)
+
+    def annual_crop(self) -> None:
+        tillage, numbers = (0.06, 0.04, self.between(0, 0.12)), []
+        for other in ("stubble", "stubble", "young-crop", "young-crop", "brown-soil"):
+            numbers.append(self.surface(self.field(), other, 0.12, *tillage))
+        corners = self.fields(self.between(55, 150), self.between(24, 90), *numbers)
+        if self.chance(0.3):
+            self.line(corners[2], self.surface("dry-grass", "pale-soil", 1.0), 2)
+        self.blotches(self.surface("broadleaf", "shade"), self.between(1.8, 5), 14)
+
+    def forest(self) -> None:
+        rough = self.between(0.15, 0.4)
+        for level in (-9.0, self.between(0.1, 0.8), self.between(0.1, 0.8)):
+            kind = self.one_of("broadleaf", "conifer")
+            self.blotches(self.surface(kind, "shade", 0.5, 0.12, rough), level, 6)
+        clearing = self.surface(self.one_of("meadow", "shrub", "dry-grass"), "broadleaf")
+        self.blotches(clearing, self.between(1.2, 3))
+
+    def herbaceous_vegetation(self) -> None:
+        cover = self.one_of("meadow" if self.chance(self.greenness) else "stubble", "dry-grass")
+        cells, rough = int(self.between(6, 20)), self.between(0.08, 0.18)
+        for level in (-9.0, self.between(0.1, 0.8), self.between(0.5, 1.3)):
+            self.blotches(self.surface(cover, "shrub", 0.9, 0.2, rough), level, cells)
+        bare = self.surface(self.one_of("brown-soil", "concrete", "shrub"), cover, 0.9, 0.1, rough)
+        self.blotches(bare, self.between(0.8, 1.8), 2 * cells)
+        if self.chance(0.4):
+            gully = self.curve(self.between(8, 25), self.between(-45, 45), 1.5)
+            self.line(gully, self.surface("shrub", "pale-soil", 0.9), self.between(1, 2))
+
+    def highway(self) -> None:
+        self.countryside()
+        width, offset = self.between(2, 5), self.between(-35, 35)
+        roads = [self.curve(self.between(0, 16), offset, self.between(0.1, 0.8))]
+        if self.chance(0.45):  # The other carriageway.
+            roads.append(roads[0] + np.array([0, width + self.between(2, 6)]))
+        if self.chance(0.3):  # Another road crosses, with a slip road in a loop.
+            middle, turns = roads[0][12], np.linspace(0, self.between(2, 6), 20)
+            loop = np.stack([np.cos(turns), np.sin(turns) + 1], axis=1) * self.between(10, 24)
+            roads += [middle + np.array([[-30, -130], [30, 130]]), middle + loop]
+        verge = self.surface(self.one_of("meadow", "dry-grass", "shrub", "garden"), "shrub")
+        paving = self.surface("asphalt", "concrete", 0.8)
+        for number, breadth in ((verge, width + self.between(2, 6)), (paving, width)):
+            for road in roads:
+                self.line(road, number, breadth)
+
+    def industrial(self) -> None:
+        self.surface(self.one_of("asphalt", "concrete", "garden"), "concrete", 0.4, 0.2, 0.15)
+        rest = self.surface(self.one_of(*_DRY_FIELDS, "meadow"), "garden", 0.9)
+        self.blotches(rest, self.between(0.2, 0.8), 5)
+        kinds = ("metal-roof", "concrete", "concrete", "asphalt", "tile-roof")
+        roofs = [self.surface(kind, "concrete", 0.7, 0.06, 0.08) for kind in kinds]
+        step = self.between(24, 44)
+        places = np.arange(-_REACH, _REACH, step)
+        sizes = (0.3 + 0.55 * self.rng.random((len(places) ** 2, 2))) * (step, 0.75 * step)
+        self.buildings(places, places * 0.8, sizes, *roofs)
+
+    def pasture(self) -> None:
+        greens = ("grass", "meadow") if self.greenness > 0.3 else ("meadow", "dry-grass")
+        kinds = (*greens, self.one_of(*greens), self.field() if self.chance(0.3) else greens[0])
+        numbers = [self.surface(kind, greens[1], 0.6, 0.12) for kind in kinds]
+        corners = self.fields(self.between(45, 120), self.between(35, 80), *numbers)
+        trees = self.surface("broadleaf", "shrub", 0.6, 0.06, 0.15)
+        for hedges in (corners, corners.transpose(1, 0, 2))[int(self.between(0, 3)) :]:
+            self.line(hedges[1:3], trees, self.between(1, 2.6))
+        self.blotches(trees, self.between(1.2, 3.5), int(self.between(6, 24)))
+
+    def permanent_crop(self) -> None:
+        cover = "meadow" if self.chance(self.greenness) else "pale-soil"
+        numbers = [self.surface(self.field()) for _ in range(2) if self.chance(0.3)]
+        for plants in ("shrub", "shrub", "shrub", "broadleaf", "broadleaf"):
+            kind, depth = self.rng.random(), self.between(0.1, 0.28)
+            texture = (0.06, self.between(0.06, 0.18), depth * (kind < 0.7), depth * (kind > 0.35))
+            ground = self.one_of(cover, "brown-soil", "stubble")
+            numbers.append(self.surface(ground, plants, 0.7, *texture))
+        self.fields(self.between(35, 90), self.between(28, 70), *numbers)
+
+    def residential(self) -> None:
+        self.surface(self.one_of("garden", "garden", "asphalt"), "asphalt", 0.9, 0.15, 0.2)
+        self.blotches(self.surface("broadleaf", "garden", 0.6), self.between(0.7, 1.5), 16)
+        kinds = ("tile-roof", "tile-roof", "asphalt", "concrete")
+        roofs = [self.surface(kind, "asphalt", 0.6) for kind in kinds]
+        block, plot = self.between(15, 22), self.between(6, 9)
+        streets, ends = np.arange(-_REACH, _REACH, block), np.array([-_REACH, _REACH])
+        lines = np.stack(np.meshgrid(ends, streets), axis=-1)
+        pavement = self.surface("asphalt", "concrete", 0.4)
+        self.line(np.concatenate([lines, lines[::3, :, ::-1]]), pavement, 2)
+        rows = np.concatenate([streets + 0.25 * block, streets + 0.7 * block])
+        columns = np.arange(-_REACH, _REACH, plot)
+        sizes = 2.4 + (plot - 3.5) * self.rng.random((len(rows) * len(columns), 2))
+        self.buildings(columns, rows, sizes, *roofs)
+
+    def river(self) -> None:
+        self.countryside()
+        width, bend = self.between(6, 34), self.between(4, 26)
+        course = self.curve(bend, self.between(-25, 25), self.between(0.7, 2))
+        bank = self.surface(self.one_of("broadleaf", "shrub", "dry-grass", "meadow"), "shrub")
+        self.line(course, bank, width + self.between(0, 14))
+        water = self.one_of(*_WATERS)
+        self.line(course, self.surface(water, "clear-water", 0.6, 0.06, 0.02), width)
+        if self.chance(0.25):
+            bridge = np.array([[-20, -130], [20, 130]]) + np.array([self.between(-40, 40), 0])
+            self.line(bridge, self.surface("asphalt", "concrete", 1.0), self.between(1, 3.4))
+
+    def sea_lake(self) -> None:
+        self.period *= self.between(1, 3)
+        texture = (0.05, self.between(0.005, 0.04), self.between(0, 0.03))
+        self.surface(self.one_of(*_WATERS), self.one_of(*_WATERS), 0.9, *texture)
+        if self.chance(0.2):
+            shore = self.curve(self.between(3, 14), self.between(30, 60))
+            land = np.concatenate([shore, [[_REACH, 130.0], [-_REACH, 130.0]]])
+            self.fill(land[None], self.surface(self.field(), "broadleaf", 0.12, 0.06, 0.15))
+            self.line(shore, self.surface("dry-grass", "pale-soil", 1.0), self.between(1, 5))
+
+
+_PAINTERS = (  # In the order of CLASSES.
+    *(_Scene.annual_crop, _Scene.forest, _Scene.herbaceous_vegetation),
+    *(_Scene.highway, _Scene.industrial, _Scene.pasture, _Scene.permanent_crop),
+    *(_Scene.residential, _Scene.river, _Scene.sea_lake),
+)
+
+
+def _acquire(scene: _Scene) -> npt.NDArray[np.uint16]:
+    """Take the scene's image: sun, haze, the bands' resolutions, and the detectors' noise."""
+    table = np.array(scene.surfaces, np.float32)
+    # Sun, view, water vapour, leaves' pigments: all change the spectrum from one date to another.
+    gains = scene.between(0.86, 1.14) * np.exp(0.08 * scene.rng.standard_normal(len(BANDS)))
+    table[:, : 2 * len(BANDS)] *= np.tile(gains, 2)
+    haze = scene.between(-60, 160) if scene.chance(0.95) else scene.between(200, 700)
+    table[:, : len(BANDS)] += haze * _HAZE
+
+    surfaces = np.ascontiguousarray(scene.canvas[::2, ::2])
+    smooth, fine, rows, cross = table[:, -4:].T.take(surfaces, axis=1)
+    wave = 2 * math.pi / scene.period
+    wave_x, wave_y = -wave * math.sin(scene.angle), wave * math.cos(scene.angle)
+    share = smooth * (scene.noise(6, SIZE) + 0.5 * scene.noise(18, SIZE))
+    share += fine * scene.rng.standard_normal((SIZE, SIZE), np.float32)
+    share += rows * np.cos(wave_x * _X + wave_y * _Y) + cross * np.cos(wave_y * _X - wave_x * _Y)
+    share = share.clip(-0.4, 1)[..., None]
+
+    groups = []
+    for metres in (10, 20, 60):
+        bands = np.flatnonzero(np.equal(_RESOLUTIONS, metres))
+        cells = scene.canvas if metres == 10 else surfaces
+        image = _resize(table[:, bands].take(cells, axis=0), SIZE, cv2.INTER_AREA)
+        image += table[:, len(BANDS) + bands].take(surfaces, axis=0) * share
+        image = _resize(image, round(SIZE * 10 / metres), cv2.INTER_AREA)
+        image = np.asarray(cv2.GaussianBlur(image, (3, 3), 0.55), np.float32)
+        # Even noise: cheaper than normal, and not to be told from it at this amplitude.
+        noise = np.frombuffer(scene.rng.bytes(image.size), np.int8).astype(np.float32)
+        image *= 1 + np.float32(1e-4) * noise.reshape(image.shape)
+        groups.append(_resize(image, SIZE).clip(1, 65535).astype(np.uint16))
+    patch = np.empty((SIZE, SIZE, len(BANDS)), np.uint16)
+    cv2.mixChannels(groups, [patch], _PLACES)
+    return patch
+
+
+def synthetic_patch(class_name: str, seed: int, number: int) -> npt.NDArray[np.uint16]:
+    """Draw one synthetic Sentinel-2 patch.
+
+    The patch depends on the three arguments and on nothing else, so patches can be drawn in any
+    order and in parallel.
+
+    Args:
+        class_name: One of :data:`eurosat.labels.CLASSES`.
+        seed: Number of the data set, not negative.
+        number: Number of the patch within its class, not negative.
+
+    Returns:
+        Digital numbers (top-of-atmosphere reflectance x 10,000), uint16, shape (64, 64, 13), bands
+        in the order of :data:`eurosat.bands.BANDS`.
+
+    Raises:
+        ValueError: The class is unknown, or ``seed`` or ``number`` is negative.
+    """
+    if class_name not in CLASSES:
+        raise ValueError(f"unknown class {class_name!r}: choose from {', '.join(CLASSES)}")
+    label = CLASSES.index(class_name)
+    scene = _Scene(np.random.default_rng([seed, label, number]))
+    _PAINTERS[label](scene)
+    return _acquire(scene)

@@ -1,0 +1,83 @@
+"""Augmentation: albumentations transforms with draws that are ours to reproduce.
+
+Left alone, albumentations repeats its draws in every worker and ignores the run's seed. Here each
+patch's draws depend only on the seed, the epoch and the patch, so they are the same with any
+number of workers, ranks and batch sizes, and after a resume.
+"""
+
+import os
+
+# albumentations asks a server for its newest version on import unless told not to.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import albumentations
+import numpy as np
+import numpy.typing as npt
+from albumentations import BaseCompose, BasicTransform
+
+from eurosat.errors import AugmentationError
+
+
+class Augmentation:
+    """Applies a list of albumentations transforms to raw patches.
+
+    Transforms see raw pixels (uint8 RGB or uint16 bands) and must give pixels of the same type
+    and shape: scaling and normalisation belong to the model's preprocessing. On uint16 bands use
+    transforms that only move pixels, such as D4 or ShiftScaleRotate.
+    """
+
+    def __init__(self, transforms: Sequence[BasicTransform | BaseCompose], seed: int) -> None:
+        """Compose the transforms.
+
+        Args:
+            transforms: albumentations transforms, applied in order.
+            seed: The run's seed.
+        """
+        self.seed = seed
+        self._philox = np.random.Philox(key=0)
+        self._random = random.Random()
+        self._compose = albumentations.Compose(list(transforms))
+        self._compose.set_random_state(np.random.Generator(self._philox), self._random)
+
+    def __call__(self, patch: npt.NDArray[Any], epoch: int, index: int) -> npt.NDArray[Any]:
+        """Augment one patch.
+
+        Args:
+            patch: uint8 or uint16, shape (height, width, channels).
+            epoch: Number of the epoch.
+            index: The patch's index in the store.
+
+        Returns:
+            The augmented patch, same shape and dtype.
+
+        Raises:
+            AugmentationError: A transform fails on such patches or changes their type or shape.
+        """
+        self._reseed(epoch, index)
+        try:
+            augmented: npt.NDArray[Any] = self._compose(image=patch)["image"]
+        except Exception as error:
+            raise AugmentationError(
+                f"augmentation fails on {patch.dtype} patches of shape {patch.shape} ({error}): "
+                "on 13 bands use transforms that only move pixels, such as albumentations.D4"
+            ) from error
+        if augmented.dtype != patch.dtype or augmented.shape != patch.shape:
+            raise AugmentationError(
+                f"augmentation turns {patch.dtype} patches of shape {patch.shape} into "
+                f"{augmented.dtype} of shape {tuple(augmented.shape)}: leave out Normalize, "
+                "ToFloat, ToTensorV2 and resizing; the model normalises by itself"
+            )
+        return augmented
+
+    def _reseed(self, epoch: int, index: int) -> None:
+        # Philox is counter-based: a key and a counter name a stream of its own, at no cost.
+        state = self._philox.state
+        state["state"]["key"][:] = (self.seed, 0)
+        state["state"]["counter"][:] = (0, 0, epoch, index)
+        state["buffer_pos"], state["has_uint32"] = 4, 0
+        self._philox.state = state
+        self._random.seed(int(self._philox.random_raw()))

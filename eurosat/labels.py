@@ -1,0 +1,55 @@
+"""EuroSAT's class names in index order, their display colours, and how foreign spellings map here.
+
+Every other module imports the names from here; no other file spells a class name out.
+"""
+
+import re
+
+COLOURS: dict[str, str] = {
+    "AnnualCrop": "#e0a419",
+    "Forest": "#1b6b3a",
+    "HerbaceousVegetation": "#8fb84c",
+    "Highway": "#6e6e73",
+    "Industrial": "#8c4bb3",
+    "Pasture": "#4fae6e",
+    "PermanentCrop": "#b5672a",
+    "Residential": "#d1495b",
+    "River": "#3fa7d6",
+    "SeaLake": "#1d4e89",
+}
+"""Display colour (sRGB hex) of each of EuroSAT's ten classes."""
+
+CLASSES: tuple[str, ...] = tuple(COLOURS)
+"""EuroSAT's ten class names; a class's label is its position (alphabetical, as published)."""
+
+IMAGES_PER_CLASS: dict[str, int] = dict(
+    zip(CLASSES, (3000, 3000, 3000, 2500, 2500, 2000, 2500, 3000, 2500, 3000), strict=True)
+)
+"""Images of each class in the complete data set (Helber et al., 2019), 27,000 in all."""
+
+# Hub copies spell some names out ("Industrial Buildings", "Sea or Lake"): these words say nothing.
+_FILLER_WORDS = {"buildings", "or", "and"}
+
+
+def canonical_class(name: str, classes: tuple[str, ...] = CLASSES) -> str | None:
+    """Match a foreign spelling of a class name to one of ``classes``.
+
+    Case, spaces, punctuation and the filler words of the hub's copies are ignored, so that
+    ``"Annual Crop"``, ``"annual_crop"`` and ``"AnnualCrop"`` are one class.
+
+    Args:
+        name: The name as a source spells it, such as a folder name or a hub label.
+        classes: The class names to match against.
+
+    Returns:
+        The matching entry of ``classes``, or ``None`` if there is none.
+    """
+    if name in classes:
+        return name
+    wanted = _key(name)
+    return next((entry for entry in classes if _key(entry) == wanted), None)
+
+
+def _key(name: str) -> str:
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)
+    return "".join(word for word in map(str.lower, words) if word not in _FILLER_WORDS)

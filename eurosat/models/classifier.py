@@ -1,0 +1,312 @@
+"""The LightningModule: any timm backbone behind its own preprocessing."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import lightning
+import timm
+import torch
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassCalibrationError,
+    MulticlassConfusionMatrix,
+    MulticlassF1Score,
+)
+
+import eurosat.models.patchnet  # noqa: F401  # registers the backbone with timm
+from eurosat.errors import CheckpointError, EuroSATError
+from eurosat.labels import CLASSES
+from eurosat.models.mixing import Mixing
+from eurosat.models.preprocess import Preprocess
+from eurosat.models.schedules import WarmupCosine
+
+
+class EuroSATClassifier(lightning.LightningModule):
+    """Classifies raw Sentinel-2 patches.
+
+    A checkpoint carries the backbone's name, the bands, the class names and the normalisation, so
+    ``EuroSATClassifier.load_from_checkpoint(path)`` needs nothing else.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "resnet18",
+        pretrained: bool | str = False,
+        freeze_backbone: bool = False,
+        unfreeze_at_epoch: int | None = None,
+        backbone_args: dict[str, Any] | None = None,
+        optimizer: OptimizerCallable | None = None,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
+        label_smoothing: float = 0.0,
+        mixup_alpha: float = 0.0,
+        cutmix_alpha: float = 0.0,
+        mix_probability: float = 1.0,
+        ema_decay: float | None = None,
+        channels_last: bool = True,
+        compile: bool = False,
+        bands: str | list[str] = "rgb",
+        classes: tuple[str, ...] = CLASSES,
+    ) -> None:
+        """Build the backbone.
+
+        Args:
+            backbone: Name of a timm model (`timm.list_models()`), or 'patchnet'.
+            pretrained: Start from timm's published weights (true), or from a local weight file.
+            freeze_backbone: Train the classification layer only; batch-norm statistics stay too.
+            unfreeze_at_epoch: Epoch (from 0) at which a frozen backbone starts to train.
+            backbone_args: Further arguments of the timm model, such as {img_size: 64}.
+            optimizer: Optimiser; AdamW with torch's defaults if not given. Its weight decay is
+                kept off biases and norms.
+            lr_scheduler: Schedule; constant if not given.
+            lr_scheduler_interval: What the schedule counts; WarmupCosine always counts steps.
+            label_smoothing: Probability spread over the classes in the training loss, 0 to 1.
+            mixup_alpha: Strength of mixup; 0 is off.
+            cutmix_alpha: Strength of CutMix; 0 is off.
+            mix_probability: Probability that a batch is blended by mixup or CutMix.
+            ema_decay: Decay of an exponential moving average of the weights, such as 0.998, which
+                is validated, tested and saved in place of the weights; off if not given.
+            channels_last: Keep the channels last in memory, which convolutions prefer.
+            compile: Compile the backbone with torch.compile.
+            bands: The bands of the data (the command line takes them from --data.bands).
+            classes: The class names (the command line takes them from --data.classes).
+
+        Raises:
+            EuroSATError: There is no such backbone.
+            CheckpointError: The pretrained weights cannot be had or do not fit.
+        """
+        super().__init__()
+        # Only what it takes to rebuild the network: Lightning lets these override the command
+        # line when a checkpoint is given, which nothing about the training must suffer.
+        self.save_hyperparameters(
+            {
+                "backbone": backbone,
+                "backbone_args": backbone_args,
+                "pretrained": False,
+                "bands": bands,
+                "classes": list(classes),
+            },
+            logger=False,
+        )
+        self.classes = tuple(classes)
+        self.preprocess = Preprocess(bands)
+        self.backbone = _build_backbone(
+            backbone, pretrained, len(self.preprocess.channels), len(classes), backbone_args or {}
+        )
+        if channels_last:
+            self.backbone = self.backbone.to(memory_format=torch.channels_last)
+        if compile:
+            self.backbone.compile()  # in place: checkpoints keep their plain names
+        self.frozen = freeze_backbone
+        self.unfreeze_at_epoch = unfreeze_at_epoch
+        if freeze_backbone:
+            self._set_frozen(True)
+        elif unfreeze_at_epoch is not None:
+            raise EuroSATError("unfreeze_at_epoch needs --model.freeze_backbone true")
+        self.optimizer = optimizer or torch.optim.AdamW
+        self.lr_scheduler = lr_scheduler
+        self.lr_scheduler_interval = lr_scheduler_interval
+        self.label_smoothing = label_smoothing
+        self.mixing = (
+            Mixing(mixup_alpha, cutmix_alpha, mix_probability)
+            if mixup_alpha > 0 or cutmix_alpha > 0
+            else None
+        )
+        self.ema_decay = ema_decay
+        self.learning_rate: float | None = None  # set by Lightning's LearningRateFinder
+        self._build_metrics()
+
+    def _build_metrics(self) -> None:
+        count = len(self.classes)
+        self.train_loss = MeanMetric()
+        self.train_accuracy = MulticlassAccuracy(count, average="micro")
+        evaluation = MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(count, average="micro"),
+                "accuracy_macro": MulticlassAccuracy(count, average="macro"),
+                "f1_macro": MulticlassF1Score(count, average="macro"),
+                # Kept on the CPU: its binning has no deterministic CUDA kernel.
+                "ece": MulticlassCalibrationError(count, n_bins=15, norm="l1", compute_on_cpu=True),
+            }
+        )
+        self.evaluation_metrics = nn.ModuleDict(
+            {f"{stage}_metrics": evaluation.clone(prefix=f"{stage}/") for stage in ("val", "test")}
+        )
+        self.evaluation_losses = nn.ModuleDict(
+            {f"{stage}_loss": MeanMetric() for stage in ("val", "test")}
+        )
+        self.test_confusion = MulticlassConfusionMatrix(count)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Classify raw patches.
+
+        Args:
+            patches: Raw pixel values, uint8 or uint16, shape (B, C, height, width).
+
+        Returns:
+            Logits, float32, shape (B, classes).
+        """
+        logits: Tensor = self.backbone(self.preprocess(patches))
+        return logits.float()
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Loss of one training batch."""
+        patches = self.preprocess(batch["image"])
+        targets = batch["label"]
+        if self.mixing is not None:
+            one_hot = functional.one_hot(targets, len(self.classes)).to(patches.dtype)
+            seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
+            draw = (seed, self.current_epoch, batch_idx, self.global_rank)
+            patches, targets = self.mixing(patches, one_hot, draw)
+        logits = self.backbone(patches).float()
+        loss = functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        self.train_loss.update(loss.detach(), weight=len(logits))
+        self.train_accuracy.update(logits.detach(), batch["label"])
+        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
+        self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Update the validation metrics."""
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Update the test metrics; give what a report needs of each patch."""
+        probabilities = self._evaluate(batch, "test")
+        self.test_confusion.update(probabilities, batch["label"])
+        return {"probabilities": probabilities, "label": batch["label"], "index": batch["index"]}
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        """Class probabilities, float32, shape (B, classes), of image files."""
+        return {"probabilities": self(batch["image"]).softmax(dim=1), "file": batch["file"]}
+
+    def _evaluate(self, batch: dict[str, Tensor], stage: str) -> Tensor:
+        """Shared by validation and test: update the metrics, log them, give probabilities."""
+        logits = self(batch["image"])
+        probabilities: Tensor = logits.softmax(dim=1)
+        loss = functional.cross_entropy(logits, batch["label"])
+        mean_loss = cast(MeanMetric, self.evaluation_losses[f"{stage}_loss"])
+        metrics = cast(MetricCollection, self.evaluation_metrics[f"{stage}_metrics"])
+        mean_loss.update(loss, weight=len(logits))
+        metrics.update(probabilities, batch["label"])
+        self.log(f"{stage}/loss", mean_loss, prog_bar=stage == "val")
+        self.log_dict(cast(Any, metrics), prog_bar=stage == "val")
+        return probabilities
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimiser and schedule, with weight decay kept off biases and norms."""
+        never: set[str] = getattr(self.backbone, "no_weight_decay", set)()
+        decayed: list[Tensor] = []
+        plain: list[Tensor] = []
+        for name, parameter in self.backbone.named_parameters():
+            if parameter.requires_grad or self.unfreeze_at_epoch is not None:
+                (plain if parameter.ndim <= 1 or name in never else decayed).append(parameter)
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+        optimizer = self.optimizer([group for group in groups if group["params"]])
+        if self.learning_rate is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate
+        if self.lr_scheduler is None:
+            return optimizer
+        scheduler = self.lr_scheduler(optimizer)
+        settings: dict[str, Any] = {
+            "scheduler": scheduler,
+            "interval": self.lr_scheduler_interval,
+        }
+        if isinstance(scheduler, WarmupCosine):
+            scheduler.total_steps = int(self.trainer.estimated_stepping_batches)
+            settings["interval"] = "step"
+        if isinstance(scheduler, ReduceLROnPlateau):
+            settings["monitor"] = "val/loss"
+        return cast(OptimizerLRScheduler, {"optimizer": optimizer, "lr_scheduler": settings})
+
+    def configure_callbacks(self) -> list[Callback]:
+        """The moving average of the weights, while training."""
+        if self.ema_decay is None or self.trainer.state.fn != "fit":
+            return []
+        return [EMAWeightAveraging(decay=self.ema_decay)]
+
+    def on_fit_start(self) -> None:
+        """Refuse what would train wrongly without a word.
+
+        Raises:
+            EuroSATError: A backbone is to be unfrozen under several processes.
+        """
+        if self.unfreeze_at_epoch is not None and self.trainer.world_size > 1:
+            raise EuroSATError(
+                "unfreeze_at_epoch does not work with several processes, which only synchronise "
+                "weights that train from the start: train the head first, then resume with "
+                "--model.freeze_backbone false --ckpt_path <last.ckpt>"
+            )
+
+    def on_train_epoch_start(self) -> None:
+        """Unfreeze the backbone when its epoch has come."""
+        if self.frozen and self.unfreeze_at_epoch is not None:
+            self._set_frozen(self.current_epoch < self.unfreeze_at_epoch)
+
+    def train(self, mode: bool = True) -> "EuroSATClassifier":
+        """Switch training mode, but keep a frozen backbone's batch norms as they are."""
+        super().train(mode)
+        if mode and self.frozen:
+            self.backbone.eval()
+            self._head.train()
+        return self
+
+    @property
+    def _head(self) -> nn.Module:
+        return cast(nn.Module, cast(Any, self.backbone).get_classifier())
+
+    def _set_frozen(self, frozen: bool) -> None:
+        self.frozen = frozen
+        self.backbone.requires_grad_(not frozen)
+        self._head.requires_grad_(True)
+        self.train(self.training)
+
+
+def _build_backbone(
+    name: str,
+    pretrained: bool | str,
+    channels: int,
+    classes: int,
+    arguments: Mapping[str, Any],
+) -> nn.Module:
+    if not timm.is_model(name.split(".")[0]):
+        close = difflib.get_close_matches(name, timm.list_models(), n=4)
+        raise EuroSATError(
+            f"timm has no model '{name}'"
+            + (f"; close names are {', '.join(close)}" if close else "; see timm.list_models()")
+        )
+    overlay = None
+    if isinstance(pretrained, str):
+        if not Path(pretrained).is_file():
+            raise CheckpointError(f"--model.pretrained: there is no weight file {pretrained}")
+        overlay = {"file": pretrained}
+    try:
+        model: nn.Module = timm.create_model(
+            name,
+            pretrained=bool(pretrained),
+            pretrained_cfg_overlay=overlay,
+            in_chans=channels,
+            num_classes=classes,
+            **arguments,
+        )
+        return model
+    except Exception as error:
+        if not pretrained:
+            raise EuroSATError(f"backbone {name} cannot be built: {error}") from error
+        source = pretrained if isinstance(pretrained, str) else "the model hub"
+        raise CheckpointError(
+            f"pretrained weights of {name} cannot be loaded from {source} "
+            f"({type(error).__name__}: {error}): without a network give a local file with "
+            "--model.pretrained <weights file>, or train from scratch with --model.pretrained false"
+        ) from error

@@ -1,0 +1,108 @@
+"""PatchNet: a small residual network for 64x64 patches that is fast on CPUs, as a timm backbone.
+
+A 4x4 stride-2 stem, then three stages of convolution, max-pooling and a residual pair, in the
+manner of the ResNet-9 of DAWNBench (Page, 2018, "How to train your ResNet"), with the early
+stride that a CPU budget asks for.
+"""
+
+from typing import Any
+
+from timm.models import build_model_with_cfg, register_model
+from torch import Tensor, nn
+
+
+def _convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=(kernel - 1) // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(_convolution(width, width), _convolution(width, width))
+
+    def forward(self, features: Tensor) -> Tensor:
+        residual: Tensor = self.body(features)
+        return features + residual
+
+
+class PatchNet(nn.Module):
+    """The network; follows timm's interface for classifiers."""
+
+    def __init__(
+        self,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        stem_width: int = 64,
+        widths: tuple[int, ...] = (64, 128, 256),
+        drop_rate: float = 0.0,
+    ) -> None:
+        """Build the network.
+
+        Args:
+            num_classes: Number of classes; 0 gives pooled features.
+            in_chans: Number of input channels.
+            stem_width: Channels after the stem.
+            widths: Channels of each stage.
+            drop_rate: Dropout before the classifier.
+        """
+        super().__init__()
+        self.num_classes = num_classes
+        self.num_features = self.head_hidden_size = widths[-1]
+        self.stem = _convolution(in_chans, stem_width, kernel=4, stride=2)
+        stages, inputs = [], stem_width
+        for width in widths:
+            stages.append(
+                nn.Sequential(_convolution(inputs, width), nn.MaxPool2d(2), _Residual(width))
+            )
+            inputs = width
+        self.stages = nn.Sequential(*stages)
+        self.dropout = nn.Dropout(drop_rate)
+        self.head: nn.Module
+        self.reset_classifier(num_classes)
+
+    def get_classifier(self) -> nn.Module:
+        """The classification layer."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the classification layer by a new one for ``num_classes``."""
+        self.num_classes = num_classes
+        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+
+    def forward_features(self, patches: Tensor) -> Tensor:
+        """Feature map, shape (B, num_features, height / 16, width / 16)."""
+        features: Tensor = self.stages(self.stem(patches))
+        return features
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """Pool a feature map and, unless ``pre_logits``, classify it."""
+        pooled = self.dropout(features.mean((2, 3)))
+        logits: Tensor = pooled if pre_logits else self.head(pooled)
+        return logits
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Logits, shape (B, num_classes), of normalised patches (B, in_chans, height, width)."""
+        return self.forward_head(self.forward_features(patches))
+
+
+default_cfgs = {
+    "patchnet": {
+        "url": "",
+        "num_classes": 1000,
+        "input_size": (3, 64, 64),
+        "first_conv": "stem.0",
+        "classifier": "head",
+        "license": "apache-2.0",
+    }
+}
+
+
+@register_model
+def patchnet(pretrained: bool = False, **arguments: Any) -> PatchNet:
+    """PatchNet with 2.4 million parameters."""
+    model: PatchNet = build_model_with_cfg(PatchNet, "patchnet", pretrained, **arguments)
+    return model

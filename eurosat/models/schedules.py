@@ -1,0 +1,39 @@
+"""Learning-rate schedules that span the whole training, however long it is set to be."""
+
+import math
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+class WarmupCosine(LambdaLR):
+    """Linear warm-up, then a cosine down to ``final`` (Loshchilov & Hutter, 2017).
+
+    The classifier tells it the number of optimiser steps when training starts and steps it after
+    every one of them; a config never has to repeat the length of the training.
+    """
+
+    def __init__(self, optimizer: Optimizer, warmup: float = 0.1, final: float = 0.0) -> None:
+        """Wrap an optimiser, whose learning rate is the peak.
+
+        Args:
+            optimizer: The optimiser.
+            warmup: Fraction of the training spent warming up from ``peak / 25``, 0 to 1.
+            final: Learning rate at the end as a fraction of the peak, 0 to 1.
+
+        Raises:
+            ValueError: A fraction is out of range.
+        """
+        if not (0 <= warmup < 1 and 0 <= final <= 1):
+            raise ValueError(f"warmup {warmup} and final {final} are fractions from 0 to 1")
+        self.warmup = warmup
+        self.final = final
+        self.total_steps = 1
+        super().__init__(optimizer, self._factor)
+
+    def _factor(self, step: int) -> float:
+        progress = min(step / self.total_steps, 1.0)
+        if progress < self.warmup:
+            return 1 / 25 + (1 - 1 / 25) * progress / self.warmup
+        cosine = 0.5 * (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup)))
+        return self.final + (1 - self.final) * cosine

@@ -1,0 +1,1 @@
+"""The tool verbs of the command line, one a file."""

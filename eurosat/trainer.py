@@ -1,0 +1,39 @@
+"""Lightning's Trainer, with a precision that fits the hardware."""
+
+from typing import Any, Literal
+
+import lightning
+import torch
+
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
+"""What ``--trainer.precision`` takes."""
+
+
+class Trainer(lightning.Trainer):
+    """Lightning's Trainer that also takes ``precision: auto``."""
+
+    def __init__(self, *, precision: Precision = "auto", **kwargs: Any) -> None:
+        """Resolve ``auto``; everything else is Lightning's.
+
+        Args:
+            precision: 'auto' takes bf16 mixed precision where the hardware computes in bf16, else
+                32 bits; or any precision of Lightning.
+            **kwargs: See `lightning.Trainer`.
+        """
+        if precision == "auto":
+            precision = "bf16-mixed" if computes_bf16(str(kwargs.get("accelerator"))) else "32-true"
+        super().__init__(precision=precision, **kwargs)
+
+
+def computes_bf16(accelerator: str = "auto") -> bool:
+    """Whether the hardware computes in bfloat16, rather than emulate it.
+
+    Args:
+        accelerator: 'cpu', 'gpu', 'cuda', or 'auto' for a GPU if there is one.
+    """
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if accelerator in ("mps", "tpu"):
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

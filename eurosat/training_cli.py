@@ -1,0 +1,185 @@
+"""LightningCLI with this project's module, data and record of a run."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from eurosat.callbacks.predictions import PredictionsCSV
+from eurosat.callbacks.record import RunRecord
+from eurosat.callbacks.results import TestResults
+from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.errors import CheckpointError
+from eurosat.models.classifier import EuroSATClassifier
+from eurosat.trainer import Trainer
+
+# Processes that Lightning starts for DDP inherit it, so that all of them share one run folder.
+_RUN_DIRECTORY_VARIABLE = "EUROSAT_RUN_DIRECTORY"
+
+
+class SaveConfig(SaveConfigCallback):
+    """Saves ``config.yaml`` and sends the whole configuration to every tracker."""
+
+    def save_config(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Called once a run, on the first process."""
+        content = json.loads(self.parser.dump(self.config, skip_none=False, format="json"))
+        for logger in trainer.loggers:
+            if not isinstance(logger, CSVLogger):  # config.yaml lies beside its metrics.csv
+                logger.log_hyperparams(content)
+
+
+class EuroSATCLI(LightningCLI):
+    """``fit``, ``validate``, ``test`` and ``predict``."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        """Parse the arguments and run the verb.
+
+        Args:
+            arguments: A verb and its options.
+        """
+        try:
+            super().__init__(
+                EuroSATClassifier,
+                EuroSATDataModule,
+                trainer_class=Trainer,
+                trainer_defaults={
+                    "max_epochs": 10,
+                    "deterministic": True,
+                    "log_every_n_steps": 1,  # everything is logged by epoch, however few steps
+                    "logger": False,
+                },
+                save_config_callback=SaveConfig,
+                save_config_kwargs={"overwrite": True},
+                seed_everything_default=42,
+                auto_configure_optimizers=False,
+                # Lightning reads the process's own arguments, and warns if they are passed.
+                args=None if list(arguments) == sys.argv[1:] else list(arguments),
+            )
+        finally:
+            os.environ.pop(_RUN_DIRECTORY_VARIABLE, None)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the run folder, the checkpoint and predictions, and link data to model."""
+        parser.add_argument("--output_root", default="outputs", help="Folder of all runs.")
+        parser.add_argument(
+            "--experiment",
+            type=str | None,
+            default=None,
+            help="Name of the run's folder; that of the first config file if not given.",
+        )
+        parser.add_argument(
+            "--test_after_fit",
+            type=bool,
+            default=True,
+            help="Test the best checkpoint when fit is done.",
+        )
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": "val/accuracy",
+                "checkpoint.mode": "max",
+                "checkpoint.filename": "best-epoch{epoch:02d}",
+                "checkpoint.auto_insert_metric_name": False,
+                "checkpoint.save_last": True,
+            }
+        )
+        parser.add_lightning_class_args(PredictionsCSV, "predictions")
+        parser.link_arguments("data.bands", "model.bands")
+        parser.link_arguments("data.classes", "model.classes")
+
+    def before_instantiate_classes(self) -> None:
+        """Name the run's folder, and let a checkpoint say which bands and classes it has."""
+        config = self.config[self.subcommand]
+        self._adopt_checkpoint(config)
+        if config.experiment is None:
+            files = config.get("config") or []
+            config.experiment = Path(str(files[0])).stem if files else str(self.subcommand)
+        if _RUN_DIRECTORY_VARIABLE not in os.environ:
+            started = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+            folder = _unused(Path(config.output_root) / config.experiment / started)
+            os.environ[_RUN_DIRECTORY_VARIABLE] = str(folder)
+        self.run_directory = Path(os.environ[_RUN_DIRECTORY_VARIABLE])
+        loggers = config.trainer.logger
+        for logger in loggers if isinstance(loggers, list) else [loggers]:
+            if logger and not isinstance(logger, bool) and "save_dir" in logger.init_args:
+                logger.init_args.save_dir = str(self.run_directory)
+
+    def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
+        """Give every run its metrics.csv and its record, whatever else is configured."""
+        loggers = self._get(self.config_init, "trainer")["logger"] or []
+        record = CSVLogger(self.run_directory, name="", version="")
+        trainer = super().instantiate_trainer(
+            logger=[record, *(loggers if isinstance(loggers, list) else [loggers])],
+            default_root_dir=self.run_directory,
+            **kwargs,
+        )
+        if self.subcommand != "predict":
+            config = self.config[self.subcommand]
+            cast(Any, trainer).callbacks += [
+                LearningRateMonitor(logging_interval="epoch"),
+                TestResults(self.run_directory),
+                RunRecord(self.run_directory, config.experiment, config.seed_everything),
+            ]
+        return trainer
+
+    def after_fit(self) -> None:
+        """Test the best checkpoint and say what to do next."""
+        best = cast(ModelCheckpoint, self.trainer.checkpoint_callback).best_model_path
+        if not best:  # as in fast_dev_run
+            return
+        if self.config[self.subcommand].test_after_fit:
+            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best)
+        self._say_what_is_next(best)
+
+    @rank_zero_only
+    def _say_what_is_next(self, best: str) -> None:
+        card = self.datamodule.store.card
+        kind = "synthetic data" if card.synthetic else card.source
+        metrics = self.run_directory / "metrics.json"
+        if self.config[self.subcommand].test_after_fit:
+            accuracy = json.loads(metrics.read_text())["accuracy"]
+            print(f"\nTest accuracy {accuracy:.2%} on {kind}")
+        print(f"Run folder    {self.run_directory}  (open report.html in a browser)")
+        print("Next:")
+        if card.synthetic:
+            print("  train on real data   eurosat fit --config configs/fast.yaml")
+            print("                       (add --data.source EuroSAT_RGB.zip for a local archive)")
+        print(f"  classify images      eurosat predict --ckpt_path {best} --data.images FOLDER")
+        print(f"  measure it again     eurosat test --ckpt_path {best} --data.source ...")
+
+    @staticmethod
+    def _adopt_checkpoint(config: Any) -> None:
+        """A checkpoint knows its bands and classes: data and model must have the same."""
+        path = config.ckpt_path
+        if path is None or (path in ("best", "last", "hpc", "registry")):
+            return
+        if not Path(path).is_file():
+            raise CheckpointError(f"there is no checkpoint {path}: give a .ckpt file of a run")
+        try:
+            saved = torch.load(path, weights_only=True, mmap=True)["hyper_parameters"]
+            bands, classes = saved["bands"], tuple(saved["classes"])
+        except Exception as error:
+            raise CheckpointError(
+                f"{path} is not a checkpoint of this project ({type(error).__name__}: {error})"
+            ) from error
+        for part in (config.data, config.model):
+            part.bands, part.classes = bands, classes
+
+
+def _unused(folder: Path) -> Path:
+    """``folder``, or with a number behind it if a run of the same second has it."""
+    number, candidate = 1, folder
+    while candidate.exists():
+        number += 1
+        candidate = folder.with_name(f"{folder.name}-{number}")
+    return candidate

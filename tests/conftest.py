@@ -1,0 +1,166 @@
+"""Shared fixtures: tiny data in every published layout, and the command line on it."""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from rasterio.transform import from_origin
+
+from eurosat.bands import BANDS, GEOTIFF_ORDER, render_rgb
+from eurosat.cli import main
+from eurosat.data.synthetic import synthetic_patch
+from eurosat.labels import CLASSES
+
+REPOSITORY = Path(__file__).parents[1]
+CONFIGS = REPOSITORY / "configs"
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+"""Real data of the project's developers; tests that use it skip where it is absent."""
+
+TINY = (
+    "--data.source=synthetic",
+    "--data.synthetic_images=120",
+    "--data.batch_size=16",
+    "--trainer.accelerator=cpu",
+    "--trainer.devices=1",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+)
+"""Options that make any experiment a matter of seconds."""
+
+SMALL_MODEL = (
+    "--model.backbone=patchnet",
+    '--model.backbone_args={"stem_width": 8, "widths": [8, 16]}',
+    "--trainer.max_epochs=1",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run of the command line."""
+
+    folder: Path
+
+    def json(self, name: str) -> Any:
+        return json.loads((self.folder / name).read_text())
+
+    @property
+    def best(self) -> Path:
+        (path,) = (self.folder / "checkpoints").glob("best*.ckpt")
+        return path
+
+
+@pytest.fixture(scope="session")
+def store_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder of decoded data for the whole session."""
+    return tmp_path_factory.mktemp("stores")
+
+
+@pytest.fixture
+def run(tmp_path: Path, store_root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+    """Runs the command line on tiny data and gives the run folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_command(verb: str, *arguments: str, model: tuple[str, ...] = SMALL_MODEL) -> Run:
+        before = set(tmp_path.glob("outputs/*/*"))
+        code = main([verb, *TINY, f"--data.root={store_root}", *model, *arguments])
+        assert code == 0
+        (folder,) = set(tmp_path.glob("outputs/*/*")) - before
+        return Run(folder)
+
+    return run_command
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, store_root: Path) -> Run:
+    """One finished fit, shared by the tests that only look at it."""
+    root = tmp_path_factory.mktemp("trained")
+    arguments = ["fit", *TINY, *SMALL_MODEL, f"--data.root={store_root}"]
+    arguments += [f"--output_root={root}", "--experiment=tiny", "--trainer.max_epochs=2"]
+    assert main([*arguments, '--data.augmentations=[{"class_path": "albumentations.D4"}]']) == 0
+    (folder,) = root.glob("tiny/*")
+    return Run(folder)
+
+
+@pytest.fixture(scope="session")
+def patches() -> dict[str, np.ndarray[Any, Any]]:
+    """Three synthetic 13-band patches a class, by file stem such as ``Forest_1``."""
+    return {
+        f"{name}_{number}": synthetic_patch(name, 7, number)
+        for name in CLASSES
+        for number in (1, 2, 3)
+    }
+
+
+def jpeg(patch: np.ndarray[Any, Any]) -> bytes:
+    """A 13-band patch as an RGB JPEG, made as EuroSAT's were."""
+    buffer = io.BytesIO()
+    Image.fromarray(render_rgb(patch)).save(
+        buffer, "JPEG", quality=100, subsampling=2, optimize=True
+    )
+    return buffer.getvalue()
+
+
+def geotiff(patch: np.ndarray[Any, Any], longitude: float = 10.0) -> bytes:
+    """A 13-band patch as a GeoTIFF with the bands in the order of the published files."""
+    names = [band.name for band in BANDS]
+    ordered = patch[..., [names.index(name) for name in GEOTIFF_ORDER]]
+    with rasterio.MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff",
+            width=patch.shape[1],
+            height=patch.shape[0],
+            count=13,
+            dtype="uint16",
+            crs="EPSG:4326",
+            transform=from_origin(longitude, 50, 1e-4, 1e-4),
+        ) as file:
+            file.write(np.moveaxis(ordered, -1, 0))
+        return bytes(memory.read())
+
+
+def write_zip(path: Path, files: dict[str, bytes]) -> Path:
+    """A zip archive of the files by name."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+@pytest.fixture(scope="session")
+def rgb_archive(
+    tmp_path_factory: pytest.TempPathFactory, patches: dict[str, np.ndarray[Any, Any]]
+) -> Path:
+    """``EuroSAT_RGB.zip`` in small: the published layout, 30 synthetic JPEGs."""
+    files = {
+        f"EuroSAT_RGB/{stem.split('_')[0]}/{stem}.jpg": jpeg(patch)
+        for stem, patch in patches.items()
+    }
+    return write_zip(tmp_path_factory.mktemp("rgb") / "EuroSAT_RGB.zip", files)
+
+
+@pytest.fixture(scope="session")
+def ms_archive(
+    tmp_path_factory: pytest.TempPathFactory, patches: dict[str, np.ndarray[Any, Any]]
+) -> Path:
+    """``EuroSAT_MS.zip`` in small: 30 synthetic GeoTIFFs at growing longitudes."""
+    files = {
+        f"EuroSAT_MS/{stem.split('_')[0]}/{stem}.tif": geotiff(patch, longitude=number / 2)
+        for number, (stem, patch) in enumerate(patches.items())
+    }
+    return write_zip(tmp_path_factory.mktemp("ms") / "EuroSAT_MS.zip", files)
+
+
+def shared_data(name: str) -> Path:
+    """A file of the developers' real data; skips the test where it is absent."""
+    path = SHARED_DATA / name
+    if not path.exists():
+        pytest.skip(f"needs the real data {name}")
+    return path

@@ -1,0 +1,202 @@
+"""Batches: every patch once, whatever the ranks; the same augmentations, whatever the workers."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import albumentations
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from eurosat.data.datamodule import EuroSATDataModule, find_images
+from eurosat.data.loading import BatchSampler, PatchDataset
+from eurosat.data.transforms import Augmentation
+from eurosat.errors import AugmentationError, DataSourceError
+from tests.conftest import geotiff, jpeg
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
+LABELS = np.arange(40, dtype=np.int64) % 10
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "ranks"), itertools.product([7, 16, 17, 33, 64], [1, 8, 16], [1, 2, 3])
+)
+def test_evaluation_visits_every_patch_exactly_once_in_equally_many_batches(
+    count: int, batch_size: int, ranks: int
+) -> None:
+    indices = np.arange(100, 100 + count)
+    batches = [
+        list(BatchSampler(indices, batch_size, shuffle=False, ranks=ranks, rank=rank))
+        for rank in range(ranks)
+    ]
+    assert len({len(share) for share in batches}) == 1  # or a collective operation would hang
+    assert all(0 < len(batch) <= batch_size for share in batches for _, batch in share)
+    seen = np.concatenate([batch for share in batches for _, batch in share])
+    assert sorted(seen) == sorted(indices)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_training_gives_every_rank_its_own_full_batches(ranks: int) -> None:
+    indices = np.arange(50)
+    shares = []
+    for rank in range(ranks):
+        sampler = BatchSampler(indices, 8, shuffle=True, seed=1, ranks=ranks, rank=rank)
+        sampler.set_epoch(3)
+        shares.append(np.concatenate([batch for _, batch in sampler]))
+        assert len(shares[-1]) == len(sampler) * 8
+    together = np.concatenate(shares)
+    assert len(set(together.tolist())) == len(together)
+    assert 50 - len(together) < 8 * ranks
+
+
+def test_the_order_depends_on_seed_and_epoch() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        sampler = BatchSampler(np.arange(64), 8, shuffle=True, seed=seed)
+        sampler.set_epoch(epoch)
+        return np.concatenate([batch for _, batch in sampler]).tolist()
+
+    assert order(1, 0) == order(1, 0)
+    assert order(1, 0) != order(1, 1)
+    assert order(1, 0) != order(2, 0)
+
+
+def test_fewer_patches_than_a_batch_still_train() -> None:
+    batches = list(BatchSampler(np.arange(5), 128, shuffle=True))
+    assert [len(batch) for _, batch in batches] == [5]
+
+
+def test_more_processes_than_patches_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 patches cannot be shared by 3 processes"):
+        BatchSampler(np.arange(2), 1, shuffle=False, ranks=3)
+
+
+def epoch_of_batches(workers: int, epoch: int = 2, ranks: int = 1, rank: int = 0) -> dict[int, Any]:
+    transforms = [albumentations.D4(), albumentations.RandomBrightnessContrast(p=1)]
+    dataset = PatchDataset(IMAGES, LABELS, augmentation=Augmentation(transforms, seed=5))
+    sampler = BatchSampler(np.arange(40), 8, shuffle=True, seed=5, ranks=ranks, rank=rank)
+    sampler.set_epoch(epoch)
+    loader = DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=workers)
+    return {
+        int(index): image.numpy()
+        for batch in loader
+        for index, image in zip(batch["index"], batch["image"], strict=True)
+    }
+
+
+def equal(one: dict[int, Any], other: dict[int, Any]) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[i], other[i]) for i in one)
+
+
+def test_augmentations_are_the_same_with_any_number_of_workers() -> None:
+    reference = epoch_of_batches(workers=0)
+    assert equal(reference, epoch_of_batches(workers=1))
+    assert equal(reference, epoch_of_batches(workers=3))
+
+
+def test_augmentations_are_the_same_with_any_number_of_ranks() -> None:
+    both = epoch_of_batches(0, ranks=2, rank=0) | epoch_of_batches(0, ranks=2, rank=1)
+    reference = epoch_of_batches(workers=0)
+    assert equal({i: reference[i] for i in both}, both)
+
+
+def test_augmentations_differ_between_patches_epochs_and_seeds() -> None:
+    assert not equal(epoch_of_batches(0, epoch=0), epoch_of_batches(0, epoch=1))
+    d4 = Augmentation([albumentations.D4()], seed=5)
+    patch = IMAGES[0]
+    results = {d4(patch, 0, index).tobytes() for index in range(100)}
+    assert len(results) == 8  # all of the eight symmetries, and nothing else
+    orientations = [d4(patch, epoch, 0).tobytes() for epoch in range(100)]
+    assert len(set(orientations)) == 8
+
+
+def test_draws_of_neighbouring_patches_are_independent() -> None:
+    d4 = Augmentation([albumentations.D4()], seed=5)
+    corner = np.zeros((4, 4, 3), dtype=np.uint8)
+    corner[0, 1] = 255
+    position = {d4(corner, 0, i).tobytes(): None for i in range(64)}
+    numbers = [list(position).index(d4(corner, 0, i).tobytes()) for i in range(4000)]
+    pairs = np.histogram2d(numbers[:-1], numbers[1:], bins=8)[0]
+    expected = len(numbers) / 64
+    chi_squared = ((pairs - expected) ** 2 / expected).sum()
+    assert chi_squared < 130  # 63 degrees of freedom: exceeded by chance once in a million
+
+
+def test_bands_are_gathered_in_the_order_asked_for() -> None:
+    bands = np.arange(2 * 4 * 4 * 13, dtype=np.uint16).reshape(2, 4, 4, 13)
+    batch = PatchDataset(bands, LABELS, channels=[8, 3])[0, np.array([1])]
+    assert batch["image"].dtype == torch.uint16
+    assert np.array_equal(batch["image"][0, 0].numpy(), bands[1, ..., 8])
+    assert np.array_equal(batch["image"][0, 1].numpy(), bands[1, ..., 3])
+
+
+def test_d4_works_on_thirteen_bands() -> None:
+    bands = np.random.default_rng(0).integers(0, 9000, (64, 64, 13), dtype=np.uint16)
+    moved = Augmentation([albumentations.D4()], 0)(bands, 0, 3)
+    assert sorted(moved[..., 12].ravel()) == sorted(bands[..., 12].ravel())
+
+
+def test_batches_are_channels_last_and_raw() -> None:
+    batch = PatchDataset(IMAGES, LABELS)[0, np.array([3, 1])]
+    assert batch["image"].is_contiguous(memory_format=torch.channels_last)
+    assert batch["image"].dtype == torch.uint8
+    assert batch["label"].tolist() == [3, 1]
+    assert np.array_equal(batch["image"][0].permute(1, 2, 0).numpy(), IMAGES[3])
+
+
+@pytest.mark.parametrize(
+    ("transform", "shape", "message"),
+    [
+        (albumentations.Normalize(), (64, 64, 3), "leave out Normalize"),
+        (albumentations.Resize(32, 32), (64, 64, 3), "resizing"),
+        (albumentations.ColorJitter(p=1), (64, 64, 13), "only move pixels"),
+    ],
+)
+def test_transforms_that_do_not_fit_are_refused(
+    transform: Any, shape: tuple[int, ...], message: str
+) -> None:
+    patch = np.zeros(shape, dtype=np.uint8 if shape[-1] == 3 else np.uint16)
+    with pytest.raises(AugmentationError, match=message):
+        Augmentation([transform], 0)(patch, 0, 0)
+
+
+def test_image_files_are_read_for_prediction(patches: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "folder" / "deep").mkdir(parents=True)
+    (tmp_path / "folder" / "deep" / "a.JPG").write_bytes(jpeg(patches["Forest_1"]))
+    (tmp_path / "folder" / "notes.txt").write_text("no image")
+    (tmp_path / "b.tif").write_bytes(geotiff(patches["River_1"]))
+    paths = [str(tmp_path / "folder"), str(tmp_path / "b.tif")]
+    assert [path.name for path in find_images(paths)] == ["a.JPG", "b.tif"]
+    data = EuroSATDataModule(bands=["B08", "B02"], images=str(tmp_path / "b.tif"))
+    (batch,) = data.predict_dataloader()
+    assert batch["file"] == [str(tmp_path / "b.tif")]
+    assert np.array_equal(batch["image"][0, 0].numpy(), patches["River_1"][..., 7])
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        ([], "--data.images"),
+        (["nowhere.jpg"], "nowhere.jpg does not exist"),
+        (["."], "holds no .jpg"),
+    ],
+)
+def test_images_that_are_not_there(
+    paths: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataSourceError, match=message):
+        find_images(paths)
+
+
+def test_a_prepared_store_is_a_source(rgb_archive: Path, tmp_path: Path) -> None:
+    first = EuroSATDataModule(source=str(rgb_archive), root=str(tmp_path))
+    first.prepare_data()
+    (store,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    again = EuroSATDataModule(source=str(store), split_fractions=(0.4, 0.3, 0.3))
+    again.setup("fit")
+    assert again.store is not None
+    assert len(again.store) == 30
+    with pytest.raises(DataSourceError, match="prepare the data anew"):
+        EuroSATDataModule(source=str(store), bands="all").setup("fit")

@@ -1,0 +1,242 @@
+"""Every published layout, read through the real HF datasets, and everything that can be wrong."""
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+
+from eurosat.bands import render_rgb
+from eurosat.data.sources import Listing, find_source, verify_published_files
+from eurosat.errors import DataSourceError
+from eurosat.labels import CLASSES, IMAGES_PER_CLASS
+from tests.conftest import geotiff, jpeg, write_zip
+
+Patches = dict[str, np.ndarray[Any, Any]]
+
+
+def listing(source: str | Path, *, rgb: bool = True, **settings: Any) -> Listing:
+    return find_source(str(source), rgb=rgb, **settings).list()
+
+
+def test_the_rgb_archive_gives_names_labels_and_the_published_pixels(
+    rgb_archive: Path, patches: Patches
+) -> None:
+    found = listing(rgb_archive)
+    assert sorted(found.names) == sorted(f"{s.split('_')[0]}/{s}.jpg" for s in patches)
+    for i, name in enumerate(found.names):
+        assert CLASSES[found.labels[i]] == name.split("/")[0]
+        patch, data = found.read(i)
+        assert data == jpeg(patches[Path(name).stem])
+        assert np.array_equal(patch.pixels, np.asarray(Image.open(io.BytesIO(data))))
+
+
+def test_the_old_archive_with_its_2750_folder_reads_the_same(
+    rgb_archive: Path, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(rgb_archive) as archive:
+        files = {f"2750/{name.split('/', 1)[1]}": archive.read(name) for name in archive.namelist()}
+    assert listing(write_zip(tmp_path / "EuroSAT.zip", files)).names == listing(rgb_archive).names
+
+
+def test_an_unpacked_folder_reads_the_same_and_ignores_what_is_no_image(
+    rgb_archive: Path, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(rgb_archive) as archive:
+        archive.extractall(tmp_path)
+    (tmp_path / "EuroSAT_RGB" / "Forest" / ".DS_Store").write_bytes(b"junk")
+    (tmp_path / "EuroSAT_RGB" / "README.txt").write_text("notes")
+    assert listing(tmp_path / "EuroSAT_RGB").names == listing(rgb_archive).names
+
+
+def test_the_geotiffs_give_bands_by_name_and_longitudes(ms_archive: Path, patches: Patches) -> None:
+    found = listing(ms_archive, rgb=False)
+    for i, name in enumerate(found.names):
+        patch, _ = found.read(i)
+        assert patch.pixels.dtype == np.uint16
+        assert np.array_equal(patch.pixels, patches[Path(name).stem])
+    west = found.names.index("AnnualCrop/AnnualCrop_1.tif")
+    assert found.read(west)[0].longitude == pytest.approx(0.0032, abs=1e-6)
+
+
+def test_the_geotiffs_can_be_rendered_to_rgb(ms_archive: Path, patches: Patches) -> None:
+    found = listing(ms_archive, rgb=True)
+    patch, _ = found.read(3)
+    assert np.array_equal(patch.pixels, render_rgb(patches[Path(found.names[3]).stem]))
+
+
+def test_split_folders_are_the_sources_own_splits(patches: Patches, tmp_path: Path) -> None:
+    parts = {1: "train", 2: "Validation", 3: "test"}
+    files = {
+        f"data/{parts[int(stem[-1])]}/{stem.split('_')[0]}/{stem}.jpg": jpeg(patch)
+        for stem, patch in patches.items()
+    }
+    found = listing(write_zip(tmp_path / "split.zip", files))
+    expected = [{"1": "train", "2": "val", "3": "test"}[Path(n).stem[-1]] for n in found.names]
+    assert found.splits == expected
+
+
+def test_ones_own_class_folders(patches: Patches, tmp_path: Path) -> None:
+    names = ("burnt area", "Testing ground")
+    for name, stem in zip(names, ("Forest_1", "River_1"), strict=True):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        (tmp_path / "mine" / name / f"{stem}.jpg").write_bytes(jpeg(patches[stem]))
+    found = listing(tmp_path / "mine", classes=names)
+    assert found.names == ["Testing ground/River_1.jpg", "burnt area/Forest_1.jpg"]
+    assert found.labels == [1, 0]
+    with pytest.raises(DataSourceError, match=r"--data.classes '\[Testing ground, burnt area\]'"):
+        listing(tmp_path / "mine")
+
+
+def test_a_data_set_in_the_hubs_form_is_read_with_its_own_splits_and_label_names(
+    patches: Patches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The hub's copies are parquet files with an image column; load_dataset reads such a folder
+    # exactly as it reads a repository of the hub.
+    hub_names = [name.replace("Crop", " Crop") for name in CLASSES]
+    rows = {
+        "image": [{"bytes": jpeg(patch), "path": None} for patch in patches.values()],
+        "label": [CLASSES.index(stem.split("_")[0]) for stem in patches],
+        "filename": [f"{stem}.jpg" for stem in patches],
+    }
+    features = datasets.Features(
+        image=datasets.Image(),
+        label=datasets.ClassLabel(names=hub_names),
+        filename=datasets.Value("string"),
+    )
+    folder = tmp_path / "owner" / "name" / "data"
+    folder.mkdir(parents=True)
+    table = datasets.Dataset.from_dict(rows, features=features)
+    for split, numbers in {"train": range(20), "validation": range(20, 30)}.items():
+        table.select(numbers).to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    source = find_source("owner/name", rgb=True, revision="0" * 40)
+    monkeypatch.chdir(tmp_path)
+    found = source.list()
+    assert found.splits == ["train"] * 20 + ["val"] * 10
+    assert found.names[0] == "AnnualCrop/AnnualCrop_1.jpg"
+    assert found.read(0)[1] == jpeg(patches["AnnualCrop_1"])
+
+
+def test_hub_arrays_of_13_bands_come_in_spectral_order(
+    patches: Patches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stem = "Forest_1"
+    in_file_order = patches[stem][..., [0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 8]]
+    features = datasets.Features(
+        image=datasets.Array3D((13, 64, 64), "uint16"), label=datasets.ClassLabel(names=["Forest"])
+    )
+    rows = {"image": [np.moveaxis(in_file_order, -1, 0)], "label": [0]}
+    folder = tmp_path / "owner" / "bands"
+    folder.mkdir(parents=True)
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(folder / "train.parquet")
+    source = find_source("owner/bands", rgb=False, revision="0" * 40)
+    monkeypatch.chdir(tmp_path)
+    patch, _ = source.list().read(0)
+    assert patch.pixels.dtype == np.uint16
+    assert np.array_equal(patch.pixels, patches[stem])
+
+
+def test_synthetic_patches_depend_on_nothing_but_their_number() -> None:
+    few, many = (listing("synthetic", synthetic_images=n) for n in (20, 40))
+    assert few.names == many.names[:20]
+    assert np.array_equal(few.read(13)[0].pixels, many.read(13)[0].pixels)
+
+
+def test_the_fingerprint_follows_contents_and_settings(
+    rgb_archive: Path, tmp_path: Path, patches: Patches
+) -> None:
+    copy = tmp_path / "elsewhere.zip"
+    copy.write_bytes(rgb_archive.read_bytes())
+
+    def fingerprint(path: Path, **settings: Any) -> str:
+        return find_source(str(path), rgb=settings.pop("rgb", True), **settings).fingerprint
+
+    assert fingerprint(copy) == fingerprint(rgb_archive)
+    assert fingerprint(copy, rgb=False) != fingerprint(copy)
+    assert fingerprint(copy, classes=CLASSES[::-1]) != fingerprint(copy)
+    changed = {"EuroSAT_RGB/Forest/Forest_1.jpg": jpeg(patches["River_1"])}
+    assert fingerprint(write_zip(tmp_path / "other.zip", changed)) != fingerprint(copy)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("nowhere.zip", "no data at nowhere.zip"),
+        ("./nowhere/", "no data at"),
+        ("owner/name", "--data.revision"),
+    ],
+)
+def test_a_source_that_is_not_there(source: str, message: str) -> None:
+    with pytest.raises(DataSourceError, match=message):
+        find_source(source, rgb=True)
+
+
+def test_a_hub_that_cannot_be_reached_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(DataSourceError, match=r"download EuroSAT_RGB.zip .* --data.source"):
+        listing("hub")
+
+
+def test_a_truncated_archive(rgb_archive: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.zip"
+    broken.write_bytes(rgb_archive.read_bytes()[:-1000])
+    with pytest.raises(DataSourceError, match="not a complete zip archive"):
+        find_source(str(broken), rgb=True)
+
+
+def test_an_archive_damaged_inside(tmp_path: Path, patches: Patches) -> None:
+    path = write_zip(tmp_path / "a.zip", {"x/Forest/Forest_1.jpg": jpeg(patches["Forest_1"])})
+    data = bytearray(path.read_bytes())
+    data[600] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(DataSourceError, match=r"damaged at x/Forest/Forest_1.jpg"):
+        listing(path).read(0)
+
+
+def test_a_file_that_is_no_image(tmp_path: Path) -> None:
+    found = listing(write_zip(tmp_path / "a.zip", {"x/Forest/Forest_1.jpg": b"not a picture"}))
+    with pytest.raises(DataSourceError, match=r"Forest/Forest_1.jpg cannot be decoded"):
+        found.read(0)
+
+
+def test_a_truncated_geotiff(tmp_path: Path, patches: Patches) -> None:
+    data = geotiff(patches["Forest_1"])
+    found = listing(
+        write_zip(tmp_path / "a.zip", {"x/Forest/Forest_1.tif": data[:5000]}), rgb=False
+    )
+    with pytest.raises(DataSourceError, match=r"Forest_1.tif cannot be decoded"):
+        found.read(0)
+
+
+def test_bands_that_the_source_does_not_have(rgb_archive: Path) -> None:
+    with pytest.raises(DataSourceError, match=r"Sentinel-2 bands were asked for"):
+        listing(rgb_archive, rgb=False).read(0)
+
+
+def test_two_files_of_one_name(tmp_path: Path, patches: Patches) -> None:
+    data = jpeg(patches["Forest_1"])
+    path = write_zip(tmp_path / "a.zip", {f"{part}/Forest/1.jpg": data for part in ("a", "b")})
+    with pytest.raises(DataSourceError, match=r"two files named Forest/1.jpg"):
+        listing(path)
+
+
+def test_the_published_checksum_is_asked_only_of_a_complete_data_set() -> None:
+    names = [f"{c}/{c}_{i}.jpg" for c, n in IMAGES_PER_CLASS.items() for i in range(1, n + 1)]
+    assert verify_published_files(names[:-1], ["0"] * 26_999) is None
+    assert verify_published_files(names, ["0"] * 27_000) is False
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("rgb", [True, False])
+def test_the_pinned_files_are_on_the_hub(rgb: bool) -> None:
+    from huggingface_hub import HfApi
+
+    from eurosat.data.sources import HUB_FILES, HUB_REPOSITORY
+
+    revision, file = HUB_FILES[rgb]
+    assert HfApi().file_exists(HUB_REPOSITORY, file, repo_type="dataset", revision=revision)

@@ -1,0 +1,190 @@
+"""The module: self-contained checkpoints, freezing, optimisers from YAML, blending."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch.optim import SGD, AdamW
+
+from eurosat.bands import BANDS, RGB
+from eurosat.errors import CheckpointError, EuroSATError
+from eurosat.labels import CLASSES
+from eurosat.models.classifier import EuroSATClassifier
+from eurosat.models.mixing import Mixing
+from eurosat.models.preprocess import Preprocess
+from eurosat.models.schedules import WarmupCosine
+from eurosat.trainer import Trainer, computes_bf16
+from tests.conftest import Run
+
+SMALL: dict[str, Any] = {
+    "backbone": "patchnet",
+    "backbone_args": {"stem_width": 8, "widths": (8, 16)},
+}
+
+
+def raw(channels: int = 3, count: int = 4) -> torch.Tensor:
+    dtype = torch.uint8 if channels == 3 else torch.uint16
+    pixels = torch.randint(0, 255, (count, channels, 64, 64), dtype=torch.int32)
+    return pixels.to(dtype)
+
+
+def test_preprocess_normalises_raw_pixels_of_both_kinds() -> None:
+    mean_pixel = torch.tensor([channel.mean for channel in RGB]).view(1, 3, 1, 1)
+    assert torch.allclose(Preprocess("rgb")(mean_pixel), torch.zeros(1, 3, 1, 1))
+    normalised = Preprocess("all")(raw(13))
+    band = BANDS[8]
+    expected = (raw(13).float()[:, 8] - band.mean) / band.std
+    assert normalised.dtype == torch.float32
+    assert normalised[:, 8].shape == expected.shape
+    one = torch.full((1, 13, 1, 1), 2000, dtype=torch.uint16)
+    assert Preprocess("all")(one)[0, 8, 0, 0] == pytest.approx((2000 - band.mean) / band.std)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "convnext_atto", "tf_efficientnet_lite0"])
+@pytest.mark.parametrize("bands", ["rgb", "all"])
+def test_any_timm_backbone_takes_any_bands(backbone: str, bands: str) -> None:
+    model = EuroSATClassifier(backbone=backbone, bands=bands).eval()
+    logits = model(raw(3 if bands == "rgb" else 13, 2))
+    assert logits.shape == (2, 10)
+    assert logits.dtype == torch.float32
+
+
+def test_a_backbone_that_does_not_exist_is_answered_with_close_names() -> None:
+    with pytest.raises(EuroSATError, match=r"no model 'resnet19'; close names are .*resnet18"):
+        EuroSATClassifier(backbone="resnet19")
+
+
+def test_the_checkpoint_alone_predicts(trained: Run, tmp_path: Path) -> None:
+    checkpoint = torch.load(trained.best, weights_only=True)
+    assert checkpoint["hyper_parameters"]["classes"] == list(CLASSES)
+    model = EuroSATClassifier.load_from_checkpoint(trained.best, map_location="cpu").eval()
+    assert model.classes == CLASSES
+    assert torch.equal(model.preprocess.mean, Preprocess("rgb").mean)
+    again = EuroSATClassifier.load_from_checkpoint(trained.best, map_location="cpu").eval()
+    patches = raw()
+    assert torch.equal(model(patches), again(patches))
+
+
+def test_local_pretrained_weights_are_loaded_but_for_the_head(tmp_path: Path) -> None:
+    teacher = timm.create_model("resnet10t", num_classes=1000)
+    torch.save(teacher.state_dict(), tmp_path / "weights.pth")
+    model = EuroSATClassifier(backbone="resnet10t", pretrained=str(tmp_path / "weights.pth"))
+    assert torch.equal(model.backbone.layer1[0].conv1.weight, teacher.layer1[0].conv1.weight)
+    assert model.backbone.fc.out_features == 10
+    assert model.hparams["pretrained"] is False  # a checkpoint must load without the file
+
+
+def test_pretrained_weights_that_cannot_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CheckpointError, match="no weight file nowhere.pth"):
+        EuroSATClassifier(pretrained="nowhere.pth")
+    (tmp_path / "junk.pth").write_bytes(b"junk")
+    with pytest.raises(CheckpointError, match="cannot be loaded from"):
+        EuroSATClassifier(pretrained=str(tmp_path / "junk.pth"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match=r"--model.pretrained <weights file>"):
+        EuroSATClassifier(pretrained=True)
+
+
+def test_a_frozen_backbone_keeps_weights_and_batch_norm_statistics() -> None:
+    model = EuroSATClassifier(**SMALL, freeze_backbone=True, optimizer=AdamW)
+    model.train()
+    trainable = [name for name, p in model.backbone.named_parameters() if p.requires_grad]
+    assert trainable == ["head.weight", "head.bias"]
+    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+    optimizer = model.configure_optimizers()
+    model(raw()).sum().backward()
+    optimizer.step()
+    changed = [n for n, v in model.backbone.state_dict().items() if not torch.equal(v, before[n])]
+    assert changed == ["head.weight", "head.bias"]
+
+
+def test_an_epoch_can_unfreeze_the_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = EuroSATClassifier(**SMALL, freeze_backbone=True, unfreeze_at_epoch=2)
+    groups = model.configure_optimizers().param_groups
+    assert sum(len(group["params"]) for group in groups) == len(list(model.backbone.parameters()))
+    model.train()
+    for epoch, trains in ((0, False), (1, False), (2, True), (3, True)):
+        monkeypatch.setattr(EuroSATClassifier, "current_epoch", epoch)
+        model.on_train_epoch_start()
+        assert model.backbone.stem[0].weight.requires_grad is trains
+        assert model.backbone.stem[1].training is trains
+    with pytest.raises(EuroSATError, match="freeze_backbone true"):
+        EuroSATClassifier(**SMALL, unfreeze_at_epoch=2)
+
+
+def test_weight_decay_is_kept_off_norms_and_biases_with_any_optimiser() -> None:
+    for optimiser in (
+        lambda groups: AdamW(groups, lr=0.1, weight_decay=0.3),
+        lambda groups: SGD(groups, lr=0.1, weight_decay=0.3),
+    ):
+        groups = EuroSATClassifier(**SMALL, optimizer=optimiser).configure_optimizers().param_groups
+        decays = {group["weight_decay"]: group["params"] for group in groups}
+        assert set(decays) == {0.3, 0.0}
+        assert all(parameter.ndim > 1 for parameter in decays[0.3])
+        assert all(parameter.ndim <= 1 for parameter in decays[0.0])
+
+
+def test_warmup_cosine_starts_low_peaks_and_ends_at_its_final_rate() -> None:
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    schedule = WarmupCosine(optimizer, warmup=0.2, final=0.1)
+    schedule.total_steps = 100
+    rates = []
+    for _ in range(101):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates[0] == pytest.approx(2.0 / 25)
+    assert rates[20] == max(rates) == pytest.approx(2.0)
+    assert rates[60] == pytest.approx(1.1)
+    assert rates[100] == pytest.approx(0.2)
+    with pytest.raises(ValueError, match="fractions"):
+        WarmupCosine(optimizer, warmup=2)
+
+
+@pytest.mark.parametrize(("mixup", "cutmix"), [(1.0, 0.0), (0.0, 1.0)])
+def test_blended_targets_are_the_shares_of_the_blended_pixels(mixup: float, cutmix: float) -> None:
+    patches = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 64, 64)
+    targets = torch.eye(4)
+    blend = Mixing(mixup, cutmix, 1.0)
+    for step in range(20):
+        mixed, soft = blend(patches, targets, (1, step))
+        assert torch.allclose(soft.sum(dim=1), torch.ones(4))
+        # Patch i is filled with the number i, so its mean is the expectation of its targets.
+        assert torch.allclose(mixed.mean(dim=(1, 2, 3)), soft @ torch.arange(4.0), atol=1e-5)
+    assert torch.equal(blend(patches, targets, (1, 3))[0], blend(patches, targets, (1, 3))[0])
+    assert not torch.equal(blend(patches, targets, (1, 3))[1], blend(patches, targets, (1, 4))[1])
+
+
+def test_a_probability_of_zero_blends_nothing() -> None:
+    patches, targets = torch.rand(4, 3, 8, 8), torch.eye(4)
+    mixed, soft = Mixing(1.0, 1.0, 0.0)(patches, targets, (0,))
+    assert mixed is patches
+    assert soft is targets
+
+
+def test_channels_last_is_kept_through_the_preprocessing() -> None:
+    model = EuroSATClassifier(**SMALL)
+    patches = torch.from_numpy(np.zeros((2, 64, 64, 3), dtype=np.uint8)).permute(0, 3, 1, 2)
+    assert model.preprocess(patches).is_contiguous(memory_format=torch.channels_last)
+    assert model.backbone.stages[0][0][0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_compiled_model_keeps_clean_checkpoint_names() -> None:
+    plain, compiled = EuroSATClassifier(**SMALL), EuroSATClassifier(**SMALL, compile=True)
+    assert plain.state_dict().keys() == compiled.state_dict().keys()
+    compiled.load_state_dict(plain.state_dict())
+    patches = raw()
+    assert torch.allclose(plain.eval()(patches), compiled.eval()(patches), atol=1e-4)
+
+
+def test_precision_auto_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+    for capable, expected in ((True, "bf16-mixed"), (False, "32-true")):
+        monkeypatch.setattr("torch.cpu.get_capabilities", lambda c=capable: {"avx512_bf16": c})
+        assert computes_bf16("cpu") is capable
+        trainer = Trainer(accelerator="cpu", devices=1, logger=False, barebones=True)
+        assert trainer.precision == expected

@@ -1,0 +1,342 @@
+"""The command line, driven as a user drives it."""
+
+import csv
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from eurosat.cli import TOOL_VERBS, TRAINER_VERBS, main
+from eurosat.labels import CLASSES
+from tests.conftest import CONFIGS, SMALL_MODEL, TINY, Run, jpeg
+
+EXPERIMENTS = sorted(path.name for path in CONFIGS.glob("*.yaml"))
+OVERLAYS = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.glob("[dtl]*/*.yaml"))
+
+
+def print_config(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    with pytest.raises(SystemExit) as exit_:
+        main(["fit", *arguments, "--print_config"])
+    assert exit_.value.code == 0
+    parsed: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
+    return parsed
+
+
+def test_help_lists_every_verb_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from eurosat.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: print([m for m in ('torch', 'lightning', 'numpy') if m in sys.modules])"
+    )
+    start = time.perf_counter()
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds = time.perf_counter() - start
+    for verb, line in (TRAINER_VERBS | TOOL_VERBS).items():
+        assert verb in shown.stdout
+        assert line in " ".join(shown.stdout.split())
+    assert shown.stdout.endswith("[]\n")
+    assert seconds < 2  # 0.06 s where nothing else runs
+
+
+@pytest.mark.parametrize("arguments", [[], ["train"], ["fit", "--model.backbon=x"], ["fit", "-x"]])
+def test_mistakes_in_usage_end_with_exit_code_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    assert "error" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data.source=nowhere.zip"], "no data at nowhere.zip"),
+        (["--data.split=source"], "no splits of its own"),
+        (["--model.backbone=resnet19"], "no model 'resnet19'"),
+        (["--ckpt_path=nowhere.ckpt"], "no checkpoint nowhere.ckpt"),
+        (["--model.pretrained=nowhere.pth"], "no weight file"),
+    ],
+)
+def test_mistakes_in_settings_name_cause_and_way_out(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", *TINY, *SMALL_MODEL, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert "eurosat fit: error: " in error
+    assert message in error
+    assert not list(tmp_path.glob("outputs/*/*/metrics.json"))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_is_complete_and_parsed(
+    experiment: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = print_config(capsys, f"--config={CONFIGS / experiment}")
+    assert config["model"]["optimizer"]["init_args"]["lr"] > 0
+    assert config["trainer"]["precision"] == "auto"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_overlay_changes_an_experiment_and_keeps_the_rest(
+    overlay: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = f"--config={CONFIGS / 'resnet.yaml'}"
+    before = print_config(capsys, base)
+    after = print_config(capsys, base, f"--config={CONFIGS / overlay}")
+    wanted = yaml.safe_load((CONFIGS / overlay).read_text())
+    for group, settings in wanted.items():
+        for name, value in settings.items():
+            if name == "callbacks+":
+                kept = [item["class_path"] for item in before[group]["callbacks"]]
+                added = [item["class_path"] for item in value]
+                found = [item["class_path"] for item in after[group]["callbacks"]]
+                assert found == kept + added
+            elif isinstance(value, dict):
+                assert after[group][name]["class_path"] == value["class_path"]
+            else:
+                assert after[group][name] == value
+    assert after["model"] == before["model"]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_runs(
+    experiment: str, tmp_path: Path, store_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = [f"--config={CONFIGS / experiment}", *TINY, f"--data.root={store_root}"]
+    # ImageNet weights need the network; the rest of the experiment is run as it is.
+    arguments += ["--model.pretrained=false", "--trainer.fast_dev_run=true"]
+    assert main(["fit", *arguments]) == 0
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_fit_leaves_everything_a_run_should_leave(trained: Run) -> None:
+    files = {str(path.relative_to(trained.folder)) for path in trained.folder.rglob("*.*")}
+    assert {
+        "config.yaml",
+        "run.json",
+        "run.log",
+        "metrics.csv",
+        "metrics.json",
+        "predictions.csv",
+        "report.html",
+        "checkpoints/last.ckpt",
+        "figures/learning_curves.png",
+        "figures/confusion_matrix.png",
+        "figures/reliability_diagram.png",
+        "figures/confident_mistakes.png",
+    } <= files
+    assert trained.best.name.startswith("best-epoch")
+    metrics = trained.json("metrics.json")
+    assert list(metrics) == ["accuracy", "accuracy_macro", "f1_macro", "ece", "loss", "per_class"]
+    assert list(metrics["per_class"]) == list(CLASSES)
+    card = trained.json("run.json")
+    assert card["status"] == "finished"
+    assert card["seed"] == 42
+    assert card["synthetic"] is True
+    assert card["split"]["train"] + card["split"]["val"] + card["split"]["test"] == 120
+    assert card["images_per_second"] > 0
+    assert card["epochs"] == 2
+    assert (trained.folder / card["best_checkpoint"]).is_file()
+    assert len(card["data"]["fingerprint"]) == len(card["split"]["fingerprint"]) == 64
+    assert "synthetic" in (trained.folder / "report.html").read_text()
+
+
+def test_the_metrics_are_those_of_the_predictions(trained: Run) -> None:
+    with (trained.folder / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    metrics = trained.json("metrics.json")
+    assert len(rows) == trained.json("run.json")["split"]["test"]
+    right = [row["label"] == row["predicted"] for row in rows]
+    assert metrics["accuracy"] == pytest.approx(sum(right) / len(right))
+    for name, value in metrics["per_class"].items():
+        own = [hit for hit, row in zip(right, rows, strict=True) if row["label"] == name]
+        assert value == pytest.approx(sum(own) / len(own))
+    for row in rows:
+        probabilities = {name: float(row[name]) for name in CLASSES}
+        assert max(probabilities, key=probabilities.__getitem__) == row["predicted"]
+        assert sum(probabilities.values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_same_command_and_seed_give_the_same_metrics_to_the_last_bit(
+    run: Callable[..., Run],
+) -> None:
+    options = (
+        '--data.augmentations=[{"class_path": "albumentations.D4"}]',
+        "--model.cutmix_alpha=1.0",
+        "--trainer.max_epochs=2",
+    )
+    first, second = run("fit", *options), run("fit", *options)
+    workers = run("fit", *options, "--data.num_workers=2")
+    other_seed = run("fit", *options, "--seed_everything=1")
+    metrics = [(r.folder / "metrics.json").read_bytes() for r in (first, second, workers)]
+    assert metrics[0] == metrics[1] == metrics[2]
+    assert (other_seed.folder / "metrics.json").read_bytes() != metrics[0]
+
+
+def test_the_saved_config_repeats_the_run(trained: Run, run: Callable[..., Run]) -> None:
+    again = run("fit", f"--config={trained.folder / 'config.yaml'}", "--trainer.max_epochs=2")
+    assert again.folder.parent.name == "tiny"
+    assert again.json("metrics.json") == trained.json("metrics.json")
+
+
+def test_a_resumed_run_ends_where_an_unbroken_one_does(run: Callable[..., Run]) -> None:
+    options = (
+        '--data.augmentations=[{"class_path": "albumentations.D4"}]',
+        "--model.mixup_alpha=0.4",
+        "--model.ema_decay=0.9",
+        "--model.lr_scheduler=torch.optim.lr_scheduler.StepLR",
+        "--model.lr_scheduler.init_args.step_size=1",
+    )
+    unbroken = run("fit", *options, "--trainer.max_epochs=3")
+    broken = run("fit", *options, "--trainer.max_epochs=1")
+    last = broken.folder / "checkpoints" / "last.ckpt"
+    resumed = run("fit", *options, "--trainer.max_epochs=3", f"--ckpt_path={last}")
+    one, other = (
+        torch.load(r.folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for r in (unbroken, resumed)
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_what_a_checkpoint_cannot_change_the_command_line_still_can(
+    trained: Run, run: Callable[..., Run]
+) -> None:
+    resumed = run(
+        "fit",
+        f"--ckpt_path={trained.folder / 'checkpoints' / 'last.ckpt'}",
+        "--trainer.max_epochs=3",
+        "--model.label_smoothing=0.3",
+        model=(),
+    )
+    config = yaml.safe_load((resumed.folder / "config.yaml").read_text())
+    assert config["model"]["label_smoothing"] == 0.3
+    assert config["model"]["backbone"] == "patchnet"
+
+
+@pytest.mark.parametrize("verb", ["validate", "test"])
+def test_a_checkpoint_is_measured_without_its_config(
+    verb: str, trained: Run, run: Callable[..., Run]
+) -> None:
+    measured = run(verb, f"--ckpt_path={trained.best}", model=())
+    if verb == "test":
+        assert measured.json("metrics.json") == trained.json("metrics.json")
+
+
+def test_a_checkpoint_of_other_bands_and_classes_brings_them_along(
+    run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fitted = run("fit", "--data.bands=[B08, B02]", "--data.classes=[Forest, SeaLake, River]")
+    measured = run("test", f"--ckpt_path={fitted.best}", model=())
+    assert measured.json("metrics.json") == fitted.json("metrics.json")
+    assert measured.json("run.json")["data"]["bands"] == ["B08", "B02"]
+
+
+def test_predict_writes_a_csv(
+    trained: Run,
+    patches: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    for stem in ("Forest_1", "River_2", "SeaLake_3"):
+        (tmp_path / "pictures" / f"{stem}.jpg").write_bytes(jpeg(patches[stem]))
+    arguments = [f"--ckpt_path={trained.best}", "--data.images=pictures"]
+    arguments += ["--data.batch_size=2", "--trainer.accelerator=cpu"]
+    assert main(["predict", *arguments, "--predictions.path=out/classes.csv"]) == 0
+    with (tmp_path / "out" / "classes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [Path(row["file"]).name for row in rows] == [
+        "Forest_1.jpg",
+        "River_2.jpg",
+        "SeaLake_3.jpg",
+    ]
+    assert all(row["predicted"] in CLASSES for row in rows)
+    assert not (tmp_path / "outputs").exists()
+    capsys.readouterr()
+    (tmp_path / "pictures" / "bad.jpg").write_bytes(b"not a picture")
+    assert main(["predict", *arguments, "--predictions.path=out/bad.csv"]) == 2
+    assert "bad.jpg cannot be decoded" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["classes.csv"]
+
+
+def test_the_learning_rate_finder_sets_the_rate(run: Callable[..., Run]) -> None:
+    found = run(
+        "fit",
+        f"--config={CONFIGS / 'trainer' / 'lr_find.yaml'}",
+        "--data.batch_size=2",
+        "--model.optimizer=torch.optim.SGD",
+        "--model.optimizer.init_args.lr=0.123",
+    )
+    with (found.folder / "metrics.csv").open() as file:
+        rates = {row["lr-SGD/pg1"] for row in csv.DictReader(file)} - {""}
+    assert rates
+    assert "0.123" not in rates
+
+
+def test_wandb_offline_keeps_metrics_csv_and_receives_the_config(
+    run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    tracked = run("fit", f"--config={CONFIGS / 'logger' / 'wandb.yaml'}")
+    assert (tracked.folder / "metrics.csv").is_file()
+    (log,) = tracked.folder.glob("wandb/offline-run-*/run-*.wandb")
+    content = log.read_bytes()
+    assert b"val/accuracy" in content
+    assert b"label_smoothing" in content
+
+
+def test_two_processes_train_together_and_test_every_patch_once(
+    tmp_path: Path, store_root: Path
+) -> None:
+    command = [sys.executable, "-m", "eurosat", "fit", *TINY, *SMALL_MODEL]
+    command += [f"--data.root={store_root}", "--trainer.devices=2", "--trainer.strategy=ddp"]
+    command += ["--data.num_workers=1", "--model.ema_decay=0.9"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=300)
+    (folder,) = tmp_path.glob("outputs/*/*")
+    with (folder / "predictions.csv").open() as file:
+        files = [row["file"] for row in csv.DictReader(file)]
+    card = Run(folder).json("run.json")
+    assert len(files) == len(set(files)) == card["split"]["test"]
+    assert card["hardware"]["devices"] == 2
+
+
+def test_a_run_that_fails_says_so_in_its_record(
+    tmp_path: Path, store_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    resize = '--data.augmentations=[{"class_path": "albumentations.Normalize"}]'
+    assert main(["fit", *TINY, *SMALL_MODEL, f"--data.root={store_root}", resize]) == 2
+    (folder,) = tmp_path.glob("outputs/*/*")
+    assert Run(folder).json("run.json")["status"].startswith("failed: AugmentationError")
+    assert not (folder / "metrics.json").exists()
+
+
+def test_prepare_shows_what_it_prepared(
+    rgb_archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["prepare", f"--source={rgb_archive}", f"--root={tmp_path}"]
+    assert main([*arguments, "--split_fractions=[0.4,0.3,0.3]"]) == 0
+    shown = capsys.readouterr().out
+    assert "30, uint8, (64, 64, 3)" in shown
+    assert all(name in shown for name in CLASSES)
+    assert main(["prepare", "--source=nowhere.zip"]) == 2
+    assert "eurosat prepare: error: no data at nowhere.zip" in capsys.readouterr().err
