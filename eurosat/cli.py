@@ -6,6 +6,7 @@ Heavy imports wait inside the functions, so that ``eurosat --help`` answers at o
 import argparse
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
 
 from eurosat import __version__
@@ -35,6 +36,8 @@ def main(args: Sequence[str] | None = None) -> int:
     verb = _top_level_parser().parse_args(arguments[:1]).verb
     try:
         if verb in TRAINER_VERBS:
+            # torch 2.15 warns of a name that Lightning 2.6 still uses; nothing for users to do.
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
             from eurosat.training_cli import EuroSATCLI
 
             EuroSATCLI(arguments)

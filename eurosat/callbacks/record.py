@@ -1,10 +1,10 @@
 """The run card: one file that says what was run, on what, with what, and how fast."""
 
-import csv
 import importlib.metadata
 import logging
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 import eurosat
 from eurosat.callbacks import figures
@@ -43,7 +43,7 @@ class RunRecord(Callback):
         self._card: dict[str, Any] = {
             "experiment": experiment,
             "status": "running",
-            "command": " ".join(["eurosat", *sys.argv[1:]]),
+            "command": shlex.join(["eurosat", *sys.argv[1:]]),
             "seed": seed,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
@@ -126,10 +126,11 @@ class RunRecord(Callback):
         if self._train_seconds:
             card["images_per_second"] = round(self._train_images / self._train_seconds, 1)
             card["epochs"] = trainer.current_epoch
-        checkpoint = trainer.checkpoint_callback
-        best = getattr(checkpoint, "best_model_path", "")
-        if best:
-            card["best_checkpoint"] = os.path.relpath(best, self.run_directory)
+        checkpoint = cast(ModelCheckpoint, trainer.checkpoint_callback)
+        if checkpoint.best_model_path:
+            card["best_checkpoint"] = os.path.relpath(
+                checkpoint.best_model_path, self.run_directory
+            )
         if data.store is not None and data.split is not None:
             store, split = data.store.card, data.split
             card["synthetic"] = store.synthetic
@@ -153,8 +154,12 @@ class RunRecord(Callback):
         curves = self.run_directory / "metrics.csv"
         if curves.is_file() and self._train_images:
             note = "synthetic data" if card.get("synthetic") else ""
-            with curves.open(newline="") as file:
-                figure = figures.learning_curves(list(csv.DictReader(file)), note=note)
+            figure = figures.learning_curves(
+                figures.read_metrics(curves),
+                monitor=checkpoint.monitor or "",
+                mode="min" if checkpoint.mode == "min" else "max",
+                note=note,
+            )
             figures.save_figure(figure, self.run_directory / "figures" / "learning_curves.png")
         write_report(self.run_directory)
 

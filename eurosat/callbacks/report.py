@@ -133,7 +133,7 @@ def _per_class(run: _Run) -> str:
     worst: dict[str, str] = {}
     for (label, predicted), count in pairs.most_common():
         if label != predicted:
-            worst.setdefault(label, f"{predicted} ({count:,})")
+            worst.setdefault(label, f"{escape(predicted)} ({count:,})")
     rows = []
     for name in sorted(accuracies, key=lambda name: _number(accuracies[name]) or 0.0):
         width = 100 * (_number(accuracies[name]) or 0.0)

@@ -76,7 +76,9 @@ class BatchSampler(DistributedSampler[tuple[int, Indices]]):
         """Number of batches this rank gets in an epoch."""
         if self.shuffle:
             return len(self.indices) // (self.batch_size * self.num_replicas)
-        return -(-len(self.indices) // (self.batch_size * self.num_replicas))
+        batches = -(-len(self.indices) // (self.batch_size * self.num_replicas))
+        # No more than the smallest share has patches: of single patches, the last two go together.
+        return min(batches, len(self.indices) // self.num_replicas)
 
     def __iter__(self) -> Iterator[tuple[int, Indices]]:
         """Yield this rank's batches of the current epoch."""

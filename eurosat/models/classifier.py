@@ -24,6 +24,7 @@ from torchmetrics.classification import (
 )
 
 import eurosat.models.patchnet  # noqa: F401  # registers the backbone with timm
+from eurosat.bands import is_rgb
 from eurosat.errors import CheckpointError, EuroSATError
 from eurosat.labels import CLASSES
 from eurosat.models.mixing import Mixing
@@ -62,7 +63,8 @@ class EuroSATClassifier(lightning.LightningModule):
 
         Args:
             backbone: Name of a timm model (`timm.list_models()`), or 'patchnet'.
-            pretrained: Start from timm's published weights (true), or from a local weight file.
+            pretrained: Start from timm's published weights (true), or from a local weight file; RGB
+                is then normalised as the weights expect, else by EuroSAT's own statistics.
             freeze_backbone: Train the classification layer only; batch-norm statistics stay too.
             unfreeze_at_epoch: Epoch (from 0) at which a frozen backbone starts to train.
             backbone_args: Further arguments of the timm model, such as {img_size: 64}.
@@ -103,6 +105,12 @@ class EuroSATClassifier(lightning.LightningModule):
         self.backbone = _build_backbone(
             backbone, pretrained, len(self.preprocess.channels), len(classes), backbone_args or {}
         )
+        if pretrained and is_rgb(self.preprocess.channels):
+            weights = cast(Any, self.backbone).pretrained_cfg  # its statistics are for 0 to 1
+            self.preprocess.set_statistics(
+                [255 * value for value in weights["mean"]],
+                [255 * value for value in weights["std"]],
+            )
         if channels_last:
             self.backbone = self.backbone.to(memory_format=torch.channels_last)
         if compile:

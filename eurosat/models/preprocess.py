@@ -19,18 +19,28 @@ class Preprocess(nn.Module):
     std: Tensor
 
     def __init__(self, bands: str | Sequence[str]) -> None:
-        """Take the statistics of the chosen channels.
+        """Take EuroSAT's statistics of the chosen channels.
 
         Args:
             bands: ``"rgb"``, ``"all"`` or band names, as :func:`eurosat.bands.resolve_channels`.
         """
         super().__init__()
         self.channels = resolve_channels(bands)
-        shape = (1, len(self.channels), 1, 1)
-        mean = torch.tensor([channel.mean for channel in self.channels])
-        std = torch.tensor([channel.std for channel in self.channels])
-        self.register_buffer("mean", mean.view(shape))
-        self.register_buffer("std", std.view(shape))
+        self.register_buffer("mean", torch.empty(1, len(self.channels), 1, 1))
+        self.register_buffer("std", torch.empty(1, len(self.channels), 1, 1))
+        self.set_statistics(
+            [channel.mean for channel in self.channels], [channel.std for channel in self.channels]
+        )
+
+    def set_statistics(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Normalise by other statistics, such as those that pretrained weights expect.
+
+        Args:
+            mean: One mean a channel, in raw pixel values.
+            std: One standard deviation a channel, in raw pixel values.
+        """
+        self.mean.copy_(torch.tensor(mean).view_as(self.mean))
+        self.std.copy_(torch.tensor(std).view_as(self.std))
 
     def forward(self, patches: Tensor) -> Tensor:
         """Normalise.
@@ -39,6 +49,6 @@ class Preprocess(nn.Module):
             patches: uint8, uint16 or float raw pixel values, shape (B, C, height, width).
 
         Returns:
-            float32, same shape and memory format, zero mean and unit variance over EuroSAT.
+            float32, same shape and memory format.
         """
         return (patches.to(self.mean.dtype) - self.mean) / self.std

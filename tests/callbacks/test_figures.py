@@ -133,7 +133,7 @@ def test_calibration_error_by_hand():
 
 def test_calibration_error_is_that_of_torchmetrics():
     generator = torch.Generator().manual_seed(0)
-    probabilities = (2 * torch.randn(500, 10, generator=generator)).softmax(dim=1)
+    probabilities = torch.randn(500, 10, generator=generator).softmax(dim=1)
     labels = torch.randint(10, (500,), generator=generator)
     # Exactly 1 and wrong, beside 0.95 and right: torchmetrics keeps the two in separate bins.
     probabilities[:200] = torch.eye(10)[0]

@@ -77,7 +77,7 @@ def test_lists_that_are_wrong(lists: dict[str, list[str]], message: str, tmp_pat
 
 
 def test_lists_that_are_missing() -> None:
-    with pytest.raises(SplitError, match="--data.split_files"):
+    with pytest.raises(SplitError, match=r"--data\.split_files"):
         split("files")
 
 

@@ -80,7 +80,9 @@ def test_patches_of_two_sizes_are_refused(tmp_path: Path, patches: dict[str, Any
 
 
 def test_an_empty_source_is_refused(tmp_path: Path) -> None:
-    empty = Source("empty", "0" * 64, False, lambda: Listing([], [], [], lambda _: pytest.fail()))
+    empty = Source(
+        "empty", "0" * 64, False, lambda: Listing([], [], [], lambda _: pytest.fail("was read"))
+    )
     with pytest.raises(DataSourceError, match="holds no images"):
         prepare(empty, tmp_path, **SETTINGS)
 

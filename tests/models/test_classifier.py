@@ -74,13 +74,14 @@ def test_local_pretrained_weights_are_loaded_but_for_the_head(tmp_path: Path) ->
     model = EuroSATClassifier(backbone="resnet10t", pretrained=str(tmp_path / "weights.pth"))
     assert torch.equal(model.backbone.layer1[0].conv1.weight, teacher.layer1[0].conv1.weight)
     assert model.backbone.fc.out_features == 10
+    assert model.preprocess.mean.flatten().tolist() == pytest.approx([123.675, 116.28, 103.53])
     assert model.hparams["pretrained"] is False  # a checkpoint must load without the file
 
 
 def test_pretrained_weights_that_cannot_be_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(CheckpointError, match="no weight file nowhere.pth"):
+    with pytest.raises(CheckpointError, match=r"no weight file nowhere.pth"):
         EuroSATClassifier(pretrained="nowhere.pth")
     (tmp_path / "junk.pth").write_bytes(b"junk")
     with pytest.raises(CheckpointError, match="cannot be loaded from"):

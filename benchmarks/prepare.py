@@ -1,0 +1,39 @@
+"""Seconds to decode a data set into the store, and to open it again, each in a new process."""
+
+import subprocess
+import sys
+import tempfile
+import time
+
+from benchmarks.common import parser, save
+
+_OPEN = """
+import sys, time
+from eurosat.data.datamodule import EuroSATDataModule
+data = EuroSATDataModule(source=sys.argv[1], root=sys.argv[2])
+start = time.perf_counter()
+data.prepare_data()
+data.setup("fit")
+print(time.perf_counter() - start, len(data.store))
+"""
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--turns", type=int, default=3)
+    args = options.parse_args()
+    prepared, opened, images = [], [], 0
+    for _ in range(args.turns):
+        with tempfile.TemporaryDirectory() as root:
+            for seconds in (prepared, opened):
+                command = [sys.executable, "-c", _OPEN, args.source, root]
+                start = time.perf_counter()
+                shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+                whole = time.perf_counter() - start
+                images = int(shown.split()[1])
+                seconds.append({"seconds": float(shown.split()[0]), "with_imports": whole})
+    save("prepare", {"images": images, "prepare": prepared, "open_again": opened})
+
+
+if __name__ == "__main__":
+    main()
