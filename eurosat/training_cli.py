@@ -90,7 +90,6 @@ class EuroSATCLI(LightningCLI):
                 "checkpoint.mode": "max",
                 "checkpoint.filename": "best-epoch{epoch:02d}",
                 "checkpoint.auto_insert_metric_name": False,
-                "checkpoint.save_last": True,
             }
         )
         parser.add_lightning_class_args(PredictionsCSV, "predictions")
@@ -116,20 +115,25 @@ class EuroSATCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Give every run its metrics.csv and its record, whatever else is configured."""
+        config = self.config[self.subcommand]
+        if self.subcommand == "predict" or config.trainer.fast_dev_run:
+            return super().instantiate_trainer(logger=False, **kwargs)  # these leave no run folder
         loggers = self._get(self.config_init, "trainer")["logger"] or []
-        record = CSVLogger(self.run_directory, name="", version="")
         trainer = super().instantiate_trainer(
-            logger=[record, *(loggers if isinstance(loggers, list) else [loggers])],
+            logger=[
+                CSVLogger(self.run_directory, name="", version=""),
+                *(loggers if isinstance(loggers, list) else [loggers]),
+            ],
             default_root_dir=self.run_directory,
             **kwargs,
         )
-        if self.subcommand != "predict":
-            config = self.config[self.subcommand]
-            cast(Any, trainer).callbacks += [
-                LearningRateMonitor(logging_interval="epoch"),
-                TestResults(self.run_directory),
-                RunRecord(self.run_directory, config.experiment, config.seed_everything),
-            ]
+        cast(Any, trainer).callbacks += [
+            # ModelCheckpoint's own save_last copies the best checkpoint; this one is the last.
+            ModelCheckpoint(filename="last", enable_version_counter=False),
+            LearningRateMonitor(logging_interval="epoch"),
+            TestResults(self.run_directory),
+            RunRecord(self.run_directory, config.experiment, config.seed_everything),
+        ]
         return trainer
 
     def after_fit(self) -> None:

@@ -1,6 +1,7 @@
 """The command line, driven as a user drives it."""
 
 import csv
+import importlib
 import subprocess
 import sys
 import time
@@ -189,7 +190,8 @@ def test_the_same_command_and_seed_give_the_same_metrics_to_the_last_bit(
 
 
 def test_the_saved_config_repeats_the_run(trained: Run, run: Callable[..., Run]) -> None:
-    again = run("fit", f"--config={trained.folder / 'config.yaml'}", "--trainer.max_epochs=2")
+    config = f"--config={trained.folder / 'config.yaml'}"
+    again = run("fit", config, "--output_root=outputs", model=())
     assert again.folder.parent.name == "tiny"
     assert again.json("metrics.json") == trained.json("metrics.json")
 
@@ -298,6 +300,7 @@ def test_wandb_offline_keeps_metrics_csv_and_receives_the_config(
     monkeypatch.setenv("WANDB_SILENT", "true")
     tracked = run("fit", f"--config={CONFIGS / 'logger' / 'wandb.yaml'}")
     assert (tracked.folder / "metrics.csv").is_file()
+    importlib.import_module("wandb").finish()  # as the end of the process does
     (log,) = tracked.folder.glob("wandb/offline-run-*/run-*.wandb")
     content = log.read_bytes()
     assert b"val/accuracy" in content

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -14,6 +14,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import (
@@ -121,8 +122,8 @@ class EuroSATClassifier(lightning.LightningModule):
             self._set_frozen(True)
         elif unfreeze_at_epoch is not None:
             raise EuroSATError("unfreeze_at_epoch needs --model.freeze_backbone true")
-        self.optimizer = optimizer or torch.optim.AdamW
-        self.lr_scheduler = lr_scheduler
+        self.optimizer = _Shared(optimizer or torch.optim.AdamW)
+        self.lr_scheduler = _Shared(lr_scheduler) if lr_scheduler else None
         self.lr_scheduler_interval = lr_scheduler_interval
         self.label_smoothing = label_smoothing
         self.mixing = (
@@ -220,7 +221,7 @@ class EuroSATClassifier(lightning.LightningModule):
             if parameter.requires_grad or self.unfreeze_at_epoch is not None:
                 (plain if parameter.ndim <= 1 or name in never else decayed).append(parameter)
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
-        optimizer = self.optimizer([group for group in groups if group["params"]])
+        optimizer: Optimizer = self.optimizer([group for group in groups if group["params"]])
         if self.learning_rate is not None:
             for group in optimizer.param_groups:
                 group["lr"] = self.learning_rate
@@ -279,6 +280,23 @@ class EuroSATClassifier(lightning.LightningModule):
         self.backbone.requires_grad_(not frozen)
         self._head.requires_grad_(True)
         self.train(self.training)
+
+
+class _Shared:
+    """A factory that copies of the module share.
+
+    The command line's factories hold on to the command line, and so to the trainer and the data;
+    the moving average's copy of the module must not copy all of that.
+    """
+
+    def __init__(self, factory: Callable[..., Any]) -> None:
+        self.factory = factory
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.factory(*arguments)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Shared":
+        return self
 
 
 def _build_backbone(
