@@ -161,12 +161,15 @@ class EuroSATCLI(LightningCLI):
         print(f"  classify images      eurosat predict --ckpt_path {best} --data.images FOLDER")
         print(f"  measure it again     eurosat test --ckpt_path {best} --data.source ...")
 
-    @staticmethod
-    def _adopt_checkpoint(config: Any) -> None:
+    def _adopt_checkpoint(self, config: Any) -> None:
         """A checkpoint knows its bands and classes: data and model must have the same."""
         path = config.ckpt_path
-        if path is None or (path in ("best", "last", "hpc", "registry")):
-            return
+        if path is None:
+            if self.subcommand == "fit":
+                return
+            raise CheckpointError(
+                f"nothing to {self.subcommand}: pass --ckpt_path <.ckpt file of a run>"
+            )
         if not Path(path).is_file():
             raise CheckpointError(f"there is no checkpoint {path}: give a .ckpt file of a run")
         try:

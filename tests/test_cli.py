@@ -82,6 +82,12 @@ def test_mistakes_in_settings_name_cause_and_way_out(
     assert not list(tmp_path.glob("outputs/*/*/metrics.json"))
 
 
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_measuring_needs_a_checkpoint(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, *TINY]) == 2
+    assert "pass --ckpt_path" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_is_complete_and_parsed(
     experiment: str, capsys: pytest.CaptureFixture[str]
@@ -155,6 +161,9 @@ def test_fit_leaves_everything_a_run_should_leave(trained: Run) -> None:
     assert (trained.folder / card["best_checkpoint"]).is_file()
     assert len(card["data"]["fingerprint"]) == len(card["split"]["fingerprint"]) == 64
     assert "synthetic" in (trained.folder / "report.html").read_text()
+    log = (trained.folder / "run.log").read_text()
+    assert "epoch 1: val/loss" in log
+    assert f"test/accuracy {metrics['accuracy']:.4f}" in log
 
 
 def test_the_metrics_are_those_of_the_predictions(trained: Run) -> None:

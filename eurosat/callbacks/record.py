@@ -22,6 +22,8 @@ from eurosat.callbacks.files import write_json
 from eurosat.callbacks.report import write_report
 from eurosat.data.datamodule import EuroSATDataModule
 
+_LOGGERS = ("eurosat", "lightning.pytorch", "lightning.fabric")
+_log = logging.getLogger(__name__)
 _PACKAGES = (
     *("torch", "torchvision", "lightning", "timm", "torchmetrics", "albumentations"),
     *("datasets", "jsonargparse", "numpy", "opencv-python-headless", "pillow", "rasterio"),
@@ -62,8 +64,10 @@ class RunRecord(Callback):
         self._log_handler.setFormatter(
             logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
         )
-        for name in ("eurosat", "lightning"):
+        logging.getLogger("eurosat").setLevel(logging.INFO)
+        for name in _LOGGERS:
             logging.getLogger(name).addHandler(self._log_handler)
+        _log.info("%s: %s", stage, self._card["command"])
         self._card |= {
             "eurosat": eurosat.__version__,
             "git": git_state(),
@@ -88,12 +92,23 @@ class RunRecord(Callback):
         if batch_idx + 1 == trainer.num_training_batches:
             self._train_seconds += time.perf_counter() - self._epoch_start
 
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Log the metrics of an epoch."""
+        if self._log_handler is not None and not trainer.sanity_checking:
+            _log.info("epoch %d: %s", trainer.current_epoch, _readable(trainer, "val/"))
+
+    def on_test_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Log the metrics of the test."""
+        if self._log_handler is not None:
+            _log.info("test: %s", _readable(trainer, "test/"))
+
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException
     ) -> None:
         """Say in the record how the run ended."""
         interrupted = isinstance(exception, KeyboardInterrupt)
         self._card["status"] = "interrupted" if interrupted else f"failed: {exception!r}"
+        _log.error("%s", self._card["status"])
         if self._writes(trainer):
             self._write(trainer)
 
@@ -103,17 +118,15 @@ class RunRecord(Callback):
             if self._card["status"] == "running":
                 self._card["status"] = "finished"
             self._write(trainer)
-            if self._card["status"] == "finished":
-                self._card["status"] = "running"
-            if stage != "fit":
-                self.close()
+            self._close()
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """Close the log."""
         if self._log_handler is not None:
-            for name in ("eurosat", "lightning"):
+            for name in _LOGGERS:
                 logging.getLogger(name).removeHandler(self._log_handler)
             self._log_handler.close()
+            self._log_handler = None
 
     @staticmethod
     def _writes(trainer: lightning.Trainer) -> bool:
@@ -162,6 +175,11 @@ class RunRecord(Callback):
             )
             figures.save_figure(figure, self.run_directory / "figures" / "learning_curves.png")
         write_report(self.run_directory)
+
+
+def _readable(trainer: lightning.Trainer, prefix: str) -> str:
+    metrics = {k: v for k, v in trainer.callback_metrics.items() if k.startswith(prefix)}
+    return ", ".join(f"{name} {float(value):.4f}" for name, value in metrics.items())
 
 
 def git_state() -> dict[str, Any] | None:
