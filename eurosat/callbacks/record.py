@@ -67,7 +67,7 @@ class RunRecord(Callback):
         logging.getLogger("eurosat").setLevel(logging.INFO)
         for name in _LOGGERS:
             logging.getLogger(name).addHandler(self._log_handler)
-        _log.info("%s: %s", stage, self._card["command"])
+        _log.info("%s", self._card["command"])
         self._card |= {
             "eurosat": eurosat.__version__,
             "git": git_state(),

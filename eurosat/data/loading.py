@@ -1,6 +1,7 @@
 """Batches: a sampler that hands out whole batches of indices, and a data set that gathers them."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
@@ -116,6 +117,19 @@ class PatchDataset(Dataset[Batch]):
         self.labels = labels
         self.channels = channels
         self.augmentation = augmentation
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Send a worker process the place of memory-mapped patches, not a copy of them."""
+        state = self.__dict__.copy()
+        if isinstance(self.images, np.memmap):
+            state["images"] = Path(str(self.images.filename))
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the patches again."""
+        self.__dict__.update(state)
+        if isinstance(self.images, Path):
+            self.images = np.load(self.images, mmap_mode="r")
 
     def __len__(self) -> int:
         """Number of patches in the store."""

@@ -129,7 +129,12 @@ def prepare(
     path = root / f"{source.name}-{kind}-{source.fingerprint[:12]}"
     if Store.is_store(path):
         return Store(path)
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataSourceError(
+            f"decoded data cannot be kept in {root} ({error.strerror}): choose another --data.root"
+        ) from error
     with FileLock(f"{path}.lock"):
         if not Store.is_store(path):
             for stale in root.glob(f".{path.name}.*"):  # left behind by a killed process

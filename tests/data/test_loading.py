@@ -1,6 +1,7 @@
 """Batches: every patch once, whatever the ranks; the same augmentations, whatever the workers."""
 
 import itertools
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +73,20 @@ def test_more_processes_than_patches_are_refused() -> None:
         BatchSampler(np.arange(2), 1, shuffle=False, ranks=3)
 
 
-def epoch_of_batches(workers: int, epoch: int = 2, ranks: int = 1, rank: int = 0) -> dict[int, Any]:
+def epoch_of_batches(
+    workers: int, epoch: int = 2, ranks: int = 1, rank: int = 0, start: str | None = None
+) -> dict[int, Any]:
     transforms = [albumentations.D4(), albumentations.RandomBrightnessContrast(p=1)]
     dataset = PatchDataset(IMAGES, LABELS, augmentation=Augmentation(transforms, seed=5))
     sampler = BatchSampler(np.arange(40), 8, shuffle=True, seed=5, ranks=ranks, rank=rank)
     sampler.set_epoch(epoch)
-    loader = DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=workers)
+    loader = DataLoader(
+        dataset,
+        sampler=sampler,
+        batch_size=None,
+        num_workers=workers,
+        multiprocessing_context=start,
+    )
     return {
         int(index): image.numpy()
         for batch in loader
@@ -93,6 +102,7 @@ def test_augmentations_are_the_same_with_any_number_of_workers() -> None:
     reference = epoch_of_batches(workers=0)
     assert equal(reference, epoch_of_batches(workers=1))
     assert equal(reference, epoch_of_batches(workers=3))
+    assert equal(reference, epoch_of_batches(workers=1, start="spawn"))
 
 
 def test_augmentations_are_the_same_with_any_number_of_ranks() -> None:
@@ -121,6 +131,15 @@ def test_draws_of_neighbouring_patches_are_independent() -> None:
     expected = len(numbers) / 64
     chi_squared = ((pairs - expected) ** 2 / expected).sum()
     assert chi_squared < 130  # 63 degrees of freedom: exceeded by chance once in a million
+
+
+def test_a_worker_process_is_sent_the_place_of_the_patches_not_a_copy(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", IMAGES)
+    dataset = PatchDataset(np.load(tmp_path / "images.npy", mmap_mode="r"), LABELS)
+    sent = pickle.dumps(dataset)
+    assert len(sent) < IMAGES.nbytes / 10
+    again = pickle.loads(sent)
+    assert torch.equal(again[0, np.array([5])]["image"], dataset[0, np.array([5])]["image"])
 
 
 def test_bands_are_gathered_in_the_order_asked_for() -> None:

@@ -87,6 +87,12 @@ def test_an_empty_source_is_refused(tmp_path: Path) -> None:
         prepare(empty, tmp_path, **SETTINGS)
 
 
+def test_a_root_that_cannot_be_a_folder(rgb_archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataSourceError, match=r"choose another --data\.root"):
+        prepare(find_source(str(rgb_archive), rgb=True), tmp_path / "file" / "data", **SETTINGS)
+
+
 def test_a_damaged_store_says_so(rgb_archive: Path, tmp_path: Path) -> None:
     store = prepare(find_source(str(rgb_archive), rgb=True), tmp_path, **SETTINGS)
     (store.path / "images.npy").write_bytes(b"")
