@@ -31,7 +31,10 @@ def save(name: str, figures: dict[str, Any]) -> None:
     from eurosat.callbacks.record import git_state
 
     content = figures | {
-        "command": f"python -m benchmarks.{name} {' '.join(sys.argv[1:])}".strip(),
+        # Where the data lay on this machine is nobody else's business.
+        "command": " ".join(
+            ["python -m", f"benchmarks.{name}", *(Path(word).name for word in sys.argv[1:])]
+        ),
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "git": git_state(),
         "machine": {

@@ -17,27 +17,24 @@ from torch.utils.data import DataLoader
 from benchmarks.common import parser, save
 from eurosat.bands import RGB
 from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.data.sources import find_source
+from eurosat.labels import CLASSES
 
 
 def item_by_item(source: str, batch_size: int) -> "DataLoader[object]":
-    """The common way: an HF data set with a transform."""
-    table = datasets.load_dataset("imagefolder", data_files={"train": source}, split="train")
-    if source.endswith(".zip"):  # decoded from memory, as from the hub's parquet files
-        table = table.cast_column("image", datasets.Image(decode=False))
-        import zipfile
-
-        archive = zipfile.ZipFile(source)
-        members = [
-            path.removeprefix("zip://").split("::")[0]
-            for path in (row["path"] for row in table["image"])
-        ]
-        table = datasets.Dataset.from_dict(
-            {
-                "image": [{"bytes": archive.read(name), "path": None} for name in members],
-                "label": table["label"],
-            },
-            features=datasets.Features(image=datasets.Image(), label=table.features["label"]),
-        )
+    """The common way: an HF data set of encoded images, as the hub's are, with a transform."""
+    listing = find_source(source, rgb=True).list()
+    table = datasets.Dataset.from_dict(
+        {
+            "image": [
+                {"bytes": listing.read(i)[1], "path": None} for i in range(len(listing.names))
+            ],
+            "label": listing.labels,
+        },
+        features=datasets.Features(
+            image=datasets.Image(), label=datasets.ClassLabel(names=list(CLASSES))
+        ),
+    )
     augment = albumentations.Compose(
         [
             albumentations.D4(),
