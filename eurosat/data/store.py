@@ -86,7 +86,7 @@ class Store:
             self.card = StoreCard(**card | {"classes": tuple(card["classes"])})
             self.images: npt.NDArray[Any] = np.load(path / "images.npy", mmap_mode="r")
             self.labels: npt.NDArray[np.int64] = np.load(path / "labels.npy")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise DataSourceError(
                 f"{path} is not a store that can be read ({error}): delete it and prepare the "
                 "data again"
