@@ -21,7 +21,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.typing import ColorType
 
-from eurosat.callbacks.files import replacing
+from eurosat.files import replacing
 from eurosat.labels import COLOURS
 
 BLUE, ORANGE, GREY, FAINT = "#0072B2", "#D55E00", "#666666", "#CCCCCC"

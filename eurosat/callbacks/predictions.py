@@ -6,7 +6,8 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback
 
-from eurosat.callbacks.files import gather, write_csv
+from eurosat.callbacks.files import gather
+from eurosat.files import write_csv
 
 
 class PredictionsCSV(Callback):

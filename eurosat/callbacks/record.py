@@ -18,9 +18,9 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 import eurosat
 from eurosat.callbacks import figures
-from eurosat.callbacks.files import write_json
 from eurosat.callbacks.report import write_report
 from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.files import write_json
 
 _LOGGERS = ("eurosat", "lightning.pytorch", "lightning.fabric")
 _log = logging.getLogger(__name__)

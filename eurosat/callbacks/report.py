@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from eurosat.callbacks.figures import class_colours, read_metrics
-from eurosat.callbacks.files import replacing
+from eurosat.files import replacing
 
 # How to read each figure, by file name and in the order shown; the wide ones take the full width.
 CAPTIONS = {

@@ -8,8 +8,9 @@ import numpy as np
 from lightning.pytorch.callbacks import Callback
 
 from eurosat.callbacks import figures
-from eurosat.callbacks.files import gather, write_csv, write_json
+from eurosat.callbacks.files import gather
 from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.files import write_csv, write_json
 from eurosat.models.classifier import EuroSATClassifier
 
 

@@ -10,11 +10,11 @@ import lightning
 import numpy as np
 import torch
 from albumentations import BaseCompose, BasicTransform
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from eurosat.bands import BANDS, is_rgb, resolve_channels
-from eurosat.data.decode import IMAGE_SUFFIXES, decode
+from eurosat.data.decode import decode, resize
+from eurosat.data.files import find_images
 from eurosat.data.loading import Batch, BatchSampler, PatchDataset
 from eurosat.data.sources import find_source
 from eurosat.data.splits import Split, SplitKind, make_split
@@ -136,6 +136,8 @@ class EuroSATDataModule(lightning.LightningDataModule):
         Raises:
             DataSourceError: No images are given, or a path holds none.
         """
+        if not self.images:
+            raise DataSourceError("nothing to predict: pass --data.images <image file or folder>")
         dataset = ImageFileDataset(find_images(self.images), self.channels)
         return DataLoader(dataset, batch_size=self.batch_size, num_workers=self.num_workers)
 
@@ -236,44 +238,8 @@ class ImageFileDataset(Dataset[dict[str, Any]]):
         pixels = decode(file.read_bytes(), str(file), rgb=self.rgb).pixels
         if self.positions is not None:
             pixels = np.ascontiguousarray(pixels[..., self.positions])
-        if pixels.shape[:2] != (self.size, self.size):
-            pixels = _resize(pixels, self.size)
+        pixels = resize(pixels, self.size)
         return {"image": torch.from_numpy(pixels.copy()).permute(2, 0, 1), "file": str(file)}
-
-
-def find_images(paths: Sequence[str]) -> list[Path]:
-    """Find image files.
-
-    Args:
-        paths: Image files, and folders to search through.
-
-    Returns:
-        The files, those of a folder in sorted order.
-
-    Raises:
-        DataSourceError: No paths are given, one does not exist, or a folder holds no images.
-    """
-    if not paths:
-        raise DataSourceError("nothing to predict: pass --data.images <image file or folder>")
-    files: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            found = sorted(f for f in path.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)
-            if not found:
-                raise DataSourceError(f"{path} holds no .jpg, .png or .tif images")
-            files += found
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise DataSourceError(f"{path} does not exist")
-    return files
-
-
-def _resize(pixels: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
-    if pixels.dtype == np.uint8:
-        image = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
-        return np.asarray(image)
-    return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)
 
 
 def _one_thread(_: int) -> None:

@@ -16,6 +16,9 @@ from eurosat.errors import DataSourceError
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff"})
 """File name endings that are read as images, in lower case."""
 
+MAX_PIXELS = 4096 * 4096
+"""Larger images are refused before they are decoded: a few bytes can claim to be gigabytes."""
+
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _gdal = threading.local()
 
@@ -46,19 +49,48 @@ def decode(data: bytes, name: str, *, rgb: bool) -> Patch:
         The patch, uint8 with 3 channels if ``rgb``, else uint16 with 13 bands.
 
     Raises:
-        DataSourceError: The file is damaged, or lacks the bands asked for.
+        DataSourceError: The file is damaged, too large, or lacks the bands asked for.
     """
     try:
-        tiff = _read_tiff(data) if data[:4] in _TIFF_MAGIC else None
-        if tiff is None:
-            with Image.open(io.BytesIO(data)) as image:
-                tiff = Patch(np.asarray(image.convert("RGB")))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        if not data:
+            raise ValueError("it is empty")
+        patch = _read_tiff(data) if data[:4] in _TIFF_MAGIC else None
+        if patch is None:
+            patch = _read_picture(data)
+    except UnidentifiedImageError as error:
         raise DataSourceError(
-            f"{name} cannot be decoded ({error}): the file is damaged or not an image; "
-            "fetch it again or remove it"
+            f"{name} cannot be decoded: it is not a JPEG, PNG or TIFF image"
         ) from error
-    return as_channels(tiff, name, rgb=rgb)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataSourceError(
+            f"{name} cannot be decoded ({error}): the file is damaged or not a picture of 8-bit "
+            "RGB or of bands; fetch it again or remove it"
+        ) from error
+    return as_channels(patch, name, rgb=rgb)
+
+
+def resize(pixels: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    """Resize an image to a square patch, averaging over what falls together.
+
+    Args:
+        pixels: uint8 or uint16, shape (height, width, channels).
+        size: Height and width wanted.
+
+    Returns:
+        Same type, shape (size, size, channels).
+    """
+    if pixels.shape[:2] == (size, size):
+        return pixels
+    channels = [
+        np.asarray(
+            Image.fromarray(channel.astype(np.float32)).resize(
+                (size, size), Image.Resampling.BILINEAR
+            )
+        )
+        for channel in np.moveaxis(pixels, -1, 0)
+    ]
+    limit = np.iinfo(pixels.dtype).max
+    return np.stack(channels, axis=-1).round().clip(0, limit).astype(pixels.dtype)
 
 
 def as_channels(patch: Patch, name: str, *, rgb: bool) -> Patch:
@@ -75,9 +107,23 @@ def as_channels(patch: Patch, name: str, *, rgb: bool) -> Patch:
     if rgb:
         raise DataSourceError(f"{name} has {count} channels: expected an RGB image or 13 bands")
     raise DataSourceError(
-        f"{name} has {count} channels, but Sentinel-2 bands were asked for: use a 13-band source "
-        "such as EuroSAT_MS.zip, or choose --data.bands rgb"
+        f"{name} has {count} channels, but Sentinel-2 bands are needed: use 13-band GeoTIFFs such "
+        "as those of EuroSAT_MS.zip, or a model of RGB images (--data.bands rgb)"
     )
+
+
+def _read_picture(data: bytes) -> Patch:
+    """Read a picture with Pillow: any 8-bit mode, without an alpha channel."""
+    with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF")) as image:
+        _check_size(image.width, image.height)
+        if image.mode.startswith(("I", "F")):
+            raise ValueError(f"its pixels are not 8-bit (mode {image.mode})")
+        return Patch(np.asarray(image.convert("RGB")))
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width}x{height} pixels are more than the {MAX_PIXELS} allowed")
 
 
 def _read_tiff(data: bytes) -> Patch | None:
@@ -92,10 +138,13 @@ def _read_tiff(data: bytes) -> Patch | None:
     with warnings.catch_warnings(), MemoryFile(data) as memory:
         # A TIFF without georeference is fine: it only cannot be split by longitude.
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with memory.open() as file:
+        with memory.open(driver="GTiff") as file:
             if file.count <= 4:
                 return None
-            pixels = np.moveaxis(file.read(), 0, -1)
+            _check_size(file.width, file.height)
+            if file.dtypes[0] not in ("uint8", "uint16", "int16"):
+                raise ValueError(f"its pixels are {file.dtypes[0]}, not 16-bit digital numbers")
+            pixels = np.moveaxis(file.read(), 0, -1).clip(0)
             longitude = None
             if file.crs is not None:
                 x, y = file.xy(file.height // 2, file.width // 2, offset="ul")

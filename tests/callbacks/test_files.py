@@ -1,28 +1,4 @@
-from pathlib import Path
-
-import pytest
-
-from eurosat.callbacks.files import gather, replacing, write_csv, write_json
-
-
-def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "a.json"
-    write_json(path, {"b": 1})
-
-    def fail_halfway() -> None:
-        with replacing(path) as partial:
-            partial.write_text("half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail_halfway()
-    assert path.read_text() == '{\n  "b": 1\n}\n'
-    assert [file.name for file in path.parent.iterdir()] == ["a.json"]
-
-
-def test_csv_cells_with_commas_are_quoted(tmp_path: Path) -> None:
-    write_csv(tmp_path / "a.csv", ["name", "value"], [["x,y", 1]])
-    assert (tmp_path / "a.csv").read_text().splitlines() == ["name,value", '"x,y",1']
+from eurosat.callbacks.files import gather
 
 
 def test_one_process_gathers_its_own_rows() -> None:

@@ -214,7 +214,7 @@ def test_a_truncated_geotiff(tmp_path: Path, patches: Patches) -> None:
 
 
 def test_bands_that_the_source_does_not_have(rgb_archive: Path) -> None:
-    with pytest.raises(DataSourceError, match=r"Sentinel-2 bands were asked for"):
+    with pytest.raises(DataSourceError, match=r"Sentinel-2 bands are needed"):
         listing(rgb_archive, rgb=False).read(0)
 
 
