@@ -5,9 +5,11 @@ Heavy imports wait inside the functions, so that ``eurosat --help`` answers at o
 
 import argparse
 import importlib
+import inspect
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from eurosat import __version__
 from eurosat.errors import EuroSATError
@@ -20,7 +22,12 @@ TRAINER_VERBS = {
 }
 TOOL_VERBS = {
     "prepare": "find, check and decode a data set, and show what it holds",
+    "export": "write a checkpoint as ONNX, OpenVINO or torch.export file, behind a gate",
+    "serve": "answer over HTTP with a model file, and show a page to try it",
+    "classify": "ask a service for the classes of image files",
 }
+EXTRAS = {"export": "export", "serve": "serve"}
+"""Optional dependencies that a verb needs; those not named need ``train``."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -30,7 +37,8 @@ def main(args: Sequence[str] | None = None) -> int:
         args: The arguments; those of the process if not given.
 
     Returns:
-        The exit code: 0 if all went well, 2 for a mistake in usage or data.
+        The exit code: 0 if all went well, 2 for a mistake in usage or data, 1 where a gate was
+        not passed or a service could not go on.
     """
     arguments = list(sys.argv[1:] if args is None else args)
     verb = _top_level_parser().parse_args(arguments[:1]).verb
@@ -42,12 +50,19 @@ def main(args: Sequence[str] | None = None) -> int:
 
             EuroSATCLI(arguments)
         else:
-            from jsonargparse import auto_cli
-
             tool = getattr(importlib.import_module(f"eurosat.tools.{verb}"), verb)
-            auto_cli(tool, args=arguments[1:], as_positional=False, prog=f"eurosat {verb}")
+            return _run_tool(verb, tool, arguments[1:])
     except EuroSATError as error:
         print(f"eurosat {verb}: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("eurosat"):
+            raise  # ours to repair, not the user's to install
+        print(
+            f"eurosat {verb}: error: the package {error.name} is not installed: "
+            f"pip install 'eurosat[{EXTRAS.get(verb, 'train')}]'",
+            file=sys.stderr,
+        )
         return 2
     return 0
 
@@ -64,3 +79,43 @@ def _top_level_parser() -> argparse.ArgumentParser:
     for name, line in (TRAINER_VERBS | TOOL_VERBS).items():
         verbs.add_parser(name, help=line, add_help=False)
     return parser
+
+
+def _run_tool(verb: str, tool: Callable[..., int | None], arguments: Sequence[str]) -> int:
+    """Call a tool with what its parameters get from the command line, and give its exit code.
+
+    Parameters before the ``*`` of its signature stand alone on the command line, a list taking
+    one or more; the keyword-only ones are options. All may come from a YAML file instead.
+    """
+    from docstring_parser import parse
+    from jsonargparse import ArgumentParser
+
+    documentation = parse(inspect.getdoc(tool) or "")
+    described = {entry.arg_name: entry.description for entry in documentation.params}
+    parser = ArgumentParser(
+        prog=f"eurosat {verb}",
+        description="\n\n".join(
+            filter(None, [documentation.short_description, documentation.long_description])
+        ),
+    )
+    parser.add_argument("--config", action="config", help="YAML file with options.")
+    positional = [
+        parameter
+        for parameter in inspect.signature(tool).parameters.values()
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
+    for parameter in positional:
+        needed = parameter.default is parameter.empty
+        several = parameter.annotation == list[str]
+        settings: dict[str, Any] = {"help": described[parameter.name]}
+        if several:
+            settings |= {"type": str, "nargs": "+"}
+        else:
+            settings |= {"type": parameter.annotation}
+        if not needed:  # left out, it keeps what a YAML file or the function says
+            settings |= {"nargs": "?", "default": argparse.SUPPRESS}
+        parser.add_argument(parameter.name, **settings)
+    parser.add_function_arguments(tool, skip={parameter.name for parameter in positional})
+    parsed = parser.instantiate_classes(parser.parse_args(list(arguments)))
+    del parsed["config"]
+    return tool(**parsed.as_dict()) or 0

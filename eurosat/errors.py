@@ -1,11 +1,13 @@
 """Errors that name their cause and the way out.
 
-The command line prints them without a traceback and ends with exit code 2.
+The command line prints them without a traceback and ends with their exit code.
 """
 
 
 class EuroSATError(Exception):
     """A mistake in the data, a setting or a file that the user can put right."""
+
+    exit_code = 2
 
 
 class DataSourceError(EuroSATError):
@@ -22,3 +24,21 @@ class AugmentationError(EuroSATError):
 
 class CheckpointError(EuroSATError):
     """A checkpoint or weight file is missing or does not fit."""
+
+
+class ModelFileError(EuroSATError):
+    """A model file is missing, damaged, not of this project, or not to be run here."""
+
+
+class ExportError(EuroSATError):
+    """A model cannot be exported, or its export differs from the checkpoint."""
+
+
+class GateError(ExportError):
+    """An exported model does not do what its checkpoint does: not a mistake of the user's."""
+
+    exit_code = 1
+
+
+class ServiceError(EuroSATError):
+    """A service cannot be reached, refuses the caller, or is not one of this project."""

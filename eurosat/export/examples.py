@@ -1,0 +1,61 @@
+"""Example images that travel with a model, for the service's page."""
+
+import base64
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from PIL import Image
+
+from eurosat.bands import BANDS
+from eurosat.data.datamodule import EuroSATDataModule
+
+
+def draw_examples(data: EuroSATDataModule) -> dict[str, str]:
+    """The first validation patch of every class, as an image file, without loss.
+
+    Args:
+        data: The run's data, set up.
+
+    Returns:
+        Base64 by file name: PNG of RGB, GeoTIFF of the 13 bands.
+    """
+    assert data.store is not None
+    assert data.split is not None
+    encode, ending = (_png, ".png") if data.store.card.rgb else (_geotiff, ".tif")
+    files = {}
+    for label in range(len(data.classes)):
+        found = data.split.val[data.store.labels[data.split.val] == label]
+        if len(found):
+            stem, true = Path(data.store.names[found[0]]).stem, data.classes[label]
+            name = (stem if stem.startswith(true) else f"{true}_{stem}") + ending
+            files[name] = base64.b64encode(encode(data.store.images[found[0]])).decode()
+    return files
+
+
+def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _geotiff(pixels: npt.NDArray[np.uint16]) -> bytes:
+    height, width, count = pixels.shape
+    with warnings.catch_warnings(), rasterio.MemoryFile() as memory:
+        # A store keeps no coordinates.
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with memory.open(
+            driver="GTiff",
+            height=height,
+            width=width,
+            count=count,
+            dtype="uint16",
+            compress="deflate",
+            predictor=2,
+        ) as file:
+            file.write(np.moveaxis(pixels, -1, 0))
+            file.descriptions = [band.name for band in BANDS]
+        return bytes(memory.read())

@@ -1,0 +1,220 @@
+"""From a checkpoint to a file that is served: made, compared, and only then put in its place."""
+
+import importlib.metadata
+import math
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from eurosat.errors import ExportError, GateError, ModelFileError
+from eurosat.export.build import Write, build
+from eurosat.export.card import ModelCard
+from eurosat.export.checkpoint import open_checkpoint
+from eurosat.export.examples import draw_examples
+from eurosat.export.formats import ENDINGS, PACKAGES, Format, check_packages, is_int8
+from eurosat.export.gate import Comparison, check_accuracy, check_difference, compare
+from eurosat.export.images import open_images
+from eurosat.export.runtime import Patches, open_model
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an export is asked for; `eurosat.tools.export.export` explains each."""
+
+    format: Format = "onnx"
+    output: Path | None = None
+    source: str | None = None
+    root: str | None = None
+    images: int = 1000
+    calibration_images: int = 300
+    tolerance: float = 1e-4
+    max_accuracy_loss: float = 0.3
+    version: str | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ExportError: One is out of its range.
+        """
+        for name in ("images", "calibration_images"):
+            if getattr(self, name) < 1:
+                raise ExportError(f"--{name} must be 1 or more, got {getattr(self, name)}")
+        for name in ("tolerance", "max_accuracy_loss"):
+            value = getattr(self, name)
+            if not (value >= 0 and math.isfinite(value)):
+                raise ExportError(f"--{name} must be 0 or more, got {value:g}")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that passed its gate.
+
+    Attributes:
+        path: The file.
+        card: Its card.
+        found: What the gate found.
+        size: Bytes of the file, its .bin included.
+    """
+
+    path: Path
+    card: ModelCard
+    found: Comparison
+    size: int
+
+
+def export_checkpoint(checkpoint: Path, settings: Settings) -> Exported:
+    """Write a checkpoint in another format, behind a gate.
+
+    The file is made in a temporary folder beside its place, opened from there as it will be
+    served, compared with the checkpoint, and moved to its place only if it passes.
+
+    Args:
+        checkpoint: A ``.ckpt`` file of a run.
+        settings: What is asked for.
+
+    Returns:
+        The file.
+
+    Raises:
+        ModelFileError: The checkpoint is missing or not of this project.
+        ExportError: The file cannot be made or written as asked.
+        GateError: The file does not do what the checkpoint does.
+    """
+    format = settings.format
+    output = settings.output or checkpoint.with_name(f"{checkpoint.stem}-{format}{ENDINGS[format]}")
+    _check_output(output, settings)
+    if checkpoint.suffix != ".ckpt" or not checkpoint.is_file():
+        raise ModelFileError(
+            f"there is no checkpoint {checkpoint}: give a .ckpt file of a run, such as "
+            "outputs/<experiment>/<time>/checkpoints/last.ckpt"
+        )
+    check_packages(format)
+    predictor, card = open_checkpoint(checkpoint)
+    run = open_images(checkpoint, card, settings.source, settings.root)
+    patches, labels = run.draw("val", None if is_int8(format) else settings.images)
+    calibration = run.draw("train", settings.calibration_images)[0] if is_int8(format) else None
+    print(f"Making {format} of {checkpoint}", file=sys.stderr)
+    try:
+        write = build(format, predictor, card, calibration)
+    except OSError as error:
+        raise ExportError(
+            f"temporary files cannot be written to {tempfile.gettempdir()} ({error.strerror}): "
+            "make room, or set TMPDIR to another folder"
+        ) from error
+    except Exception as error:  # the exporters have no common class of errors
+        raise ExportError(
+            f"{card.backbone} cannot be exported to {format} ({type(error).__name__}: {error}): "
+            "choose another --format"
+        ) from error
+    card = replace(
+        card,
+        format=format,
+        version=(settings.version or card.version) + ("-int8" if is_int8(format) else ""),
+        examples=draw_examples(run.data),
+    )
+    with _staging(output) as draft:
+        _write(write, draft, card, output)
+        print(f"Comparing on {len(patches)} validation images", file=sys.stderr)
+        model = open_model(draft)
+        found = compare(model, predictor, patches, labels)
+        if is_int8(format):
+            check_accuracy(found, settings.max_accuracy_loss)
+        else:
+            check_difference(found, settings.tolerance)
+        few = patches[:7]
+        expected = model.predict(few).copy()
+        del model
+        card = replace(card, export=_record(settings, found, calibration))
+        _write(write, draft, card, output)
+        final = open_model(draft)  # with the gate's figures in it, it must still be the same
+        if final.card != card or not np.array_equal(final.predict(few), expected):
+            raise GateError(f"{output.name} was not written as it was compared; nothing is left")
+        size = sum(path.stat().st_size for path in draft.parent.iterdir())
+    return Exported(output, card, found, size)
+
+
+def _check_output(output: Path, settings: Settings) -> None:
+    ending = ENDINGS[settings.format]
+    if output.suffix != ending:
+        raise ExportError(
+            f"--format {settings.format} writes a {ending} file, got --output {output}"
+        )
+    if output.is_dir():
+        raise ExportError(f"{output} is a folder: give the name of a {ending} file")
+    for path in (output, *_companion(output)):
+        if path.exists() and not settings.overwrite:
+            raise ExportError(f"{path} exists: pass --overwrite true, or another --output")
+
+
+def _companion(output: Path) -> tuple[Path, ...]:
+    return (output.with_suffix(".bin"),) if output.suffix == ".xml" else ()
+
+
+def _write(write: Write, draft: Path, card: ModelCard, output: Path) -> None:
+    try:
+        write(draft, card)
+    except (OSError, RuntimeError) as error:  # torch and OpenVINO say RuntimeError of a full disk
+        raise ExportError(
+            f"{output} cannot be written ({error}): make room, or choose another --output"
+        ) from error
+
+
+@contextmanager
+def _staging(output: Path) -> Iterator[Path]:
+    """A file to write, in a temporary folder; it is moved to its place if all goes well.
+
+    Yields:
+        The file to write.
+
+    Raises:
+        ExportError: The place cannot be written to.
+    """
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{output.stem}.", dir=output.parent))
+    except OSError as error:
+        raise ExportError(
+            f"{output} cannot be written ({error.strerror}): choose another --output"
+        ) from error
+    try:
+        yield folder / output.name
+        # The .bin first: an .xml that is there has its weights.
+        for path in (*_companion(output), output):
+            (folder / path.name).chmod(0o644)
+            (folder / path.name).replace(path)
+    except OSError as error:
+        raise ExportError(
+            f"{output} cannot be written ({error.strerror}): choose another --output"
+        ) from error
+    finally:
+        shutil.rmtree(folder)
+
+
+def _record(
+    settings: Settings, found: Comparison, calibration: Patches | None
+) -> dict[str, object]:
+    """What the card says of the export."""
+    allowed: dict[str, object] = (
+        {"tolerance": settings.tolerance}
+        if calibration is None
+        else {
+            "max_accuracy_loss": settings.max_accuracy_loss,
+            "calibration_images": len(calibration),
+        }
+    )
+    return {
+        "gate": found.as_dict(),
+        **allowed,
+        "images": found.images,
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES[settings.format]},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

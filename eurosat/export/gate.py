@@ -1,0 +1,131 @@
+"""The gate: an exported file is opened as it will be served, and must answer as its checkpoint."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from eurosat.errors import GateError
+from eurosat.export.checkpoint import Predictor
+from eurosat.export.runtime import Model, Patches
+
+BATCH_SIZES = (64, 1, 7, 32, 2)
+"""Sizes of the batches that the images are sent in, in turn."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the gate found.
+
+    Attributes:
+        images: Number of validation patches compared.
+        max_difference: Largest absolute difference of a probability.
+        changed_predictions: Share of patches that got another class, 0 to 1.
+        accuracy: Of the file, on these patches, 0 to 1.
+        checkpoint_accuracy: Of the checkpoint, on these patches, 0 to 1.
+        batch_sizes: Sizes of the batches.
+    """
+
+    images: int
+    max_difference: float
+    changed_predictions: float
+    accuracy: float
+    checkpoint_accuracy: float
+    batch_sizes: list[int]
+
+    @property
+    def lost_points(self) -> float:
+        """Percentage points of accuracy that the file lost; negative where it gained."""
+        return 100 * (self.checkpoint_accuracy - self.accuracy)
+
+    def as_dict(self) -> dict[str, object]:
+        """For the card."""
+        return {"part": "val"} | asdict(self)
+
+
+def compare(
+    model: Model, predictor: Predictor, patches: Patches, labels: npt.NDArray[np.int64]
+) -> Comparison:
+    """Compare a model file's answers with its checkpoint's, in eager float32 PyTorch.
+
+    Args:
+        model: The file, opened as it is served.
+        predictor: The checkpoint's model.
+        patches: Raw patches, shape (N, C, size, size).
+        labels: int64, shape (N,).
+
+    Returns:
+        The figures.
+
+    Raises:
+        GateError: The file's answers are not probabilities of these patches.
+    """
+    batches = list(_batches(patches))
+    # One after the other: their threads would get in each other's way.
+    with torch.inference_mode():
+        references = [predictor(torch.from_numpy(batch)).numpy() for batch in _shown(batches)]
+    answers = [model.predict(batch) for batch in _shown(batches)]
+    for answer, reference in zip(answers, references, strict=True):
+        if answer.shape != reference.shape or answer.dtype != np.float32:
+            raise GateError(
+                f"{len(reference)} patches gave {answer.dtype} of shape {answer.shape}: this "
+                "backbone cannot be exported to this format; choose another --format"
+            )
+    ours, theirs = np.concatenate(answers), np.concatenate(references)
+    return Comparison(
+        images=len(patches),
+        # A probability that is no number makes this no number, which passes no comparison.
+        max_difference=float(np.abs(ours - theirs).max()),
+        changed_predictions=float(np.mean(ours.argmax(1) != theirs.argmax(1))),
+        accuracy=float(np.mean(ours.argmax(1) == labels)),
+        checkpoint_accuracy=float(np.mean(theirs.argmax(1) == labels)),
+        batch_sizes=sorted({len(batch) for batch in batches}),
+    )
+
+
+def _batches(patches: Patches) -> Iterator[Patches]:
+    start, sizes = 0, itertools.cycle(BATCH_SIZES)
+    while start < len(patches):
+        size = next(sizes)
+        yield patches[start : start + size]
+        start += size
+
+
+def _shown(batches: list[Patches]) -> Iterator[Patches]:
+    yield from tqdm(batches, desc="Comparing", unit="batch", leave=False)
+
+
+def check_difference(found: Comparison, tolerance: float) -> None:
+    """The gate of a float32 file.
+
+    Raises:
+        GateError: Its probabilities differ by more than ``tolerance``.
+    """
+    if not found.max_difference <= tolerance:
+        raise GateError(
+            f"the file's probabilities differ from the checkpoint's by up to "
+            f"{found.max_difference:.2g} on {found.images} validation images, more than the "
+            f"tolerance of {tolerance:.2g}; {found.changed_predictions:.2%} of the predictions "
+            "changed. Nothing was written: choose another --format, or allow more with --tolerance"
+        )
+
+
+def check_accuracy(found: Comparison, max_accuracy_loss: float) -> None:
+    """The gate of an int8 file.
+
+    Raises:
+        GateError: It lost more than ``max_accuracy_loss`` percentage points, or gave no numbers.
+    """
+    # Sums of shares carry rounding errors far smaller than the share of one image.
+    if not found.lost_points <= max_accuracy_loss + 1e-9 or np.isnan(found.max_difference):
+        raise GateError(
+            f"int8 lost {found.lost_points:.2f} points of accuracy on {found.images} validation "
+            f"images ({found.checkpoint_accuracy:.2%} to {found.accuracy:.2%}), more than "
+            f"{max_accuracy_loss:g}; {found.changed_predictions:.2%} of the predictions changed. "
+            "Nothing was written: calibrate on more images with --calibration_images, allow more "
+            "with --max_accuracy_loss, or choose a format without int8"
+        )

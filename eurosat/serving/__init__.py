@@ -1,0 +1,1 @@
+"""The HTTP service: LitServe with the routes, guards and recovery that production asks for."""

@@ -1,0 +1,127 @@
+"""From an API process to the workers and back, whatever happens to a worker on the way."""
+
+import asyncio
+import logging
+import os
+import signal
+import time
+import uuid
+from dataclasses import dataclass, field
+from multiprocessing.sharedctypes import Synchronized
+
+from litserve.utils import LitAPIStatus, ResponseBufferItem
+
+from eurosat.export.runtime import Patches, Probabilities
+from eurosat.serving.transport import NoWorkerError, RequestChannel
+
+_log = logging.getLogger(__name__)
+
+_ATTEMPTS = 2
+"""A request whose worker died twice is not tried again: it may be what kills them."""
+
+_WATCH_SECONDS = 0.05
+
+
+class WorkerLostError(Exception):
+    """The workers died of a request, or could not be replaced."""
+
+
+class ModelFailedError(Exception):
+    """The model raised an error."""
+
+
+@dataclass
+class _InFlight:
+    patches: Patches
+    answer: ResponseBufferItem
+    since: float = field(default_factory=time.monotonic)
+    attempts: int = 0
+    waits_for_worker: bool = False
+
+
+class Dispatcher:
+    """Sends patches to the workers; lives in an API process."""
+
+    def __init__(
+        self, responses: dict[str, ResponseBufferItem], deaths: "Synchronized[int]"
+    ) -> None:
+        """Connect to the server's parts.
+
+        Args:
+            responses: LitServe's response buffer of this process.
+            deaths: How many workers have died so far, counted by the main process.
+        """
+        self._responses = responses
+        self._deaths = deaths
+        self._seen_deaths = deaths.value
+        self._in_flight: dict[str, _InFlight] = {}
+
+    def start(self, channel: RequestChannel, number: int) -> None:
+        """Open the channel in API process ``number``."""
+        self._channel = channel
+        self._number = number
+        channel.listen(number)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a worker can answer."""
+        return self._channel.connected
+
+    async def predict(self, patches: Patches) -> Probabilities:
+        """Have a worker classify patches.
+
+        Args:
+            patches: Raw pixels, uint8 or uint16, shape (B, C, size, size).
+
+        Returns:
+            Probabilities, float32, shape (B, classes).
+
+        Raises:
+            WorkerLostError: Workers died twice while they had these patches.
+            ModelFailedError: The model raised an error.
+        """
+        uid = uuid.uuid4().hex
+        request = _InFlight(patches, ResponseBufferItem(asyncio.Event()))
+        self._in_flight[uid] = request
+        self._responses[uid] = request.answer
+        try:
+            self._send(uid, request)
+            await request.answer.event.wait()
+        finally:
+            del self._in_flight[uid], self._responses[uid]
+        if request.answer.response is None:
+            raise WorkerLostError
+        content, status = request.answer.response
+        if status == LitAPIStatus.ERROR:
+            raise ModelFailedError(content)
+        probabilities: Probabilities = content
+        return probabilities
+
+    def _send(self, uid: str, request: _InFlight) -> None:
+        try:
+            self._channel.put((self._number, uid, request.since, request.patches))
+        except NoWorkerError:
+            request.waits_for_worker = True  # watch() sends it when one is there
+        else:
+            request.attempts += 1
+            request.waits_for_worker = False
+
+    async def watch(self) -> None:
+        """Send again what a dead worker had; end when the main process has ended."""
+        main = os.getppid()
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            if os.getppid() != main:
+                _log.error("the main process is gone: stopping")
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            deaths = self._deaths.value
+            lost, self._seen_deaths = deaths != self._seen_deaths, deaths
+            for uid, request in list(self._in_flight.items()):
+                if request.waits_for_worker:
+                    self._send(uid, request)
+                elif lost and request.attempts >= _ATTEMPTS:
+                    request.answer.event.set()
+                elif lost:
+                    # Another worker may have it, and answers twice: the second is ignored.
+                    self._send(uid, request)

@@ -1,0 +1,179 @@
+"""Two protocols of others over the same workers: Vertex AI prediction, Open Inference v2."""
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from eurosat.export.runtime import Patches
+from eurosat.serving.pictures import Picture
+from eurosat.serving.routes import ERRORS, answer_json
+from eurosat.serving.service import Service, from_base64
+
+MODEL_NAME = "eurosat"
+"""The model's name in Open Inference paths."""
+
+
+class VertexInstance(BaseModel):
+    """One image."""
+
+    b64: str = Field(description="An image file in base64.", min_length=4)
+
+
+class VertexRequest(BaseModel):
+    """Vertex AI's prediction request."""
+
+    instances: Annotated[list[VertexInstance], Field(min_length=1)]
+    parameters: dict[str, Any] | None = None
+
+
+def vertex_routes(service: Service, path: str, extra: dict[str, Any]) -> APIRouter:
+    """The route of Vertex AI's prediction contract.
+
+    Args:
+        service: The service.
+        path: Where it is, such as what Vertex AI gives as ``AIP_PREDICT_ROUTE``.
+        extra: Further entries of the OpenAPI operation.
+    """
+    router = APIRouter()
+
+    @router.post(path, summary="Vertex AI prediction", responses=ERRORS, openapi_extra=extra)
+    async def vertex(body: VertexRequest, request: Request) -> Response:
+        """Classify the images in `instances`; `predictions` come in their order.
+
+        An image that cannot be read has an `error` in its place.
+        """
+        uploads = [
+            from_base64(instance.b64, f"instance {i}") for i, instance in enumerate(body.instances)
+        ]
+        answers = await service.classify(uploads)
+        return answer_json({"predictions": answers, "model_version": service.card.version})
+
+    return router
+
+
+class Tensor(BaseModel):
+    """A tensor of the Open Inference Protocol."""
+
+    name: str
+    shape: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    datatype: Literal["BYTES", "UINT8", "UINT16"]
+    data: Annotated[list[Any], Field(min_length=1)]
+    parameters: dict[str, Any] | None = None
+
+
+class RequestedOutput(BaseModel):
+    """An output that the caller asks for."""
+
+    name: str
+
+
+class InferRequest(BaseModel):
+    """Inference request of the Open Inference Protocol."""
+
+    id: str | None = None
+    inputs: Annotated[list[Tensor], Field(min_length=1, max_length=1)]
+    outputs: list[RequestedOutput] | None = None
+    parameters: dict[str, Any] | None = None
+
+
+def open_inference_routes(service: Service, extra: dict[str, Any]) -> APIRouter:
+    """The routes of the Open Inference Protocol, version 2, under ``/v2``."""
+    router = APIRouter(prefix="/v2")
+    card = service.card
+    raw_type = "UINT8" if card.rgb else "UINT16"
+
+    @router.get("", summary="The server")
+    async def server() -> dict[str, Any]:
+        return {"name": "eurosat", "version": card.version, "extensions": []}
+
+    @router.get("/health/live", summary="The server is up")
+    async def live() -> dict[str, bool]:
+        return {"live": True}
+
+    @router.get("/health/ready", summary="A worker can answer", responses={503: {}})
+    @router.get(f"/models/{MODEL_NAME}/ready", summary="The model can answer", responses={503: {}})
+    async def ready() -> Response:
+        is_ready = service.dispatcher.ready
+        return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
+
+    @router.get(f"/models/{MODEL_NAME}", summary="The model's inputs and outputs")
+    async def metadata() -> dict[str, Any]:
+        return {
+            "name": MODEL_NAME,
+            "versions": [card.version],
+            "platform": card.format,
+            "inputs": [{"name": "patches", "datatype": raw_type, "shape": [-1, *card.shape]}],
+            "outputs": [
+                {"name": "probabilities", "datatype": "FP32", "shape": [-1, len(card.classes)]},
+                {"name": "label", "datatype": "BYTES", "shape": [-1]},
+            ],
+        }
+
+    @router.post(
+        f"/models/{MODEL_NAME}/infer", summary="Infer", responses=ERRORS, openapi_extra=extra
+    )
+    async def infer(body: InferRequest, request: Request) -> Response:
+        """Classify raw patches (UINT8 or UINT16), or image files in base64 (BYTES)."""
+        tensor = body.inputs[0]
+        if tensor.datatype == "BYTES":
+            patches = await read_files(tensor)
+        else:
+            patches = raw_patches(tensor)
+        found = await service.probabilities(patches)
+        labels = [card.classes[index] for index in found.argmax(axis=1)]
+        outputs = [
+            {
+                "name": "probabilities",
+                "datatype": "FP32",
+                "shape": list(found.shape),
+                "data": found.ravel().tolist(),
+            },
+            {"name": "label", "datatype": "BYTES", "shape": [len(labels)], "data": labels},
+        ]
+        if body.outputs:
+            names = {output.name for output in body.outputs}
+            outputs = [output for output in outputs if output["name"] in names]
+        return answer_json(
+            {
+                "model_name": MODEL_NAME,
+                "model_version": card.version,
+                "id": body.id or request.state.id,
+                "outputs": outputs,
+            }
+        )
+
+    async def read_files(tensor: Tensor) -> Patches:
+        if not all(isinstance(text, str) for text in tensor.data):
+            raise HTTPException(422, "a BYTES tensor holds image files as base64 strings")
+        uploads = [from_base64(text, f"image {i}") for i, text in enumerate(tensor.data)]
+        pictures = await service.read(uploads, tiles=False)
+        unreadable = [picture for picture in pictures if isinstance(picture, str)]
+        if unreadable:  # a tensor has no place for an error
+            raise HTTPException(422, "; ".join(unreadable))
+        return np.concatenate([p.patches for p in pictures if isinstance(p, Picture)])
+
+    def raw_patches(tensor: Tensor) -> Patches:
+        wanted = f"{raw_type} of shape [n, {', '.join(map(str, card.shape))}]"
+        if tensor.datatype != raw_type or tuple(tensor.shape[1:]) != card.shape:
+            raise HTTPException(
+                422, f"the input is {tensor.datatype} of shape {tensor.shape}, expected {wanted}"
+            )
+        if tensor.shape[0] > service.limits.max_images:
+            raise HTTPException(
+                413, f"at most {service.limits.max_images} patches are taken at once"
+            )
+        try:
+            values = np.asarray(tensor.data)
+            if values.dtype.kind not in "iu":
+                raise ValueError("not all values are whole numbers")
+            if values.min() < 0 or values.max() > np.iinfo(card.dtype).max:
+                raise ValueError(f"values beyond {np.iinfo(card.dtype).max}")
+            return values.astype(card.dtype).reshape(tensor.shape)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise HTTPException(422, f"the data are not {wanted} ({error})") from error
+
+    return router

@@ -1,0 +1,297 @@
+"""The service's own routes: /predict, /explain, /info, /health, /metrics, the page and its docs."""
+
+import base64
+import io
+import json
+import mimetypes
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from PIL import Image
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
+
+from eurosat.data.decode import decode, resize
+from eurosat.serving import metrics
+from eurosat.serving.saliency import occlusions, saliency
+from eurosat.serving.service import Service, Upload, from_base64
+
+_ERROR = {
+    "type": "object",
+    "properties": {"error": {"type": "string"}, "id": {"type": "string"}},
+    "required": ["error", "id"],
+}
+_MEANINGS = {
+    400: "The body is malformed.",
+    401: "The API key is missing or wrong.",
+    413: "The body is too large, or holds too many images.",
+    415: "The body is neither a form nor JSON.",
+    422: "No image in the body can be read.",
+    503: "Too much is being answered already, or the workers were lost; see Retry-After.",
+    504: "There was no answer in time.",
+}
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"description": meaning, "content": {"application/json": {"schema": _ERROR}}}
+    for status, meaning in _MEANINGS.items()
+}
+"""The errors of every route that uses the model, for OpenAPI."""
+
+_PAGE_HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+
+_PREDICTION = {
+    "type": "object",
+    "properties": {
+        "label": {"type": "string"},
+        "probabilities": {"type": "object", "additionalProperties": {"type": "number"}},
+        "model_version": {"type": "string"},
+        "id": {"type": "string"},
+    },
+}
+
+
+def _body(**size: int) -> dict[str, Any]:
+    """OpenAPI's description of a body with images."""
+    form = {"type": "array", "minItems": 1} | size
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "properties": {
+                            "file": form | {"items": {"type": "string", "format": "binary"}}
+                        },
+                        "required": ["file"],
+                    }
+                },
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "properties": {
+                            "images": form
+                            | {
+                                "items": {"type": "string", "format": "byte", "minLength": 4},
+                                "description": "Image files in base64.",
+                            }
+                        },
+                        "required": ["images"],
+                    }
+                },
+            },
+        }
+    }
+
+
+def routes(service: Service, security: dict[str, Any]) -> APIRouter:
+    """The routes, for the API process that `service` belongs to.
+
+    Args:
+        service: The service.
+        security: OpenAPI's word for the key that some routes need; empty if none is needed.
+    """
+    router = APIRouter()
+
+    @router.post(
+        "/predict",
+        summary="Classify images",
+        responses={
+            200: {
+                "description": "For one image its prediction; for several a list of `predictions` "
+                "in their order, each a prediction or the `error` of an image that cannot be read.",
+                "content": {"application/json": {"schema": _PREDICTION}},
+            },
+            **ERRORS,
+        },
+        openapi_extra=_body() | security,
+    )
+    async def predict(request: Request, tiles: bool = False) -> Response:
+        """Send image files as the form field `file`, one or several, or as base64 in JSON.
+
+        JPEG, PNG, TIFF, and GeoTIFF with Sentinel-2's 13 bands are read. An image of another size
+        than the model's patches is resized; with `tiles=true` a larger one is cut into tiles
+        instead, whose mean is the image's prediction.
+        """
+        uploads = await read_uploads(request)
+        answers = await service.classify(uploads, tiles=tiles)
+        known = {"model_version": service.card.version, "id": request.state.id}
+        if len(uploads) == 1:
+            return answer_json(answers[0] | known)
+        named = [
+            {"file": upload.name} | answer if isinstance(upload, Upload) else answer
+            for upload, answer in zip(uploads, answers, strict=True)
+        ]
+        return answer_json({"predictions": named} | known)
+
+    @router.post(
+        "/explain",
+        summary="Classify one image and show where the model looked",
+        responses={
+            200: {
+                "description": "The prediction with `saliency`, rows of numbers from the top, and "
+                "`picture`, the patch the model saw as a PNG data URL.",
+                "content": {"application/json": {"schema": _PREDICTION}},
+            },
+            **ERRORS,
+        },
+        openapi_extra=_body(maxItems=1) | security,
+    )
+    async def explain(request: Request) -> Response:
+        """Hide one part of the patch after the other, and see which ones the prediction needs."""
+        uploads = await read_uploads(request)
+        if len(uploads) != 1:
+            raise HTTPException(422, f"{len(uploads)} images were sent: send one at a time")
+        (picture,) = await service.read(uploads, tiles=False)
+        if isinstance(picture, str):
+            raise HTTPException(422, picture)
+        probabilities = await service.probabilities(occlusions(picture.patches[0]))
+        answer = service.describe(picture, probabilities[:1])
+        assert isinstance(uploads[0], Upload)
+        answer |= {
+            "saliency": saliency(probabilities).round(4).tolist(),
+            "picture": _preview(uploads[0], service.card.patch_size),
+            "model_version": service.card.version,
+            "id": request.state.id,
+        }
+        return answer_json(answer)
+
+    @router.get("/health", summary="Whether a worker can answer", responses={503: _unready()})
+    async def health() -> Response:
+        """200 when a worker can answer, 503 before that and while workers are being replaced."""
+        if service.dispatcher.ready:
+            return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "no worker can answer"}, 503, {"Retry-After": "1"})
+
+    @router.get(
+        "/info",
+        summary="The model's card",
+        responses={401: ERRORS[401]},
+        openapi_extra=security,
+    )
+    async def info() -> dict[str, Any]:
+        """What the model is, what it was trained on and measured at, and the service's limits."""
+        model = {name: value for name, value in vars(service.card).items() if name != "examples"}
+        return {"model": model, "limits": vars(service.limits)}
+
+    @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
+    async def metrics_page() -> Response:
+        """Metrics of all processes in Prometheus' text format."""
+        return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return router
+
+
+def add_pages(app: FastAPI, examples: Mapping[str, bytes], key_needed: bool) -> None:
+    """The page for people, its example images, and the API's documentation, all from this server.
+
+    Args:
+        app: The application.
+        examples: Example image files by name.
+        key_needed: Whether callers must show a key.
+    """
+    page = str(resources.files("eurosat.serving") / "page")
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> Response:
+        return FileResponse(f"{page}/index.html", headers=_PAGE_HEADERS)
+
+    @app.get("/examples", include_in_schema=False)
+    async def example_list() -> list[str]:
+        return list(examples)
+
+    @app.get("/examples/{name}", include_in_schema=False)
+    async def example(name: str) -> Response:
+        if name not in examples:
+            raise HTTPException(404, "there is no such example")
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        return Response(examples[name], media_type=kind)
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> Response:
+        description = app.openapi()
+        if key_needed:
+            description["components"]["securitySchemes"] = {
+                "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+            }
+        return JSONResponse(description)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title=app.title,
+            swagger_js_url="docs/static/swagger-ui-bundle.js",
+            swagger_css_url="docs/static/swagger-ui.css",
+            swagger_favicon_url="docs/static/favicon.png",
+        )
+
+    app.mount("/docs/static", StaticFiles(packages=[("fastapi_offline", "static")]))
+    app.mount("/page", _PageFiles(directory=page))
+
+
+class _PageFiles(StaticFiles):
+    """The page's scripts and styles, which a browser asks for again after an upgrade."""
+
+    def file_response(self, *arguments: Any, **options: Any) -> Response:
+        response = super().file_response(*arguments, **options)
+        response.headers.update(_PAGE_HEADERS)
+        return response
+
+
+async def read_uploads(request: Request) -> list[Upload | str]:
+    """The image files of a request's body.
+
+    Raises:
+        HTTPException: The body is of another kind (415), malformed (400), or holds none (422).
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        form = await request.form(max_files=10_000, max_fields=100)
+        files = form.getlist("file")
+        if not files:
+            found = ", ".join(sorted(set(form))) or "none"
+            raise HTTPException(422, f"the form has no field 'file' (fields: {found[:200]})")
+        return [
+            Upload(file.filename or "upload", await file.read())
+            if isinstance(file, UploadFile)
+            else "the form's field 'file' holds text, not a file"
+            for file in files
+        ]
+    if kind == "application/json":
+        try:
+            content = json.loads(await request.body())
+        except ValueError as error:
+            raise HTTPException(400, f"the body is not JSON ({error})") from error
+        images = content.get("images") if isinstance(content, dict) else None
+        if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+            raise HTTPException(422, 'the body has no images: expected {"images": ["<base64>"]}')
+        return [from_base64(image, f"image {i}") for i, image in enumerate(images)]
+    raise HTTPException(
+        415, "send images as multipart/form-data in the field 'file', or as application/json"
+    )
+
+
+def answer_json(content: Any) -> Response:
+    """A JSON answer, without the general encoder's walk over what is plain already."""
+    return Response(json.dumps(content, allow_nan=False).encode(), media_type="application/json")
+
+
+def _preview(upload: Upload, size: int) -> str:
+    """What the model saw, as a person would look at it."""
+    pixels = decode(upload.data, upload.name, rgb=True).pixels  # renders bands as RGB
+    buffer = io.BytesIO()
+    Image.fromarray(resize(pixels, size)).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _unready() -> dict[str, Any]:
+    return {"description": "No worker can answer."}

@@ -1,0 +1,183 @@
+"""From a model's place and the environment to a running service."""
+
+import base64
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from eurosat.data.decode import IMAGE_SUFFIXES
+from eurosat.errors import EuroSATError, ModelFileError
+from eurosat.export.runtime import MODEL_SUFFIXES, open_model
+from eurosat.serving.api import ClassifierAPI
+from eurosat.serving.guard import Limits
+from eurosat.serving.server import Server
+
+
+def start(
+    model: str | None,
+    *,
+    host: str,
+    port: int | None,
+    device: Literal["auto", "cpu", "cuda"],
+    workers: int,
+    threads: int | None,
+    api_servers: int,
+    max_batch_size: int,
+    limits: Limits,
+    examples: str | None,
+    log_level: str,
+) -> int:
+    """Serve until stopped. The arguments are those of `eurosat.tools.serve.serve`.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        EuroSATError: The model, the port or a setting cannot be used.
+    """
+    logging.basicConfig(
+        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    for name, value in {
+        "workers": workers,
+        "api_servers": api_servers,
+        "max_batch_size": max_batch_size,
+        "max_in_flight": limits.max_in_flight,
+        "max_images": limits.max_images,
+        "max_body_mib": limits.max_body_bytes,
+        "timeout": limits.timeout,
+    }.items():
+        if value <= 0:
+            raise EuroSATError(f"--{name} must be more than 0")
+    environment = os.environ
+    port = port or _port_of(environment)
+    if not 1024 <= port <= 65535:  # LitServe takes no others
+        raise EuroSATError(f"port {port} cannot be used: choose one from 1024 to 65535")
+    place = model or environment.get("AIP_STORAGE_URI")
+    if not place:
+        raise EuroSATError("nothing to serve: name a model file (or set AIP_STORAGE_URI)")
+    with tempfile.TemporaryDirectory(prefix="eurosat-model-") as folder:
+        path = find_model(place, Path(folder))
+        devices = _cuda_devices(path) if device != "cpu" else 0
+        if device == "cuda" and not devices:
+            raise EuroSATError(f"{path.name} finds no CUDA device: choose --device cpu")
+        accelerator = "cuda" if devices else "cpu"
+        total = workers * max(devices, 1)
+        opened = open_model(path, threads=1)  # says at once what is wrong with it
+        card = opened.card
+        del opened
+        server = Server(
+            ClassifierAPI(
+                path,
+                max_batch_size=max_batch_size,
+                threads=threads or max((os.cpu_count() or 1) // total, 1),
+            ),
+            card,
+            limits,
+            accelerator=accelerator,
+            devices=max(devices, 1),
+            workers_per_device=workers,
+            api_key=environment.get("EUROSAT_API_KEY"),
+            vertex_route=environment.get("AIP_PREDICT_ROUTE", "/vertex/predict"),
+            health_route=environment.get("AIP_HEALTH_ROUTE"),
+            examples=_read_examples(Path(examples))
+            if examples
+            else {name: base64.b64decode(text) for name, text in card.examples.items()},
+        )
+        shown = "localhost" if host in ("0.0.0.0", "::") else host
+        print(
+            f"{card.version} ({card.format}, {accelerator})\n"
+            f"page   http://{shown}:{port}/\nAPI    http://{shown}:{port}/docs",
+            flush=True,
+        )
+        return server.serve(host, port, api_servers, log_level)
+
+
+def _port_of(environment: Mapping[str, str]) -> int:
+    given = environment.get("AIP_HTTP_PORT") or environment.get("PORT") or "8000"
+    if not given.isdecimal():
+        raise EuroSATError(f"the port in the environment is '{given}', not a number")
+    return int(given)
+
+
+def find_model(place: str, folder: Path) -> Path:
+    """The model file at a place.
+
+    Args:
+        place: A file, a folder with one model file in it, or either in a bucket (``gs://...``).
+        folder: An empty folder for what has to be fetched.
+
+    Raises:
+        ModelFileError: There is none, there are several, or the bucket cannot be read.
+    """
+    if "://" in place:
+        place = str(_fetch(place, folder))
+    path = Path(place)
+    if not path.is_dir():
+        return path
+    found = sorted(file for file in path.rglob("*") if file.suffix in MODEL_SUFFIXES)
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found) or "none"
+        raise ModelFileError(f"{place} must hold one model file, found {names}: name the file")
+    return found[0]
+
+
+def _fetch(address: str, folder: Path) -> Path:
+    """Copy a file or folder from a bucket."""
+    try:
+        import fsspec
+
+        filesystem, path = fsspec.core.url_to_fs(address)
+        if filesystem.isfile(path):
+            names = [path]
+            if path.endswith(".xml"):
+                names.append(path.removesuffix(".xml") + ".bin")
+        else:
+            names = filesystem.find(path)
+        if not names:
+            raise FileNotFoundError("there is nothing")
+        for name in names:
+            filesystem.get_file(name, str(folder / Path(name).name))
+    except ImportError as error:
+        raise ModelFileError(
+            f"{address} cannot be fetched without a package for it ({error}): "
+            "pip install gcsfs for gs://"
+        ) from error
+    except Exception as error:  # every kind of bucket has errors of its own
+        shutil.rmtree(folder, ignore_errors=True)
+        raise ModelFileError(
+            f"{address} cannot be fetched ({type(error).__name__}: {error}): check the address "
+            "and the rights of this machine's account"
+        ) from error
+    return folder
+
+
+def _cuda_devices(path: Path) -> int:
+    """CUDA devices that the backend of a model file can use."""
+    match path.suffix:
+        case ".onnx":
+            import onnxruntime
+            from litserve.connector import check_cuda_with_nvidia_smi
+
+            if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+                return int(check_cuda_with_nvidia_smi())
+            return 0
+        case ".ckpt" | ".pt2":
+            try:
+                import torch
+            except ImportError:
+                return 0  # open_model says what is missing
+            return torch.cuda.device_count()
+        case _:
+            return 0
+
+
+def _read_examples(folder: Path) -> dict[str, bytes]:
+    if not folder.is_dir():
+        raise EuroSATError(f"--examples: there is no folder {folder}")
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    return {file.name: file.read_bytes() for file in files}

@@ -1,0 +1,124 @@
+"""``eurosat classify``: ask a service for the classes of image files."""
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal, TextIO
+
+from tqdm import tqdm
+
+from eurosat.data.files import find_images
+from eurosat.errors import EuroSATError
+from eurosat.files import replacing
+from eurosat.serving.client import Client, Prediction
+
+
+def classify(
+    files: list[str],
+    *,
+    url: str = "http://127.0.0.1:8000",
+    format: Literal["table", "json", "csv"] = "table",
+    output: str | None = None,
+    tiles: bool = False,
+    api_key: str | None = None,
+    timeout: float = 35.0,
+    retries: int = 5,
+    concurrency: int = 4,
+    batch: int = 16,
+) -> int:
+    """Ask a service for the classes of image files.
+
+    The exit code is 0, or 1 if an image was rejected; the others are classified all the same.
+
+    Args:
+        files: Image files, and folders to search for them.
+        url: Address of a service started with 'eurosat serve'.
+        format: 'table' for people, 'json' with all there is, 'csv' as 'eurosat predict' writes it.
+        output: File to write, whole or not at all; the terminal if not given.
+        tiles: Cut an image larger than a patch into tiles rather than resize it; its class is
+            that of the tiles' mean, and JSON has them all.
+        api_key: Key the service asks for; EUROSAT_API_KEY if not given, which others on this
+            machine cannot see.
+        timeout: Seconds to wait for an answer; a service gives up after 30 on its own.
+        retries: How often a request is repeated when the service is busy or not reached.
+        concurrency: Requests at the same time.
+        batch: Most images in a request.
+    """
+    for name, value in {"timeout": timeout, "concurrency": concurrency, "batch": batch}.items():
+        if value <= 0:
+            raise EuroSATError(f"--{name} must be more than 0")
+    if retries < 0:
+        raise EuroSATError("--retries must be 0 or more")
+    paths = find_images(files)
+    client = Client(
+        url,
+        api_key=api_key or os.environ.get("EUROSAT_API_KEY"),
+        timeout=timeout,
+        retries=retries,
+        concurrency=concurrency,
+    )
+    # The output is opened first: that it cannot be written should not turn out after an hour.
+    with _opened(output) as stream, client:
+        found = client.classify(paths, tiles=tiles, batch=batch)
+        # disable=None: no bar where the terminal is a log file
+        predictions = list(tqdm(found, total=len(paths), unit="image", leave=False, disable=None))
+        match format:
+            case "table":
+                _write_table(predictions, stream)
+            case "json":
+                json.dump([asdict(prediction) for prediction in predictions], stream, indent=2)
+                stream.write("\n")
+            case "csv":
+                _write_csv(predictions, stream)
+    return int(any(prediction.error is not None for prediction in predictions))
+
+
+@contextmanager
+def _opened(output: str | None) -> Iterator[TextIO]:
+    """The standard output, or a file that appears when all is written."""
+    if output is None:
+        yield sys.stdout
+        return
+    try:
+        with (
+            replacing(Path(output)) as partial,
+            partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
+        ):
+            yield stream
+    except OSError as error:
+        raise EuroSATError(f"{output} cannot be written ({error.strerror})") from error
+
+
+def _write_table(predictions: Sequence[Prediction], stream: TextIO) -> None:
+    file_width = max(len(_line(prediction.file)) for prediction in predictions)
+    label_width = max(len(prediction.label) for prediction in predictions)
+    for prediction in predictions:
+        stream.write(f"{_line(prediction.file):<{file_width}}  ")
+        if prediction.error is None:
+            stream.write(f"{prediction.label:<{label_width}}  {prediction.probability:6.1%}\n")
+        else:
+            stream.write(f"rejected: {_line(prediction.error)}\n")
+
+
+def _line(text: str) -> str:
+    """A text on one line; a file's name may hold anything, even what steers a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _write_csv(predictions: Sequence[Prediction], stream: TextIO) -> None:
+    classes = next((list(p.probabilities) for p in predictions if p.probabilities), [])
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["file", "predicted", "confidence", *classes, "error"])
+    for prediction in predictions:
+        if prediction.error is None:
+            values = [prediction.probabilities[name] for name in classes]
+            writer.writerow(
+                [prediction.file, prediction.label, prediction.probability, *values, ""]
+            )
+        else:
+            writer.writerow([prediction.file, "", "", *([""] * len(classes)), prediction.error])

@@ -1,0 +1,60 @@
+"""``eurosat export``: write a checkpoint as a file to serve, behind a gate."""
+
+from pathlib import Path
+
+from eurosat.export.formats import Format
+
+
+def export(
+    checkpoint: Path,
+    *,
+    format: Format = "onnx",
+    output: Path | None = None,
+    source: str | None = None,
+    root: str | None = None,
+    images: int = 1000,
+    calibration_images: int = 300,
+    tolerance: float = 1e-4,
+    max_accuracy_loss: float = 0.3,
+    version: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a checkpoint as ONNX, OpenVINO or torch.export file, behind a gate.
+
+    The file takes raw pixel values and gives probabilities. Before it is put in its place it is
+    opened as it will be served and compared with the checkpoint on the run's validation images;
+    if it does not pass, nothing is written and the exit code is 1.
+
+    Args:
+        checkpoint: The .ckpt file of a run.
+        format: 'onnx', 'openvino' and 'torch' compute in float32; 'onnx-int8' and 'openvino-int8'
+            are several times as fast and approximate.
+        output: The file; if not given, beside the checkpoint, named after it and the format.
+        source: Another source of images than the run's; needed if the checkpoint has left its
+            run folder.
+        root: Folder for decoded data; the run's if not given.
+        images: Validation images that a float32 file is compared on; an int8 file takes all.
+        calibration_images: Training images that an int8 file is calibrated on.
+        tolerance: Largest absolute difference of a probability that a float32 file may have.
+        max_accuracy_loss: Percentage points of accuracy that an int8 file may lose.
+        version: Name of the model; the run's if not given. '-int8' is appended for int8 files.
+        overwrite: Replace an existing file.
+    """
+    settings = {name: value for name, value in locals().items() if name != "checkpoint"}
+    from eurosat.export.exporter import Settings, export_checkpoint
+    from eurosat.export.formats import is_int8
+
+    exported = export_checkpoint(checkpoint, Settings(**settings))
+    found = exported.found
+    megabytes, original = exported.size / 1e6, checkpoint.stat().st_size / 1e6
+    allowed = (
+        f"{-found.lost_points:+.2f} points of accuracy; {-max_accuracy_loss:+g} are allowed"
+        if is_int8(format)
+        else f"probabilities differ by {found.max_difference:.1e} at most; {tolerance:g} is allowed"
+    )
+    print(f"format        {format}, version {exported.card.version}")
+    print(f"file          {exported.path}, {megabytes:.1f} MB (checkpoint {original:.1f} MB)")
+    print(f"gate          passed on {found.images} validation images: {allowed}")
+    print(f"accuracy      {found.accuracy:.2%} (checkpoint {found.checkpoint_accuracy:.2%})")
+    print(f"predictions   {found.changed_predictions:.2%} changed")
+    print(f"\nServe it with: eurosat serve {exported.path}")

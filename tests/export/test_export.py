@@ -1,0 +1,172 @@
+"""What `eurosat export` writes, and what the files answer."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from eurosat.bands import BANDS
+from eurosat.cli import main
+from eurosat.data.synthetic import synthetic_patch
+from eurosat.export.formats import FORMATS, PACKAGES, is_int8
+from eurosat.export.runtime import open_model
+from eurosat.labels import CLASSES
+from tests.conftest import Run
+from tests.export.conftest import LENIENT, files_in
+
+Make = Callable[..., np.ndarray]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_file_answers_as_its_checkpoint_at_any_batch_size(
+    format: str, exported: dict[str, Path], trained: Run, random_patches: Make
+) -> None:
+    checkpoint, file = open_model(trained.best, threads=1), open_model(exported[format], threads=1)
+    for size in (1, 2, 7, 64, 3):
+        patches = random_patches(size)
+        expected, answer = checkpoint.predict(patches), file.predict(patches)
+        assert answer.dtype == np.float32
+        assert answer.shape == (size, 10)
+        np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)
+        np.testing.assert_allclose(answer, expected, atol=0.05 if is_int8(format) else 1e-5)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_card_travels_with_the_file(
+    format: str, exported: dict[str, Path], trained: Run
+) -> None:
+    original, card = open_model(trained.best).card, open_model(exported[format]).card
+    assert card.format == format
+    assert card.version == original.version + ("-int8" if is_int8(format) else "")
+    for name in ("classes", "bands", "backbone", "checkpoint", "data", "split", "metrics"):
+        assert getattr(card, name) == getattr(original, name)
+    assert card.synthetic is True
+    assert card.data is not None
+    gate = card.export["gate"]
+    assert gate["part"] == "val"
+    assert gate["images"] == card.export["images"] == trained.json("run.json")["split"]["val"]
+    assert set(card.export["packages"]) == set(PACKAGES[format])  # type: ignore[index]
+    age = datetime.now(UTC) - datetime.fromisoformat(card.export["created"])
+    assert age < timedelta(minutes=10)
+    if is_int8(format):
+        assert gate["checkpoint_accuracy"] - gate["accuracy"] <= 0.2
+        assert card.export["max_accuracy_loss"] == 20
+        assert card.export["calibration_images"] == 40
+    else:
+        assert 0 <= gate["max_difference"] <= card.export["tolerance"] == 1e-4
+
+
+def test_int8_files_compute_in_int8(exported: dict[str, Path]) -> None:
+    operations = [node.op_type for node in onnx.load(exported["onnx-int8"]).graph.node]
+    assert operations.count("QuantizeLinear") > 5
+    assert "FakeQuantize" in exported["openvino-int8"].read_text()
+    for format in ("onnx", "openvino"):
+        full, small = exported[format], exported[f"{format}-int8"]
+        if format == "openvino":
+            full, small = full.with_suffix(".bin"), small.with_suffix(".bin")
+            assert small.stat().st_size < 0.5 * full.stat().st_size
+
+
+def test_the_onnx_file_has_named_ends_and_says_nothing_of_this_machine(
+    exported: dict[str, Path], trained: Run
+) -> None:
+    model = onnx.load(exported["onnx"])
+    assert [entry.name for entry in model.graph.input] == ["patches"]
+    assert [entry.name for entry in model.graph.output] == ["probabilities"]
+    assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    for path in exported.values():
+        content = path.read_bytes()
+        assert not re.search(rb"site-packages|eurosat/models|\.py\b", content), path
+        assert str(trained.folder).encode() not in content
+
+
+def test_what_is_shown_and_the_default_output(
+    own_run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(own_run.best), "--version=poppy"]) == 0
+    shown = capsys.readouterr().out
+    path = own_run.best.with_name(f"{own_run.best.stem}-onnx.onnx")
+    assert f"eurosat serve {path}" in shown
+    assert "version poppy\n" in shown
+    assert re.search(r"passed on 10 validation images: probabilities differ by \d", shown)
+    assert re.search(r"MB \(checkpoint 0\.\d MB\)", shown)
+    assert open_model(path).card.version == "poppy"
+
+
+@pytest.mark.parametrize("bands", ["all", '["B08", "B03"]'])
+def test_bands_go_through_as_uint16(bands: str, run: Callable[..., Run]) -> None:
+    trained = run("fit", f"--data.bands={bands}", "--trainer.limit_train_batches=2")
+    checkpoint = open_model(trained.best, threads=1)
+    assert checkpoint.card.dtype == np.uint16
+    patches = np.stack([synthetic_patch(name, 3, 1) for name in CLASSES]).transpose(0, 3, 1, 2)
+    positions = [[band.name for band in BANDS].index(name) for name in checkpoint.card.bands]
+    patches = np.ascontiguousarray(patches[:, positions])
+    expected = checkpoint.predict(patches)
+    formats = FORMATS if bands == "all" else ("onnx", "openvino")
+    for format in formats:
+        assert main(["export", str(trained.best), f"--format={format}", *LENIENT]) == 0
+        (path,) = (
+            path
+            for path in trained.best.parent.glob(f"*-{format}.*")
+            if path.suffix in (".onnx", ".xml", ".pt2")
+        )
+        answer = open_model(path, threads=1).predict(patches)
+        np.testing.assert_allclose(answer, expected, atol=0.1 if is_int8(format) else 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "arguments"),
+    [
+        ("resnet18", '{"layers": [1, 1, 1, 1]}'),
+        ("convnext_atto", '{"depths": [1, 1, 1, 1]}'),
+        ("vit_tiny_patch16_224", '{"img_size": 64, "patch_size": 8, "depth": 2}'),
+    ],
+)
+def test_other_backbones(
+    backbone: str, arguments: str, run: Callable[..., Run], random_patches: Make
+) -> None:
+    model = (f"--model.backbone={backbone}", f"--model.backbone_args={arguments}")
+    limits = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--model.ema_decay=0.5")
+    trained = run("fit", *limits, model=model)
+    expected = open_model(trained.best, threads=1).predict(random_patches(5))
+    for format, ending in (("torch", "pt2"), ("openvino", "xml")):  # the latter by way of ONNX
+        assert main(["export", str(trained.best), f"--format={format}"]) == 0
+        path = trained.best.with_name(f"{trained.best.stem}-{format}.{ending}")
+        answer = open_model(path, threads=1).predict(random_patches(5))
+        np.testing.assert_allclose(answer, expected, atol=1e-4)
+
+
+def test_existing_files_are_replaced_only_when_asked(
+    own_run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = own_run.folder / "model.xml"
+    output.with_suffix(".bin").write_bytes(b"mine")
+    arguments = ["export", str(own_run.best), "--format=openvino", f"--output={output}"]
+    assert main(arguments) == 2
+    assert "model.bin exists: pass --overwrite true" in capsys.readouterr().err
+    assert output.with_suffix(".bin").read_bytes() == b"mine"
+    assert main([*arguments, "--overwrite=true"]) == 0
+    assert open_model(output).card.format == "openvino"
+    assert {"model.xml", "model.bin"} <= files_in(own_run.folder)
+    assert not [name for name in files_in(own_run.folder) if name.startswith(".")]
+
+
+def same(first: Any, second: Any) -> bool:
+    return bool(np.array_equal(first, second))
+
+
+def test_the_same_export_twice_answers_the_same(
+    exported: dict[str, Path], trained: Run, tmp_path: Path, random_patches: Make
+) -> None:
+    for format in ("onnx-int8", "openvino-int8"):
+        again = tmp_path / exported[format].name
+        arguments = [f"--format={format}", f"--output={again}", *LENIENT]
+        assert main(["export", str(trained.best), *arguments]) == 0
+        patches = random_patches(4)
+        first, second = (open_model(path, threads=1) for path in (exported[format], again))
+        assert same(first.predict(patches), second.predict(patches))

@@ -1,0 +1,140 @@
+"""A real service in processes of its own, as users start it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from eurosat.cli import main
+from eurosat.data.synthetic import synthetic_patch
+from eurosat.labels import CLASSES
+from tests.conftest import Run, geotiff, jpeg
+
+
+@dataclass
+class Service:
+    """A running ``eurosat serve``."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    started_in: float
+    session: requests.Session = field(default_factory=requests.Session)
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        return self.session.get(self.url + path, timeout=20, **options)
+
+    def post(self, path: str, **options: Any) -> requests.Response:
+        return self.session.post(self.url + path, timeout=20, **options)
+
+    def predict(self, data: bytes, name: str = "image.jpg", **options: Any) -> requests.Response:
+        return self.post("/predict", files={"file": (name, data)}, **options)
+
+    def workers(self) -> list[int]:
+        """Process numbers of the inference workers, which alone are spawned afresh."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (folder / "cmdline").read_text()
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            except (OSError, ValueError):
+                continue
+            if parent == self.process.pid and "spawn_main" in command:
+                found.append(int(folder.name))
+        return found
+
+    def stop(self) -> int:
+        """Ask it to stop, and give its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(20)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def wait_ready(url: str, process: subprocess.Popen[bytes], seconds: float = 60) -> float:
+    """Seconds until the service says that it is ready."""
+    start = time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        assert process.poll() is None, "the service ended while it was starting"
+        try:
+            if requests.get(f"{url}/health", timeout=5).status_code == 200:
+                return time.perf_counter() - start
+        except requests.ConnectionError:
+            pass
+        time.sleep(0.02)
+    raise TimeoutError(f"{url} was not ready after {seconds} s")
+
+
+@pytest.fixture(scope="session")
+def onnx_model(trained: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny run's checkpoint as an ONNX file."""
+    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
+    assert main(["export", str(trained.best), "--format=onnx", f"--output={path}"]) == 0
+    return path
+
+
+StartService = Callable[..., Service]
+
+
+@pytest.fixture(scope="session")
+def start_service(
+    onnx_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StartService]:
+    """Starts services; those that still run at the end are killed."""
+    running: list[Service] = []
+
+    def start(
+        *options: str, model: Path | None = None, env: dict[str, str] | None = None
+    ) -> Service:
+        port = free_port()
+        log = tmp_path_factory.mktemp("service") / "service.log"
+        command = [sys.executable, "-m", "eurosat", "serve", str(model or onnx_model)]
+        command += ["--host=127.0.0.1", *options]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"PORT": str(port), "OMP_NUM_THREADS": "1"} | (env or {}),
+            )
+        url = f"http://127.0.0.1:{port}"
+        running.append(Service(url, process, log, 0))
+        running[-1].started_in = wait_ready(url, process)
+        return running[-1]
+
+    yield start
+    for service in running:
+        if service.process.poll() is None:
+            service.stop()
+
+
+@pytest.fixture(scope="session")
+def service(start_service: StartService) -> Service:
+    """One service for all tests that do it no harm."""
+    return start_service()
+
+
+@pytest.fixture(scope="session")
+def pictures() -> dict[str, bytes]:
+    """A JPEG of every class, by file name."""
+    return {f"{name}.jpg": jpeg(synthetic_patch(name, 7, 1)) for name in CLASSES}
+
+
+@pytest.fixture(scope="session")
+def multispectral() -> bytes:
+    """A 13-band GeoTIFF."""
+    return geotiff(synthetic_patch("Forest", 7, 1))

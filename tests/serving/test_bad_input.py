@@ -1,0 +1,204 @@
+"""Whatever is sent, the answer is the right status with a sentence, and the service goes on."""
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+
+from tests.serving.conftest import Service, StartService
+
+
+@pytest.fixture(autouse=True)
+def still_serving(service: Service, pictures: dict[str, bytes]) -> Iterator[None]:
+    """After every test the same service still answers."""
+    yield
+    assert service.predict(pictures["Forest.jpg"]).status_code == 200
+
+
+def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def bomb() -> bytes:
+    """A PNG of a few kilobytes that claims 60,000 x 60,000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    data = zlib.compress(b"\0" * 10_000)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    )
+
+
+def bands(count: int, dtype: str = "uint16") -> bytes:
+    with rasterio.MemoryFile() as memory:
+        with memory.open(driver="GTiff", width=64, height=64, count=count, dtype=dtype) as file:
+            file.write(np.ones((count, 64, 64), dtype))
+        return bytes(memory.read())
+
+
+PLAIN = Image.new("RGB", (64, 64), (40, 90, 60))
+
+UNREADABLE = {
+    "text": (b"hello", "not a JPEG, PNG or TIFF"),
+    "empty": (b"", "it is empty"),
+    "truncated": (encoded(PLAIN.resize((512, 512)), "JPEG")[:900], "cannot be decoded"),
+    "bomb": (bomb(), "cannot be decoded"),
+    "large": (encoded(Image.new("1", (5000, 5000))), "pixels are more than"),
+    "16-bit": (encoded(Image.fromarray(np.ones((64, 64), np.uint16))), "not 8-bit"),
+    "gif": (encoded(PLAIN, "GIF"), "not a JPEG, PNG or TIFF"),
+    "five bands": (bands(5), "5 channels"),
+    "float bands": (bands(13, "float32"), "float32"),
+    "tiff in name only": (b"II*\0" + b"\0" * 100, "cannot be decoded"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_what_is_no_image_of_ours_gets_422_and_the_reason(service: Service, case: str) -> None:
+    data, reason = UNREADABLE[case]
+    answer = service.predict(data)
+    assert answer.status_code == 422
+    assert reason in answer.json()["error"]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "CMYK", "L", "P", "1"])
+def test_other_8_bit_modes_are_read_as_rgb(service: Service, mode: str) -> None:
+    kind = "JPEG" if mode == "CMYK" else "PNG"
+    assert service.predict(encoded(PLAIN.convert(mode), kind)).status_code == 200
+
+
+def test_one_bad_image_does_not_harm_its_neighbours(
+    service: Service, pictures: dict[str, bytes]
+) -> None:
+    files = [
+        ("file", ("a.jpg", pictures["River.jpg"])),
+        ("file", ("b.jpg", b"x")),
+        ("file", ("c.jpg", pictures["Forest.jpg"])),
+    ]
+    answer = service.post("/predict", files=files)
+    assert answer.status_code == 200
+    first, second, third = answer.json()["predictions"]
+    assert "label" in first
+    assert "label" in third
+    assert "b.jpg cannot be decoded" in second["error"]
+    mixed = service.post("/predict", json={"images": ["%%%", ""]})
+    assert mixed.status_code == 422
+    assert "image 0 is not base64" in mixed.json()["error"]
+
+
+def post(service: Service, path: str = "/predict", **options: Any) -> tuple[int, str]:
+    answer = service.post(path, **options)
+    return answer.status_code, answer.json()["error"]
+
+
+def test_bodies_that_are_not_what_they_should_be(service: Service) -> None:
+    jpeg = encoded(PLAIN, "JPEG")
+    json_type = {"Content-Type": "application/json"}
+    for path in ("/predict", "/vertex/predict", "/v2/models/eurosat/infer"):
+        assert post(service, path, data=b'{"a": ', headers=json_type)[0] == 400
+        assert post(service, path, data=b"\xff\xfe", headers=json_type)[0] == 400
+        assert post(service, path, json={})[0] == 422
+        assert post(service, path, json=[])[0] == 422
+        assert post(service, path, json="text")[0] == 422
+    assert post(service)[0] == 415
+    assert post(service, data=jpeg, headers={"Content-Type": "image/jpeg"})[0] == 415
+    assert post(service, files={"picture": jpeg}) == (
+        422,
+        "the form has no field 'file' (fields: picture)",
+    )
+    assert post(service, files={"other": b""}, data={"file": "text"})[0] == 422
+    status, error = post(
+        service, data=b"garbage", headers={"Content-Type": "multipart/form-data; boundary=x"}
+    )
+    assert status in (400, 422)
+    status, error = post(service, data=b"garbage", headers={"Content-Type": "multipart/form-data"})
+    assert (status, "boundary" in error) == (400, True)
+    assert post(service, json={"images": []})[0] == 422
+    assert post(service, json={"images": [1]})[0] == 422
+    assert post(service, json={"images": {"a": 1}})[0] == 422
+    assert post(service, "/explain", files=[("file", jpeg), ("file", jpeg)])[0] == 422
+    assert post(service, params={"tiles": "perhaps"}, files={"file": jpeg})[0] == 422
+
+
+def test_too_much_gets_413(service: Service) -> None:
+    jpeg = encoded(PLAIN, "JPEG")
+    status, error = post(service, files=[("file", (f"{i}.jpg", jpeg)) for i in range(200)])
+    assert status == 413
+    assert "200 images in one request, at most 128" in error
+    status, error = post(service, json={"images": ["A" * 17 * 2**20]})
+    assert (status, error) == (413, "the body is larger than 16 MiB")
+
+    def parts() -> Iterator[bytes]:  # sent in chunks, without a Content-Length
+        yield b'{"images": ["'
+        for _ in range(17):
+            yield b"A" * 2**20
+        yield b'"]}'
+
+    answer = service.post("/predict", data=parts(), headers={"Content-Type": "application/json"})
+    assert answer.status_code == 413
+    tall = encoded(Image.new("RGB", (64, 64 * 257)))
+    status, error = post(service, files={"file": tall}, params={"tiles": "true"})
+    assert (status, "at most 256" in error) == (422, True)
+    narrow = encoded(Image.new("RGB", (32, 300)))
+    status, error = post(service, files={"file": narrow}, params={"tiles": "true"})
+    assert (status, "cannot be tiled" in error) == (422, True)
+
+
+def test_file_names_are_only_repeated(service: Service) -> None:
+    jpeg = encoded(PLAIN, "JPEG")
+    names = ["../../etc/passwd", "C:\\a.jpg", "<b>.jpg", "a\u0000b.jpg", "é.jpg", "x" * 500]
+    answer = service.post("/predict", files=[("file", (name, jpeg)) for name in names])
+    assert answer.status_code == 200
+    assert all("label" in entry for entry in answer.json()["predictions"])
+    assert post(service, files={"file": ("x" * 10_000, jpeg)})[0] == 400
+
+
+def test_paths_do_not_leave_the_page_and_the_examples(service: Service) -> None:
+    for path in (
+        "/examples/..%2f..%2fsetup.py",
+        "/page/..%2f..%2fserver.py",
+        "/page/../server.py",
+        "/docs/static/%2e%2e/core.py",
+        "/nothing",
+    ):
+        answer = service.get(path)
+        assert answer.status_code == 404
+        assert answer.json()["error"]
+    assert service.get("/predict").status_code == 405
+
+
+def test_the_key_guards_all_but_health_and_pages(
+    start_service: StartService, pictures: dict[str, bytes]
+) -> None:
+    guarded = start_service(env={"EUROSAT_API_KEY": "secret"})
+    for path in ("/health", "/v2/health/ready", "/metrics", "/", "/docs", "/openapi.json"):
+        assert guarded.get(path).status_code == 200
+    picture = pictures["Forest.jpg"]
+    for path in ("/predict", "/explain", "/vertex/predict", "/v2/models/eurosat/infer"):
+        for headers in ({}, {"X-API-Key": "wrong"}, {"X-API-Key": "sécret"}):
+            answer = guarded.post(path, files={"file": picture}, headers=headers)
+            assert answer.status_code == 401
+            assert "X-API-Key" in answer.json()["error"]
+    assert guarded.get("/info").status_code == 401
+    for headers in ({"X-API-Key": "secret"}, {"Authorization": "Bearer secret"}):
+        assert guarded.predict(picture, headers=headers).status_code == 200
+        assert guarded.get("/info", headers=headers).status_code == 200
+    assert "ApiKey" in guarded.get("/openapi.json").json()["components"]["securitySchemes"]
+
+
+def test_thirteen_bands_are_rendered_for_a_model_of_rgb(
+    service: Service, multispectral: bytes
+) -> None:
+    assert service.predict(multispectral, "a.tif").status_code == 200

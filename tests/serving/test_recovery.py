@@ -1,0 +1,278 @@
+"""The service under a dead worker, a hung one, too much load, and the order to stop.
+
+A worker is hung by SIGSTOP and killed by SIGKILL, from outside, as a kernel would do it.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from multiprocessing import Value
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+
+from eurosat.serving.dispatcher import Dispatcher, WorkerLostError
+from eurosat.serving.transport import RequestChannel
+from tests.serving.conftest import Service, StartService, free_port
+
+PICTURE = "Forest.jpg"
+
+
+def send(service: Service, data: bytes) -> requests.Response:
+    """A request on a connection of its own."""
+    return requests.post(f"{service.url}/predict", files={"file": data}, timeout=30)
+
+
+@contextmanager
+def hung_worker(service: Service) -> Iterator[int]:
+    """The worker's process number, while it stands still."""
+    (worker,) = service.workers()
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        yield worker
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGCONT)
+
+
+def in_flight(service: Service) -> int:
+    for line in service.get("/metrics").text.splitlines():
+        if line.startswith("eurosat_requests_in_flight "):
+            return int(float(line.split()[1]))
+    return 0
+
+
+def send_and_wait(
+    service: Service, data: bytes, count: int, threads: ThreadPoolExecutor
+) -> list[Future[requests.Response]]:
+    """Send requests to a hung service, and wait until it has taken them on."""
+    sent = [threads.submit(send, service, data) for _ in range(count)]
+    deadline = time.monotonic() + 10
+    while in_flight(service) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return sent
+
+
+def test_more_than_it_takes_on_gets_503_at_once(
+    start_service: StartService, pictures: dict[str, bytes]
+) -> None:
+    service = start_service("--max_in_flight=3")
+    with ThreadPoolExecutor(3) as threads:
+        with hung_worker(service):
+            sent = send_and_wait(service, pictures[PICTURE], 3, threads)
+            start = time.perf_counter()
+            refused = send(service, pictures[PICTURE])
+            assert time.perf_counter() - start < 1
+            assert refused.status_code == 503
+            assert refused.headers["Retry-After"] == "1"
+            assert "3 requests are being answered" in refused.json()["error"]
+            assert service.get("/health").status_code == 200  # others are not shut out of that
+        assert [future.result().status_code for future in sent] == [200, 200, 200]
+    assert send(service, pictures[PICTURE]).status_code == 200
+
+
+def test_no_answer_in_time_gets_504(
+    start_service: StartService, pictures: dict[str, bytes]
+) -> None:
+    service = start_service("--timeout=1")
+    with hung_worker(service):
+        start = time.perf_counter()
+        late = send(service, pictures[PICTURE])
+        assert 0.9 < time.perf_counter() - start < 3
+        assert late.status_code == 504
+        assert late.json()["error"] == "no answer within 1 s"
+    assert send(service, pictures[PICTURE]).status_code == 200
+
+
+def test_requests_of_a_killed_worker_are_answered_by_the_next(
+    start_service: StartService, pictures: dict[str, bytes]
+) -> None:
+    service = start_service()
+    with ThreadPoolExecutor(5) as threads:
+        with hung_worker(service) as worker:
+            sent = send_and_wait(service, pictures[PICTURE], 5, threads)
+            killed = time.perf_counter()
+            os.kill(worker, signal.SIGKILL)
+        assert [future.result().status_code for future in sent] == [200] * 5
+        assert time.perf_counter() - killed < 15  # docs/serving.md has the measured time
+    assert service.workers() != [worker]
+    assert "eurosat_worker_restarts_total 1.0" in service.get("/metrics").text
+
+
+def test_under_load_a_killed_worker_costs_no_answer(
+    start_service: StartService, pictures: dict[str, bytes]
+) -> None:
+    service = start_service("--workers=2")
+    stop = threading.Event()
+    statuses: list[int] = []
+
+    def load() -> None:
+        with requests.Session() as session:
+            while not stop.is_set():
+                files = {"file": pictures[PICTURE]}
+                answer = session.post(f"{service.url}/predict", files=files, timeout=30)
+                statuses.append(answer.status_code)
+
+    with ThreadPoolExecutor(4) as threads:
+        running = [threads.submit(load) for _ in range(4)]
+        time.sleep(0.5)
+        for _ in range(2):
+            os.kill(service.workers()[0], signal.SIGKILL)
+            time.sleep(1.5)
+        stop.set()
+        for future in running:
+            future.result()  # raises if a request got no answer
+    assert set(statuses) <= {200, 503, 504}
+    assert statuses.count(200) > 20
+
+
+def test_health_says_when_no_worker_can_answer(
+    start_service: StartService, pictures: dict[str, bytes]
+) -> None:
+    service = start_service()
+    (worker,) = service.workers()
+    os.kill(worker, signal.SIGKILL)
+    seen, deadline = set(), time.monotonic() + 20
+    while 503 not in seen or service.get("/health").status_code != 200:
+        seen.add(service.get("/health").status_code)
+        assert time.monotonic() < deadline
+    assert send(service, pictures[PICTURE]).status_code == 200
+
+
+def test_workers_that_cannot_start_end_the_service(start_service: StartService) -> None:
+    service = start_service()
+    deadline = time.monotonic() + 60
+    while service.process.poll() is None:
+        for worker in service.workers():
+            with suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert service.process.returncode == 1
+    assert "workers end before they can answer" in service.log.read_text()
+
+
+def children(pid: int) -> list[int]:
+    """Process numbers of all descendants."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if fields[0] != "Z":
+            parents[int(folder.name)] = int(fields[1])
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found[1:]
+
+
+def gone(processes: list[int], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        alive = [
+            pid
+            for pid in processes
+            if Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text()
+        ]
+        if not alive:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_it_answers_what_it_has_and_ends(
+    start_service: StartService, pictures: dict[str, bytes], number: signal.Signals
+) -> None:
+    service = start_service()
+    processes = children(service.process.pid)
+    assert len(processes) >= 3
+    with ThreadPoolExecutor(4) as threads:
+        with hung_worker(service):
+            sent = send_and_wait(service, pictures[PICTURE], 4, threads)
+            start = time.perf_counter()
+            service.process.send_signal(number)
+            time.sleep(0.5)
+        assert [future.result().status_code for future in sent] == [200] * 4
+    assert service.process.wait(8) == 0
+    assert time.perf_counter() - start < 8
+    assert gone(processes, 2)
+    assert "Traceback" not in service.log.read_text()
+
+
+def test_a_hung_worker_does_not_keep_it_from_stopping(
+    start_service: StartService, pictures: dict[str, bytes]
+) -> None:
+    service = start_service()
+    processes = children(service.process.pid)
+    with ThreadPoolExecutor(1) as threads, hung_worker(service):
+        send_and_wait(service, pictures[PICTURE], 1, threads)
+        start = time.perf_counter()
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(10) == 0
+        assert time.perf_counter() - start < 8
+        assert gone(processes, 2)
+
+
+def test_no_process_outlives_a_killed_service(start_service: StartService) -> None:
+    service = start_service()
+    processes = children(service.process.pid)
+    service.process.kill()
+    service.process.wait()
+    assert gone(processes, 10)
+
+
+def test_told_to_stop_while_starting_it_leaves_nothing(onnx_model: Path, tmp_path: Path) -> None:
+    for delay in (0.3, 1.0, 1.5):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "eurosat", "serve", str(onnx_model), f"--port={free_port()}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(delay)
+        processes = children(process.pid)
+        process.terminate()
+        process.wait(8)
+        assert gone(processes, 3)
+
+
+def test_a_request_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
+    """Two workers that take a request and vanish; told here by hand, as the main process does."""
+    deaths: Any = Value("L", 0)
+    channel = RequestChannel(tmp_path, 1)
+    taken = 0
+
+    def worker() -> None:
+        nonlocal taken
+        own = RequestChannel(tmp_path, 1)
+        for _ in range(2):
+            own.get(timeout=10)
+            taken += 1
+            deaths.value += 1
+
+    async def ask() -> None:
+        dispatcher = Dispatcher({}, deaths)
+        dispatcher.start(channel, 0)
+        watch = asyncio.create_task(dispatcher.watch())
+        with pytest.raises(WorkerLostError):
+            await asyncio.wait_for(dispatcher.predict(np.zeros((1, 3, 64, 64), np.uint8)), 20)
+        watch.cancel()
+
+    thread = threading.Thread(target=worker)
+    thread.start()
+    asyncio.run(ask())
+    thread.join()
+    assert taken == 2

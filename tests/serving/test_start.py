@@ -1,0 +1,144 @@
+"""Starting the service: what it takes, what it refuses, and what it does without."""
+
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from eurosat.cli import main
+from eurosat.errors import ModelFileError
+from eurosat.serving.start import find_model
+from tests.conftest import Run
+from tests.serving.conftest import StartService, free_port, wait_ready
+
+
+@pytest.fixture
+def onnx_bytes(onnx_model: Path) -> bytes:
+    return onnx_model.read_bytes()
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The sentence with which `eurosat serve` refuses; it must end with exit code 2."""
+    assert main(["serve", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("eurosat serve: error: ")
+    return error
+
+
+def test_what_cannot_be_served_is_refused_in_words(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, onnx_model: Path, onnx_bytes: bytes
+) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("hello")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(onnx_bytes[:2000])
+    assert "name a model file" in refused(capsys)
+    assert "there is no model file nowhere.onnx" in refused(capsys, "nowhere.onnx")
+    assert "is no model file: expected an ending" in refused(capsys, str(text))
+    assert "is damaged or not an ONNX model" in refused(capsys, str(damaged))
+    assert "must hold one model file, found none" in refused(capsys, str(empty))
+    assert "--workers must be more than 0" in refused(capsys, str(onnx_model), "--workers=0")
+    assert "there is no folder" in refused(capsys, str(onnx_model), "--examples=nowhere")
+    if not torch.cuda.is_available():
+        assert "no CUDA device" in refused(capsys, str(onnx_model), "--device=cuda")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        options = [str(onnx_model), "--host=127.0.0.1", f"--port={port}"]
+        assert "choose another --port" in refused(capsys, *options)
+
+
+class _Trap:
+    """Pickles to a call that leaves a file behind."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> object:
+        return (Path.touch, (self.file,))
+
+
+def test_a_checkpoint_from_elsewhere_runs_no_code(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    trap = tmp_path / "trap"
+    checkpoint = tmp_path / "evil.ckpt"
+    torch.save({"state_dict": _Trap(trap), "hyper_parameters": {}}, checkpoint)
+    assert "is not a checkpoint of this project" in refused(capsys, str(checkpoint))
+    assert not trap.exists()
+    pickle.loads(pickle.dumps(_Trap(trap)))
+    assert trap.exists()  # so the trap would have worked
+
+
+def test_a_checkpoint_is_served_as_it_is(
+    start_service: StartService, trained: Run, pictures: dict[str, bytes]
+) -> None:
+    service = start_service(model=trained.best)
+    assert service.get("/info").json()["model"]["format"] == "checkpoint"
+    assert service.predict(pictures["Forest.jpg"]).status_code == 200
+    assert service.stop() == 0
+
+
+def test_onnx_needs_no_torch(
+    start_service: StartService, tmp_path: Path, pictures: dict[str, bytes], multispectral: bytes
+) -> None:
+    for package in ("torch", "lightning", "timm", "cv2", "datasets", "matplotlib"):
+        (tmp_path / f"{package}.py").write_text(f"raise ImportError('no {package} here')\n")
+    service = start_service(env={"PYTHONPATH": str(tmp_path)})
+    assert service.predict(pictures["Forest.jpg"]).status_code == 200
+    assert service.predict(multispectral).status_code == 200
+    assert service.post("/explain", files={"file": pictures["River.jpg"]}).status_code == 200
+    assert service.get("/examples").status_code == 200
+    assert service.stop() == 0
+
+
+def test_settings_come_from_a_yaml_file(
+    start_service: StartService, tmp_path: Path, onnx_model: Path
+) -> None:
+    config = tmp_path / "serve.yaml"
+    config.write_text("max_images: 3\ntimeout: 7\n")
+    service = start_service(f"--config={config}", "--timeout=8")
+    limits = service.get("/info").json()["limits"]
+    assert (limits["max_images"], limits["timeout"]) == (3, 8)
+    assert service.stop() == 0
+
+
+def test_a_model_is_found_in_a_folder_or_fetched(tmp_path: Path, onnx_bytes: bytes) -> None:
+    folder = tmp_path / "artefacts"
+    (folder / "model").mkdir(parents=True)
+    file = folder / "model" / "a.onnx"
+    file.write_bytes(onnx_bytes)
+    (folder / "readme.txt").write_text("hello")
+    assert find_model(str(folder), tmp_path) == file
+    target = tmp_path / "fetched"
+    target.mkdir()
+    found = find_model(f"file://{folder}", target)
+    assert found == target / "a.onnx"
+    assert found.read_bytes() == onnx_bytes
+    (folder / "b.ckpt").write_bytes(b"")
+    with pytest.raises(ModelFileError, match=r"found b.ckpt, a.onnx"):
+        find_model(str(folder), tmp_path)
+    with pytest.raises(ModelFileError, match="cannot be fetched"):
+        find_model("file:///nowhere/at/all", tmp_path)
+
+
+def test_vertex_gives_the_model_and_the_port(onnx_model: Path, tmp_path: Path) -> None:
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eurosat", "serve", "--host=127.0.0.1"],
+        env=os.environ
+        | {"AIP_STORAGE_URI": str(onnx_model.parent), "AIP_HTTP_PORT": str(port), "PORT": "1"},
+    )
+    try:
+        wait_ready(f"http://127.0.0.1:{port}", process)
+    finally:
+        process.terminate()
+        assert process.wait(10) == 0
