@@ -1,6 +1,7 @@
 """Making a format's model out of a checkpoint: one function a format, each giving a writer."""
 
 import contextlib
+import gc
 import hashlib
 import io
 import logging
@@ -19,6 +20,7 @@ from eurosat.export.checkpoint import Predictor
 from eurosat.export.formats import Format
 from eurosat.export.program import save_program, trace
 from eurosat.export.runtime import WEIGHTS_KEY, Patches
+from eurosat.export.signal_stack import kept_signal_stack
 
 Write = Callable[[Path, ModelCard], None]
 """Writes the model with a card in its metadata; may be called again with another card."""
@@ -56,7 +58,9 @@ def build(
         if format == "onnx-int8":
             quantised = _quantise_onnx(model, calibration)
             return lambda path, card: _save_onnx(quantised, path, card)
-        compressed = _quantise_openvino(_openvino(model), calibration)
+        with kept_signal_stack():
+            compressed = _quantise_openvino(_openvino(model), calibration)
+            gc.collect()  # the models that NNCF has compiled on the way
         return lambda path, card: _save_openvino(compressed, path, card)
 
 

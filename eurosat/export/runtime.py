@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from eurosat.errors import ModelFileError
 from eurosat.export.card import CARD_KEY, ModelCard
+from eurosat.export.signal_stack import kept_signal_stack
 
 Probabilities = npt.NDArray[np.float32]
 Patches = npt.NDArray[Any]
@@ -137,7 +138,8 @@ class OpenVinoModel:
             model = core.read_model(path)
             self.card = ModelCard.from_json(_rt_info(model, CARD_KEY), str(path))
             _check_weights(path, _rt_info(model, WEIGHTS_KEY))
-            self._compiled = core.compile_model(model, "CPU", settings)
+            with kept_signal_stack():
+                self._compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
             raise ModelFileError(
                 f"{path} is damaged, not an OpenVINO model, or lacks its .bin file ({error})"

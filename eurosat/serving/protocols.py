@@ -38,7 +38,7 @@ def vertex_routes(service: Service, path: str, extra: dict[str, Any]) -> APIRout
         path: Where it is, such as what Vertex AI gives as ``AIP_PREDICT_ROUTE``.
         extra: Further entries of the OpenAPI operation.
     """
-    router = APIRouter()
+    router = APIRouter(tags=["Vertex AI"])
 
     @router.post(path, summary="Vertex AI prediction", responses=ERRORS, openapi_extra=extra)
     async def vertex(body: VertexRequest, request: Request) -> Response:
@@ -82,7 +82,7 @@ class InferRequest(BaseModel):
 
 def open_inference_routes(service: Service, extra: dict[str, Any]) -> APIRouter:
     """The routes of the Open Inference Protocol, version 2, under ``/v2``."""
-    router = APIRouter(prefix="/v2")
+    router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
     card = service.card
     raw_type = "UINT8" if card.rgb else "UINT16"
 

@@ -1,5 +1,6 @@
 """The service's own routes: /predict, /explain, /info, /health, /metrics, the page and its docs."""
 
+import asyncio
 import base64
 import io
 import json
@@ -17,6 +18,8 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from eurosat.data.decode import decode, resize
+from eurosat.export.card import ModelCard
+from eurosat.export.runtime import Patches
 from eurosat.serving import metrics
 from eurosat.serving.saliency import occlusions, saliency
 from eurosat.serving.service import Service, Upload, from_base64
@@ -99,7 +102,7 @@ def routes(service: Service, security: dict[str, Any]) -> APIRouter:
         service: The service.
         security: OpenAPI's word for the key that some routes need; empty if none is needed.
     """
-    router = APIRouter()
+    router = APIRouter(tags=["Service"])
 
     @router.post(
         "/predict",
@@ -154,11 +157,11 @@ def routes(service: Service, security: dict[str, Any]) -> APIRouter:
         if isinstance(picture, str):
             raise HTTPException(422, picture)
         probabilities = await service.probabilities(occlusions(picture.patches[0]))
+        found = saliency(probabilities)
         answer = service.describe(picture, probabilities[:1])
-        assert isinstance(uploads[0], Upload)
         answer |= {
-            "saliency": saliency(probabilities).round(4).tolist(),
-            "picture": _preview(uploads[0], service.card.patch_size),
+            "saliency": [[round(value, 4) for value in row] for row in found.tolist()],
+            "picture": await _picture(uploads[0], picture.patches[0], service.card),
             "model_version": service.card.version,
             "id": request.state.id,
         }
@@ -285,11 +288,16 @@ def answer_json(content: Any) -> Response:
     return Response(json.dumps(content, allow_nan=False).encode(), media_type="application/json")
 
 
-def _preview(upload: Upload, size: int) -> str:
-    """What the model saw, as a person would look at it."""
-    pixels = decode(upload.data, upload.name, rgb=True).pixels  # renders bands as RGB
+async def _picture(upload: Upload | str, patch: Patches, card: ModelCard) -> str:
+    """What the model saw, as a person would look at it: a PNG as a data URL."""
+    if card.rgb:
+        pixels = patch.transpose(1, 2, 0)
+    else:  # the model may not have the three bands of a picture; the file has
+        assert isinstance(upload, Upload)
+        decoded = await asyncio.to_thread(decode, upload.data, upload.name, rgb=True)
+        pixels = resize(decoded.pixels, card.patch_size)
     buffer = io.BytesIO()
-    Image.fromarray(resize(pixels, size)).save(buffer, "PNG")
+    Image.fromarray(pixels).save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -139,7 +139,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
     def register_endpoints(self) -> None:
         """Our routes in place of LitServe's."""
         app: FastAPI = self.app
-        app.title = f"EuroSAT classifier {self.card.version}"
+        app.title = "EuroSAT classifier"
         app.version = self.card.version
         app.description = "Land-use classes of Sentinel-2 patches. The page for people is at `/`."
         self.dispatcher = Dispatcher(self.response_buffer, self.deaths)
@@ -266,6 +266,8 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             )
         except KeyboardInterrupt:
             pass  # while starting
+        except RuntimeError as error:  # LitServe's word for workers that cannot be set up
+            raise EuroSATError("the workers cannot start: the log above says why") from error
         finally:
             self._stopping.set()
             for process in multiprocessing.active_children():

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from eurosat.data.datamodule import EuroSATDataModule, find_images
+from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.data.files import find_images
 from eurosat.data.loading import BatchSampler, PatchDataset
 from eurosat.data.transforms import Augmentation
 from eurosat.errors import AugmentationError, DataSourceError
@@ -206,7 +207,7 @@ def test_images_that_are_not_there(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataSourceError, match=message):
-        find_images(paths)
+        EuroSATDataModule(images=paths).predict_dataloader()
 
 
 def test_a_prepared_store_is_a_source(rgb_archive: Path, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import io
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -241,3 +243,21 @@ def test_an_openvino_file_knows_its_weights(exported: dict[str, Path], tmp_path:
     path.with_suffix(".bin").write_bytes(exported["openvino-int8"].with_suffix(".bin").read_bytes())
     with pytest.raises(ModelFileError, match=r"\.bin"):
         open_model(path)
+
+
+def test_openvino_models_leave_signals_alone(exported: dict[str, Path]) -> None:
+    """In a process of its own: where it fails, the process dies of the signal."""
+    code = (
+        "import gc, os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from eurosat.export.runtime import open_model\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('handled'))\n"
+        "first, second = open_model(Path(sys.argv[1])), open_model(Path(sys.argv[1]))\n"
+        "for name in ('first', 'second'):\n"
+        "    del globals()[name]\n"
+        "    gc.collect()\n"
+        "os.kill(os.getpid(), signal.SIGUSR1)\n"
+    )
+    command = [sys.executable, "-c", code, str(exported["openvino"])]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "handled\n")

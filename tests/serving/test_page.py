@@ -291,3 +291,18 @@ def test_it_works_with_the_keyboard_alone(
     page.keyboard.press("Enter")
     expect(page.locator("article")).to_have_attribute("data-state", "done")
     assert "River.jpg" in page.locator("[aria-live]").inner_text()
+
+
+def test_the_documentation_has_a_form_that_works(
+    page: Any, service: Service, tmp_path: Path, pictures: dict[str, bytes]
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(pictures["River.jpg"])
+    page.goto(f"{service.url}/docs")
+    operation = page.locator(".opblock-post", has_text="Classify images").first
+    operation.click()
+    operation.get_by_role("button", name="Try it out").click()
+    operation.locator("input[type=file]").set_input_files(tmp_path / "a.jpg")
+    operation.get_by_role("button", name="Execute").click()
+    answer = operation.locator(".live-responses-table")
+    expect(answer).to_contain_text(service.predict(pictures["River.jpg"]).json()["label"])
+    expect(answer).to_contain_text("200")
