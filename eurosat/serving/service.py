@@ -22,6 +22,9 @@ _INLINE_BYTES = 64 * 1024
 """Files that are decoded within a fraction of a millisecond are not worth a thread; a JPEG of one
 patch has 2 to 6 KB, a GeoTIFF 107 KB."""
 
+MAX_PATCHES = 1024
+"""Patches of one request, tiles included: 12 MiB of RGB, 104 MiB of 13 bands."""
+
 
 @dataclass(frozen=True)
 class Upload:
@@ -47,7 +50,7 @@ class Service:
             For each upload its patches, or the reason why it cannot be read.
 
         Raises:
-            HTTPException: There is none (422), or there are too many (413).
+            HTTPException: There is none (422), or there are too many, or too many tiles (413).
         """
         if not uploads:
             raise HTTPException(422, "the request holds no image")
@@ -59,7 +62,17 @@ class Service:
             )
 
         def decode_all() -> list[Picture | str]:
-            return [self._read_one(upload, tiles) for upload in uploads]
+            pictures, patches = [], 0
+            for upload in uploads:
+                pictures.append(picture := self._read_one(upload, tiles))
+                patches += len(picture.patches) if isinstance(picture, Picture) else 0
+                if patches > MAX_PATCHES:
+                    raise HTTPException(
+                        413,
+                        f"the images have more than {MAX_PATCHES} tiles together: send them in "
+                        "several requests",
+                    )
+            return pictures
 
         if (
             sum(len(upload.data) for upload in uploads if isinstance(upload, Upload))

@@ -151,6 +151,10 @@ def test_too_much_gets_413(service: Service) -> None:
     tall = encoded(Image.new("RGB", (64, 64 * 257)))
     status, error = post(service, files={"file": tall}, params={"tiles": "true"})
     assert (status, "at most 256" in error) == (422, True)
+    square = encoded(Image.new("RGB", (64 * 16, 64 * 16)))
+    files = [("file", (f"{i}.png", square)) for i in range(5)]
+    status, error = post(service, files=files, params={"tiles": "true"})
+    assert (status, "more than 1024 tiles" in error) == (413, True)
     narrow = encoded(Image.new("RGB", (32, 300)))
     status, error = post(service, files={"file": narrow}, params={"tiles": "true"})
     assert (status, "cannot be tiled" in error) == (422, True)
