@@ -48,7 +48,7 @@ def export(
     found = exported.found
     megabytes, original = exported.size / 1e6, checkpoint.stat().st_size / 1e6
     allowed = (
-        f"{-found.lost_points:+.2f} points of accuracy; {-max_accuracy_loss:+g} are allowed"
+        f"{0.0 - found.lost_points:+.2f} points of accuracy; {-max_accuracy_loss:+g} are allowed"
         if is_int8(format)
         else f"probabilities differ by {found.max_difference:.1e} at most; {tolerance:g} is allowed"
     )
