@@ -42,3 +42,7 @@ class GateError(ExportError):
 
 class ServiceError(EuroSATError):
     """A service cannot be reached, refuses the caller, or is not one of this project."""
+
+
+class StudyError(EuroSATError):
+    """A study cannot be read, or its runs do not belong together."""

@@ -73,6 +73,10 @@ class RunRecord(Callback):
             "git": git_state(),
             "packages": {name: _version(name) for name in _PACKAGES},
             "hardware": hardware(trainer),
+            "model": {
+                "backbone": pl_module.hparams["backbone"],
+                "parameters": sum(weight.numel() for weight in pl_module.backbone.parameters()),
+            },
         }
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
@@ -137,6 +141,7 @@ class RunRecord(Callback):
         card = dict(self._card)
         card["wall_seconds"] = round(time.perf_counter() - self._start, 2)
         if self._train_seconds:
+            card["train_seconds"] = round(self._train_seconds, 2)
             card["images_per_second"] = round(self._train_images / self._train_seconds, 1)
             card["epochs"] = trainer.current_epoch
         checkpoint = cast(ModelCheckpoint, trainer.checkpoint_callback)

@@ -1,0 +1,157 @@
+"""A study's YAML file, and the runs that it asks for."""
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eurosat.errors import StudyError
+
+Settings = dict[str, Any]
+"""Values by dotted option name of ``eurosat fit``, such as ``{"model.backbone": "resnet18"}``."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a study's grid, trained once for every seed.
+
+    Attributes:
+        labels: The value's label on each axis, such as ``{"backbone": "resnet18"}``.
+        settings: What is set for it.
+    """
+
+    labels: Mapping[str, Any]
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study asks for.
+
+    Attributes:
+        name: Of the YAML file, without its ending.
+        title: What the study shows, in a few words.
+        configs: Configuration files of ``eurosat fit``, applied in order.
+        axes: For each axis, settings by label.
+        seeds: Each cell is trained once with every one of them.
+        resplit: Whether the seed also draws the split, so that intervals hold for new data.
+        settings: What is set for every run.
+        minutes: Minutes of training for every run, on this machine; the configurations decide
+            the number of epochs if it is not given.
+    """
+
+    name: str
+    title: str
+    configs: list[str]
+    axes: dict[str, dict[Any, Settings]]
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    resplit: bool = False
+    settings: Settings = field(default_factory=dict)
+    minutes: float | None = None
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every combination of the axes' values."""
+        return [
+            Cell(
+                dict(zip(self.axes, labels, strict=True)),
+                self.settings
+                | {
+                    name: value
+                    for axis, label in zip(self.axes, labels, strict=True)
+                    for name, value in self.axes[axis][label].items()
+                },
+            )
+            for labels in itertools.product(*self.axes.values())
+        ]
+
+    def arguments(self, cell: Cell, seed: int) -> list[str]:
+        """Arguments of ``eurosat fit`` for one run."""
+        settings = cell.settings | {"seed_everything": seed}
+        if self.resplit:
+            settings |= {"data.split_seed": seed}
+        return [
+            *(f"--config={path}" for path in self.configs),
+            *(f"--{name}={_text(value)}" for name, value in settings.items()),
+        ]
+
+    def folder(self, cell: Cell, seed: int) -> str:
+        """Name of the folder of one run.
+
+        It ends with a digest of all that the run is asked for, contents of the configuration files
+        included: a run of other settings never passes for this one.
+        """
+        content = [yaml.safe_load(Path(path).read_text()) for path in self.configs]
+        asked = json.dumps([content, self.arguments(cell, seed), self.minutes])
+        digest = hashlib.sha256(asked.encode()).hexdigest()[:8]
+        labels = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", str(v)) for v in cell.labels.values())
+        return f"{labels}-seed{seed}-{digest}"
+
+
+def read_study(path: Path) -> Study:
+    """Read a study.
+
+    An axis is either ``{label: {option: value, ...}, ...}`` or, named after an option, the list of
+    that option's values.
+
+    Args:
+        path: YAML file.
+
+    Returns:
+        The study.
+
+    Raises:
+        StudyError: The file is missing, or does not describe a study.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise StudyError(f"the study {path} cannot be read ({error})") from error
+    known = {entry.name for entry in fields(Study)} - {"name"}
+    if not isinstance(content, dict) or not {"title", "configs", "axes"} <= content.keys():
+        raise StudyError(f"{path} is no study: it needs a title, configs and axes")
+    if unknown := content.keys() - known:
+        raise StudyError(
+            f"{path} has unknown keys {', '.join(sorted(map(str, unknown)))}: a study has "
+            f"{', '.join(sorted(known))}"
+        )
+    axes = content["axes"]
+    if not isinstance(axes, dict) or not axes or not all(axes.values()):
+        raise StudyError(f"{path}: axes must name one axis or more, each with values")
+    content["axes"] = {name: _axis(path, name, values) for name, values in axes.items()}
+    if not content.get("seeds", [0]):
+        raise StudyError(f"{path}: seeds must name one number or more")
+    study = Study(path.stem, **content)
+    if study.minutes is not None and not study.minutes > 0:
+        raise StudyError(f"{path}: minutes must be more than 0, got {study.minutes}")
+    for config in study.configs:
+        if not Path(config).is_file():
+            raise StudyError(
+                f"{path} names the configuration {config}, which is not there: paths start at the "
+                "folder that eurosat is called from"
+            )
+    return study
+
+
+def _axis(path: Path, name: str, values: Any) -> dict[Any, Settings]:
+    if isinstance(values, list):
+        return {_label(value): {name: value} for value in values}
+    if isinstance(values, dict) and all(isinstance(value, dict) for value in values.values()):
+        return values
+    raise StudyError(
+        f"{path}: the axis {name} must be a list of that option's values, or options by label"
+    )
+
+
+def _label(value: Any) -> Any:
+    return value if isinstance(value, int | float | str) else json.dumps(value)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

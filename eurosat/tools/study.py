@@ -1,0 +1,51 @@
+"""``eurosat study``: grids of training runs with confidence intervals."""
+
+import sys
+from pathlib import Path
+
+
+def study(
+    file: Path,
+    *,
+    source: str | None = None,
+    root: str | None = None,
+    output: Path | None = None,
+    only_results: bool = False,
+) -> int:
+    """Train every combination of a study's settings with several seeds, and compare them.
+
+    Runs that are done already are left alone, and one that was cut off goes on from its last
+    checkpoint: call it again until all is done. After every run the results so far are written:
+    runs.csv (one row a run), table.md and plot.png.
+
+    Args:
+        file: The study, such as configs/studies/training_fraction.yaml.
+        source: Where the data are, for every run; what the configurations say if not given.
+        root: Folder for decoded data; what the configurations say if not given.
+        output: Folder of the runs and results; outputs/studies/<name> if not given.
+        only_results: Train nothing; write the results of what is done.
+    """
+    from eurosat.study.plan import read_study
+    from eurosat.study.results import markdown_table, summarise, write_results
+    from eurosat.study.runner import check_settings, plan_runs, train
+
+    plan = read_study(file)
+    output = output or Path("outputs") / "studies" / plan.name
+    runs = plan_runs(plan, output)
+    extra = [f"--data.source={source}"] if source else []
+    extra += [f"--data.root={root}"] if root else []
+    failed = []
+    if not only_results:
+        check_settings(plan)
+        for run in train(plan, runs, extra):
+            if run.finished:
+                write_results(plan, summarise(plan, runs), output)
+            else:
+                failed.append(run)
+    summaries = summarise(plan, runs)
+    write_results(plan, summaries, output)
+    print(markdown_table(plan, summaries))
+    print(f"{sum(len(s.rows) for s in summaries)} of {len(runs)} runs are done, see {output}")
+    if failed:
+        print(f"{len(failed)} runs failed; call it again to try them again", file=sys.stderr)
+    return 1 if failed else 0

@@ -1,0 +1,196 @@
+"""`eurosat study`: the grid, what is done and what is not, and what it says in the end."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from scipy.stats import ttest_1samp
+
+from eurosat.cli import main
+from eurosat.study.plan import read_study
+from eurosat.study.results import confidence_interval
+from eurosat.study.runner import plan_runs
+from tests.conftest import CONFIGS, REPOSITORY
+
+TINY_STUDY: dict[str, Any] = {
+    "title": "Two sizes",
+    "configs": [str(CONFIGS / "quickstart.yaml")],
+    "seeds": [3],
+    "settings": {
+        "data.synthetic_images": 200,
+        "trainer.max_epochs": 2,
+        "trainer.accelerator": "cpu",
+        "model.backbone_args": {"stem_width": 8, "widths": [8, 16]},
+    },
+    "axes": {"data.batch_size": [16, 32]},
+}
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    def write_study(**changes: Any) -> Path:
+        path = tmp_path / "sizes.yaml"
+        path.write_text(yaml.safe_dump(TINY_STUDY | changes, sort_keys=False))
+        return path
+
+    return write_study
+
+
+def test_a_study_trains_what_is_missing_and_tells_what_it_found(
+    write: Callable[..., Path], tmp_path: Path, store_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A batch size of 0 parses, and fails when it comes to training.
+    axes = {"size": {"16": {"data.batch_size": 16}, "none": {"data.batch_size": 0}}}
+    output = tmp_path / "out"
+    arguments = [str(write(axes=axes)), f"--root={store_root}", f"--output={output}"]
+    assert main(["study", *arguments]) == 1
+    said = capsys.readouterr()
+    assert "size none, seed 3 failed:" in said.err
+    assert "1 of 2 runs are done" in said.out
+
+    with (output / "runs.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    run = output / row["run"]
+    assert float(row["accuracy"]) == json.loads((run / "metrics.json").read_text())["accuracy"]
+    assert (row["size"], row["seed"], row["train_images"]) == ("16", "3", "160")
+    table = (output / "table.md").read_text()
+    assert f"| 16 | {float(row['accuracy']):.2%} | " in table
+    assert "Wilson" in table
+    assert (output / "plot.png").stat().st_size > 5000
+
+    # The failed cell is repaired; the finished one is not trained again.
+    axes["size"]["none"] = {"data.batch_size": 32}
+    arguments[0] = str(write(axes=axes))
+    assert main(["study", *arguments]) == 0
+    assert len(list(run.parent.glob("*Z*"))) == 1
+    assert "2 of 2 runs are done" in capsys.readouterr().out
+
+
+def test_a_run_that_was_cut_off_goes_on(
+    write: Callable[..., Path], tmp_path: Path, store_root: Path
+) -> None:
+    file = write(axes={"data.batch_size": [16]})
+    output = tmp_path / "out"
+    study = read_study(file)
+    (planned,) = plan_runs(study, output)
+    assert (
+        main(
+            [
+                "fit",
+                *study.arguments(planned.cell, 3),
+                f"--data.root={store_root}",
+                f"--output_root={output}",
+                f"--experiment={planned.folder.name}",
+                "--trainer.max_steps=10",  # one of two epochs
+                "--test_after_fit=false",
+            ]
+        )
+        == 0
+    )
+    assert planned.finished is None
+    assert main(["study", str(file), f"--root={store_root}", f"--output={output}"]) == 0
+    assert planned.finished is not None
+    assert "--ckpt_path=" in json.loads((planned.finished / "run.json").read_text())["command"]
+    with (planned.finished / "metrics.csv").open() as rows:
+        assert {row["epoch"] for row in csv.DictReader(rows) if row["train/loss"]} == {"1"}
+
+
+def test_equal_minutes_set_the_length_from_a_measured_speed(
+    write: Callable[..., Path], tmp_path: Path, store_root: Path
+) -> None:
+    output = tmp_path / "out"
+    file = write(axes={"data.batch_size": [16]}, minutes=0.01)
+    assert main(["study", str(file), f"--root={store_root}", f"--output={output}"]) == 0
+    (planned,) = plan_runs(read_study(file), output)
+    (speed,) = output.glob(".*-speed/*/run.json")
+    assert planned.finished is not None
+    config = yaml.safe_load((planned.finished / "config.yaml").read_text())
+    trainer = config["trainer"]
+    images = 16 * trainer["max_epochs"] * trainer["limit_train_batches"]
+    expected = 0.6 * json.loads(speed.read_text())["images_per_second"]
+    assert images == pytest.approx(expected, abs=16 * (trainer["max_epochs"] + 1))
+
+
+def test_a_run_of_other_settings_never_passes_for_this_one(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
+    config = tmp_path / "base.yaml"
+    config.write_text("trainer: {max_epochs: 1}\n")
+
+    def folders(**changes: Any) -> list[str]:
+        study = read_study(write(configs=[str(config)], **changes))
+        return [run.folder.name for run in plan_runs(study, tmp_path)]
+
+    before = folders()
+    assert folders() == before
+    config.write_text("# only a comment\ntrainer: {max_epochs: 1}\n")
+    assert folders() == before
+    assert not set(folders(settings={})) & set(before)
+    assert not set(folders(minutes=1)) & set(before)
+    config.write_text("trainer: {max_epochs: 2}\n")
+    assert not set(folders()) & set(before)
+
+
+def test_the_grid_is_every_combination(write: Callable[..., Path]) -> None:
+    axes = {"data.batch_size": [16, 32], "rate": {"low": {"a.b": 1}, "high": {"a.b": 2}}}
+    study = read_study(write(axes=axes, resplit=True))
+    assert [tuple(cell.labels.values()) for cell in study.cells] == [
+        (16, "low"),
+        (16, "high"),
+        (32, "low"),
+        (32, "high"),
+    ]
+    arguments = study.arguments(study.cells[3], 7)
+    assert {"--data.batch_size=32", "--a.b=2", "--seed_everything=7"} <= set(arguments)
+    assert "--data.split_seed=7" in arguments
+
+
+def test_the_interval_is_students(monkeypatch: pytest.MonkeyPatch) -> None:
+    accuracies = [0.95, 0.96, 0.955, 0.94]
+    expected = ttest_1samp(accuracies, 0).confidence_interval(0.95)
+    assert confidence_interval(accuracies, 100) == pytest.approx((expected.low, expected.high))
+    low, high = confidence_interval([0.9], 100)  # Wilson's, from its published formula
+    assert (low, high) == pytest.approx((0.8256, 0.9448), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"axes": {}}, "axes must name one axis"),
+        ({"axes": {"data.batch_size": 3}}, "must be a list"),
+        ({"axis": {}}, "unknown keys axis"),
+        ({"seeds": []}, "seeds must name"),
+        ({"minutes": 0}, "minutes must be more than 0"),
+        ({"configs": ["none.yaml"]}, "none.yaml, which is not there"),
+        ({"axes": {"model.lernrate": [1]}}, "does not take the settings of model.lernrate 1"),
+        ({"axes": {"data.batch_size": ["many"]}}, "does not take the settings of"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named_before_anything_is_trained(
+    write: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, Any],
+    message: str,
+) -> None:
+    output = tmp_path / "out"
+    assert main(["study", str(write(**changes)), f"--output={output}"]) == 2
+    assert message in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_a_missing_study_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "none.yaml"]) == 2
+    assert "none.yaml cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "studies").glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_studies_parse(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from eurosat.study.runner import check_settings
+
+    monkeypatch.chdir(REPOSITORY)
+    check_settings(read_study(path))
