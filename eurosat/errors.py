@@ -26,6 +26,10 @@ class CheckpointError(EuroSATError):
     """A checkpoint or weight file is missing or does not fit."""
 
 
+class RunDirectoryError(EuroSATError):
+    """A run's folder holds an earlier run."""
+
+
 class ModelFileError(EuroSATError):
     """A model file is missing, damaged, not of this project, or not to be run here."""
 

@@ -19,7 +19,7 @@ from eurosat.callbacks.predictions import PredictionsCSV
 from eurosat.callbacks.record import RunRecord
 from eurosat.callbacks.results import TestResults
 from eurosat.data.datamodule import EuroSATDataModule
-from eurosat.errors import CheckpointError
+from eurosat.errors import CheckpointError, RunDirectoryError
 from eurosat.models.classifier import EuroSATClassifier
 from eurosat.trainer import Trainer
 
@@ -78,6 +78,13 @@ class EuroSATCLI(LightningCLI):
             help="Name of the run's folder; that of the first config file if not given.",
         )
         parser.add_argument(
+            "--run_directory",
+            type=str | None,
+            default=None,
+            help="The run's folder, for pipelines that must know it beforehand: empty or not there "
+            "yet. A new one in output_root if not given.",
+        )
+        parser.add_argument(
             "--test_after_fit",
             type=bool,
             default=True,
@@ -104,10 +111,9 @@ class EuroSATCLI(LightningCLI):
             files = config.get("config") or []
             config.experiment = Path(str(files[0])).stem if files else str(self.subcommand)
         if _RUN_DIRECTORY_VARIABLE not in os.environ:
-            started = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
-            folder = _unused(Path(config.output_root) / config.experiment / started)
-            os.environ[_RUN_DIRECTORY_VARIABLE] = str(folder)
+            os.environ[_RUN_DIRECTORY_VARIABLE] = str(_new_folder(config))
         self.run_directory = Path(os.environ[_RUN_DIRECTORY_VARIABLE])
+        config.run_directory = None  # so that the saved configuration can be run again
         loggers = config.trainer.logger
         for logger in loggers if isinstance(loggers, list) else [loggers]:
             if logger and not isinstance(logger, bool) and "save_dir" in logger.init_args:
@@ -183,6 +189,19 @@ class EuroSATCLI(LightningCLI):
             ) from error
         for part in (config.data, config.model):
             part.bands, part.classes = bands, classes
+
+
+def _new_folder(config: Any) -> Path:
+    """The folder of a run that is about to start."""
+    if config.run_directory is None:
+        started = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+        return _unused(Path(config.output_root) / config.experiment / started)
+    folder = Path(config.run_directory)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunDirectoryError(
+            f"{folder} is there already and not empty: delete it, or choose another --run_directory"
+        )
+    return folder
 
 
 def _unused(folder: Path) -> Path:

@@ -18,7 +18,7 @@ from eurosat.data.files import find_images
 from eurosat.data.loading import Batch, BatchSampler, PatchDataset
 from eurosat.data.sources import find_source
 from eurosat.data.splits import Split, SplitKind, make_split
-from eurosat.data.store import Store, prepare
+from eurosat.data.store import Store, prepare, store_folder
 from eurosat.data.transforms import Augmentation
 from eurosat.errors import DataSourceError
 from eurosat.labels import CLASSES
@@ -96,7 +96,7 @@ class EuroSATDataModule(lightning.LightningDataModule):
             DataSourceError: The source is missing, damaged or does not have these bands.
         """
         if not self._predicting():
-            self._open_store()
+            self.prepare_store()
 
     def setup(self, stage: str) -> None:
         """Open the store and split it.
@@ -106,7 +106,7 @@ class EuroSATDataModule(lightning.LightningDataModule):
         """
         if stage == "predict" or self.store is not None:
             return
-        self.store = self._open_store()
+        self.store = self.prepare_store()
         self.split = make_split(
             self.split_kind,
             self.store.names,
@@ -159,7 +159,16 @@ class EuroSATDataModule(lightning.LightningDataModule):
     def _predicting(self) -> bool:
         return self.trainer is not None and self.trainer.predicting
 
-    def _open_store(self) -> Store:
+    def prepare_store(self, folder: Path | None = None) -> Store:
+        """Open the store of the source, decoding the source first if that has not been done.
+
+        Args:
+            folder: Folder of the store; one in ``root``, named after the source, if not given.
+
+        Raises:
+            DataSourceError: The source is missing, damaged or does not have these bands, or the
+                folder holds something else.
+        """
         path = Path(self.source).expanduser()
         if not Store.is_store(path):
             source = find_source(
@@ -169,9 +178,10 @@ class EuroSATDataModule(lightning.LightningDataModule):
                 revision=self.revision,
                 synthetic_images=self.synthetic_images,
             )
-            return prepare(
-                source, self.root, rgb=self.rgb, classes=self.classes, verify=self.verify
-            )
+            folder = folder or store_folder(source, self.root, rgb=self.rgb)
+            return prepare(source, folder, rgb=self.rgb, classes=self.classes, verify=self.verify)
+        if folder is not None:
+            raise DataSourceError(f"{path} is a store already: give its source, or no other folder")
         store = Store(path)
         if store.card.rgb != self.rgb or store.card.classes != self.classes:
             raise DataSourceError(

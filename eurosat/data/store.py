@@ -105,8 +105,13 @@ class Store:
         return (path / "store.json").is_file()
 
 
+def store_folder(source: Source, root: Path, *, rgb: bool) -> Path:
+    """The folder in ``root`` for a source's store: another source has another one."""
+    return root / f"{source.name}-{'rgb' if rgb else 'ms'}-{source.fingerprint[:12]}"
+
+
 def prepare(
-    source: Source, root: Path, *, rgb: bool, classes: tuple[str, ...], verify: bool
+    source: Source, path: Path, *, rgb: bool, classes: tuple[str, ...], verify: bool
 ) -> Store:
     """Open the store of a source, decoding the source first if that has not been done.
 
@@ -114,7 +119,7 @@ def prepare(
 
     Args:
         source: The source.
-        root: Folder for stores.
+        path: Folder of the store.
         rgb: Whether the store holds the 8-bit rendition.
         classes: Class names in label order.
         verify: Refuse a data set that has EuroSAT's 27,000 RGB file names but other contents.
@@ -123,23 +128,25 @@ def prepare(
         The opened store.
 
     Raises:
-        DataSourceError: The source is empty, unreadable, damaged or fails verification.
+        DataSourceError: The source is empty, unreadable, damaged or fails verification, or the
+            folder holds something else.
     """
-    kind = "rgb" if rgb else "ms"
-    path = root / f"{source.name}-{kind}-{source.fingerprint[:12]}"
     if Store.is_store(path):
-        return Store(path)
+        return _open(path, source)
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataSourceError(
-            f"decoded data cannot be kept in {root} ({error.strerror}): choose another --data.root"
+            f"decoded data cannot be kept in {path.parent} ({error.strerror}): choose another "
+            "folder"
         ) from error
+    if path.exists():
+        raise DataSourceError(f"{path} is in the way of the decoded data: choose another folder")
     with FileLock(f"{path}.lock"):
         if not Store.is_store(path):
-            for stale in root.glob(f".{path.name}.*"):  # left behind by a killed process
+            for stale in path.parent.glob(f".{path.name}.*"):  # left behind by a killed process
                 shutil.rmtree(stale)
-            partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=root))
+            partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
             try:
                 _write(source, partial, rgb=rgb, classes=classes, verify=verify)
                 partial.chmod(0o755)
@@ -147,7 +154,17 @@ def prepare(
             except BaseException:
                 shutil.rmtree(partial)
                 raise
-    return Store(path)
+    return _open(path, source)
+
+
+def _open(path: Path, source: Source) -> Store:
+    store = Store(path)
+    if store.card.source_fingerprint != source.fingerprint:
+        raise DataSourceError(
+            f"{path} holds other data ({store.card.source}) than {source.name}, or was made with "
+            "other settings: delete it, or choose another folder"
+        )
+    return store
 
 
 def _write(

@@ -1,6 +1,7 @@
 """From a checkpoint to a file that is served: made, compared, and only then put in its place."""
 
 import importlib.metadata
+import json
 import math
 import shutil
 import sys
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +38,7 @@ class Settings:
     calibration_images: int = 300
     tolerance: float = 1e-4
     max_accuracy_loss: float = 0.3
+    metrics: Path | None = None
     version: str | None = None
     overwrite: bool = False
 
@@ -99,6 +102,8 @@ def export_checkpoint(checkpoint: Path, settings: Settings) -> Exported:
         )
     check_packages(format)
     predictor, card = open_checkpoint(checkpoint)
+    if settings.metrics:
+        card = replace(card, metrics=_read_metrics(settings.metrics))
     run = open_images(checkpoint, card, settings.source, settings.root)
     patches, labels = run.draw("val", None if is_int8(format) else settings.images)
     calibration = run.draw("train", settings.calibration_images)[0] if is_int8(format) else None
@@ -153,6 +158,17 @@ def _check_output(output: Path, settings: Settings) -> None:
     for path in (output, *_companion(output)):
         if path.exists() and not settings.overwrite:
             raise ExportError(f"{path} exists: pass --overwrite true, or another --output")
+
+
+def _read_metrics(path: Path) -> dict[str, Any]:
+    try:
+        metrics: dict[str, Any] = json.loads(path.read_text())
+        metrics["accuracy"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExportError(
+            f"--metrics {path} is not the metrics.json of a test ({type(error).__name__}: {error})"
+        ) from error
+    return metrics
 
 
 def _companion(output: Path) -> tuple[Path, ...]:

@@ -16,6 +16,7 @@ def export(
     calibration_images: int = 300,
     tolerance: float = 1e-4,
     max_accuracy_loss: float = 0.3,
+    metrics: Path | None = None,
     version: str | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -37,6 +38,8 @@ def export(
         calibration_images: Training images that an int8 file is calibrated on.
         tolerance: Largest absolute difference of a probability that a float32 file may have.
         max_accuracy_loss: Percentage points of accuracy that an int8 file may lose.
+        metrics: The metrics.json of the checkpoint's test, for the file's card; that of the run
+            folder if not given.
         version: Name of the model; the run's if not given. '-int8' is appended for int8 files.
         overwrite: Replace an existing file.
     """

@@ -1,5 +1,7 @@
 """``eurosat prepare``: get a data set ready for training, and show what it holds."""
 
+from pathlib import Path
+
 import numpy as np
 
 from eurosat.data.datamodule import EuroSATDataModule
@@ -20,6 +22,7 @@ def prepare(
     split_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     split_seed: int = 42,
     split_files: str | None = None,
+    output: str | None = None,
 ) -> None:
     """Find, check and decode a data set, once, and show what it holds.
 
@@ -38,9 +41,13 @@ def prepare(
         split_fractions: Fractions of train, validation and test.
         split_seed: Seed of the stratified split.
         split_files: Folder with train, val and test .txt lists of file names.
+        output: Folder for this one store, such as one that DVC tracks, which --data.source takes;
+            a folder in root if not given.
     """
-    data = EuroSATDataModule(**locals())
-    data.prepare_data()
+    settings = {name: value for name, value in locals().items() if name != "output"}
+    data = EuroSATDataModule(**settings)
+    store = data.prepare_store(Path(output) if output else None)
+    data = EuroSATDataModule(**settings | {"source": str(store.path)})
     data.setup("fit")
     assert data.store is not None
     assert data.split is not None

@@ -22,7 +22,7 @@ SETTINGS: dict[str, Any] = {"rgb": True, "classes": CLASSES, "verify": True}
 
 def test_a_store_holds_what_the_source_holds(rgb_archive: Path, tmp_path: Path) -> None:
     source = find_source(str(rgb_archive), rgb=True)
-    store = prepare(source, tmp_path, **SETTINGS)
+    store = prepare(source, tmp_path / "store", **SETTINGS)
     found = source.list()
     assert store.names == found.names
     assert store.labels.tolist() == found.labels
@@ -38,9 +38,24 @@ def test_a_second_start_reads_nothing(
     rgb_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = find_source(str(rgb_archive), rgb=True)
-    first = prepare(source, tmp_path, **SETTINGS)
+    first = prepare(source, tmp_path / "store", **SETTINGS)
     unreadable = Source(source.name, source.fingerprint, False, lambda: pytest.fail("was listed"))
-    assert prepare(unreadable, tmp_path, **SETTINGS).card == first.card
+    assert prepare(unreadable, tmp_path / "store", **SETTINGS).card == first.card
+
+
+def test_a_folder_with_another_store_or_anything_else_is_left_alone(
+    rgb_archive: Path, tmp_path: Path, patches: dict[str, Any]
+) -> None:
+    first = prepare(find_source(str(rgb_archive), rgb=True), tmp_path / "store", **SETTINGS)
+    other = write_zip(tmp_path / "other.zip", {"x/Forest/Forest_1.jpg": jpeg(patches["Forest_2"])})
+    with pytest.raises(DataSourceError, match=r"holds other data \(EuroSAT_RGB\) than other"):
+        prepare(find_source(str(other), rgb=True), tmp_path / "store", **SETTINGS)
+    assert Store(tmp_path / "store").card == first.card
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").touch()
+    with pytest.raises(DataSourceError, match=r"full is in the way"):
+        prepare(find_source(str(other), rgb=True), tmp_path / "full", **SETTINGS)
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["notes.txt"]
 
 
 def test_equal_data_have_equal_fingerprints_wherever_they_lie(
@@ -49,13 +64,13 @@ def test_equal_data_have_equal_fingerprints_wherever_they_lie(
     copy = tmp_path / "copy.zip"
     copy.write_bytes(rgb_archive.read_bytes())
     one, two = (
-        prepare(find_source(str(path), rgb=True), tmp_path, **SETTINGS).card.fingerprint
+        prepare(find_source(str(path), rgb=True), tmp_path / path.stem, **SETTINGS).card.fingerprint
         for path in (rgb_archive, copy)
     )
     assert one == two
     other = {"x/Forest/Forest_1.jpg": jpeg(patches["Forest_2"])}
     three = prepare(
-        find_source(str(write_zip(tmp_path / "other.zip", other)), rgb=True), tmp_path, **SETTINGS
+        find_source(str(write_zip(tmp_path / "other.zip", other)), rgb=True), tmp_path / "other", **SETTINGS
     )
     assert three.card.fingerprint != one
 
@@ -65,7 +80,7 @@ def test_a_bad_image_leaves_nothing_behind(tmp_path: Path, patches: dict[str, An
     files["x/Forest/Forest_7.jpg"] = b"not a picture"
     root = tmp_path / "data"
     with pytest.raises(DataSourceError, match=r"Forest_7.jpg cannot be decoded"):
-        prepare(find_source(str(write_zip(tmp_path / "a.zip", files)), rgb=True), root, **SETTINGS)
+        prepare(find_source(str(write_zip(tmp_path / "a.zip", files)), rgb=True), root / "store", **SETTINGS)
     assert [path.name for path in root.iterdir() if path.is_dir()] == []
 
 
@@ -76,7 +91,7 @@ def test_patches_of_two_sizes_are_refused(tmp_path: Path, patches: dict[str, Any
     }
     source = find_source(str(write_zip(tmp_path / "a.zip", files)), rgb=True)
     with pytest.raises(DataSourceError, match=r"Forest/2.jpg is 64x32 pixels, the first .* 64x64"):
-        prepare(source, tmp_path / "data", **SETTINGS)
+        prepare(source, tmp_path / "data" / "store", **SETTINGS)
 
 
 def test_an_empty_source_is_refused(tmp_path: Path) -> None:
@@ -84,17 +99,17 @@ def test_an_empty_source_is_refused(tmp_path: Path) -> None:
         "empty", "0" * 64, False, lambda: Listing([], [], [], lambda _: pytest.fail("was read"))
     )
     with pytest.raises(DataSourceError, match="holds no images"):
-        prepare(empty, tmp_path, **SETTINGS)
+        prepare(empty, tmp_path / "store", **SETTINGS)
 
 
 def test_a_root_that_cannot_be_a_folder(rgb_archive: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataSourceError, match=r"choose another --data\.root"):
-        prepare(find_source(str(rgb_archive), rgb=True), tmp_path / "file" / "data", **SETTINGS)
+    with pytest.raises(DataSourceError, match=r"choose another folder"):
+        prepare(find_source(str(rgb_archive), rgb=True), tmp_path / "file" / "data" / "store", **SETTINGS)
 
 
 def test_a_damaged_store_says_so(rgb_archive: Path, tmp_path: Path) -> None:
-    store = prepare(find_source(str(rgb_archive), rgb=True), tmp_path, **SETTINGS)
+    store = prepare(find_source(str(rgb_archive), rgb=True), tmp_path / "store", **SETTINGS)
     (store.path / "images.npy").write_bytes(b"")
     with pytest.raises(DataSourceError, match="delete it and prepare the data again"):
         Store(store.path)
@@ -119,7 +134,7 @@ def slow():
 
 find = find_source(sys.argv[1], rgb=True)
 source = Source(find.name, find.fingerprint, False, slow)
-print(store.prepare(source, Path(sys.argv[2]), rgb=True, classes=CLASSES, verify=True).card.images)
+print(store.prepare(source, Path(sys.argv[2], "store"), rgb=True, classes=CLASSES, verify=True).card.images)
 """
 
 
@@ -139,23 +154,23 @@ def test_a_killed_process_leaves_no_store_and_the_next_one_succeeds(
 ) -> None:
     killed = _start(rgb_archive, tmp_path, "killed", 60)
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".EuroSAT_RGB-*/images.npy")):
+    while not list(tmp_path.glob(".store.*/images.npy")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
-    assert not list(tmp_path.glob("EuroSAT_RGB-*/store.json"))
+    assert not list(tmp_path.glob("store/store.json"))
     assert _start(rgb_archive, tmp_path, "next", 0).communicate(timeout=120)[0] == "30\n"
-    assert not [path for path in tmp_path.glob(".EuroSAT_RGB-*") if path.is_dir()]
+    assert not [path for path in tmp_path.glob(".store.*") if path.is_dir()]
 
 
 def test_the_complete_real_data_set_is_verified(tmp_path: Path) -> None:
     archive = shared_data("EuroSAT_RGB.zip")
-    store = prepare(find_source(str(archive), rgb=True), tmp_path, **SETTINGS)
+    store = prepare(find_source(str(archive), rgb=True), tmp_path / "store", **SETTINGS)
     assert store.card.verified is True
     assert len(store) == 27_000
     start = time.perf_counter()
-    prepare(find_source(str(archive), rgb=True), tmp_path, **SETTINGS)
+    prepare(find_source(str(archive), rgb=True), tmp_path / "store", **SETTINGS)
     assert time.perf_counter() - start < 3  # about 0.15 s; benchmarks/prepare.py measures it
 
 
@@ -172,5 +187,5 @@ def test_a_complete_data_set_with_other_contents_is_refused_unless_asked_for(
     }
     source = find_source(str(write_zip(tmp_path / "a.zip", files)), rgb=True)
     with pytest.raises(DataSourceError, match=r"not the published contents.*--data.verify false"):
-        prepare(source, tmp_path / "data", **SETTINGS)
-    assert prepare(source, tmp_path / "data", **SETTINGS | {"verify": False}).card.verified is False
+        prepare(source, tmp_path / "data" / "store", **SETTINGS)
+    assert prepare(source, tmp_path / "data" / "store", **SETTINGS | {"verify": False}).card.verified is False
