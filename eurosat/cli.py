@@ -25,9 +25,10 @@ TOOL_VERBS = {
     "export": "write a checkpoint as ONNX, OpenVINO or torch.export file, behind a gate",
     "serve": "answer over HTTP with a model file, and show a page to try it",
     "classify": "ask a service for the classes of image files",
+    "promote": "register a model and put it into a stage, staging or production",
     "study": "train a grid of settings with several seeds, and compare them",
 }
-EXTRAS = {"export": "export", "serve": "serve"}
+EXTRAS = {"export": "export", "promote": "pipeline", "serve": "serve"}
 """Optional dependencies that a verb needs; those not named need ``train``."""
 
 

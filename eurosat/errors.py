@@ -50,3 +50,7 @@ class ServiceError(EuroSATError):
 
 class StudyError(EuroSATError):
     """A study cannot be read, or its runs do not belong together."""
+
+
+class RegistryError(EuroSATError):
+    """A model cannot be registered, or a registered one cannot be had."""

@@ -197,7 +197,8 @@ def _new_folder(config: Any) -> Path:
         started = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
         return _unused(Path(config.output_root) / config.experiment / started)
     folder = Path(config.run_directory)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    # Hidden files, such as DVC's .gitignore, are none of a run's.
+    if folder.exists() and (not folder.is_dir() or any(folder.glob("[!.]*"))):
         raise RunDirectoryError(
             f"{folder} is there already and not empty: delete it, or choose another --run_directory"
         )

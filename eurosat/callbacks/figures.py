@@ -40,6 +40,21 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def epoch_table(metrics: Sequence[Mapping[str, str]]) -> tuple[list[str], list[list[float]]]:
+    """Join the rows of ``metrics.csv`` that belong to one epoch.
+
+    Args:
+        metrics: Rows of ``metrics.csv``, from `read_metrics`.
+
+    Returns:
+        Column names, and one row for every epoch that has been validated: a table without blanks.
+    """
+    columns = ["train/loss", "val/loss", "train/accuracy", "val/accuracy"]
+    series = [_series(metrics, column) for column in columns]
+    epochs = sorted(set.intersection(*(set(values) for values in series)))
+    return ["epoch", *columns], [[epoch, *(values[epoch] for values in series)] for epoch in epochs]
+
+
 def class_colours(classes: Sequence[str]) -> dict[str, str]:
     """Give every class its display colour.
 

@@ -20,7 +20,7 @@ import eurosat
 from eurosat.callbacks import figures
 from eurosat.callbacks.report import write_report
 from eurosat.data.datamodule import EuroSATDataModule
-from eurosat.files import write_json
+from eurosat.files import write_csv, write_json
 
 _LOGGERS = ("eurosat", "lightning.pytorch", "lightning.fabric")
 _log = logging.getLogger(__name__)
@@ -172,13 +172,16 @@ class RunRecord(Callback):
         curves = self.run_directory / "metrics.csv"
         if curves.is_file() and self._train_images:
             note = "synthetic data" if card.get("synthetic") else ""
+            rows = figures.read_metrics(curves)
             figure = figures.learning_curves(
-                figures.read_metrics(curves),
+                rows,
                 monitor=checkpoint.monitor or "",
                 mode="min" if checkpoint.mode == "min" else "max",
                 note=note,
             )
-            figures.save_figure(figure, self.run_directory / "figures" / "learning_curves.png")
+            folder = self.run_directory / "figures"
+            figures.save_figure(figure, folder / "learning_curves.png")
+            write_csv(folder / "learning_curves.csv", *figures.epoch_table(rows))
         write_report(self.run_directory)
 
 

@@ -12,6 +12,8 @@ from typing import Literal
 from eurosat.data.decode import IMAGE_SUFFIXES
 from eurosat.errors import EuroSATError, ModelFileError
 from eurosat.export.runtime import MODEL_SUFFIXES, open_model
+from eurosat.registry.fetch import fetch
+from eurosat.registry.reference import is_reference, parse_reference
 from eurosat.serving.api import ClassifierAPI
 from eurosat.serving.guard import Limits
 from eurosat.serving.server import Server
@@ -108,12 +110,15 @@ def find_model(place: str, folder: Path) -> Path:
     """The model file at a place.
 
     Args:
-        place: A file, a folder with one model file in it, or either in a bucket (``gs://...``).
+        place: A file, a folder with one model file in it, either in a bucket (``gs://...``), or a
+            registered model (``registry:production``).
         folder: An empty folder for what has to be fetched.
 
     Raises:
         ModelFileError: There is none, there are several, or the bucket cannot be read.
     """
+    if is_reference(place):
+        return fetch(parse_reference(place), folder)
     if "://" in place:
         place = str(_fetch(place, folder))
     path = Path(place)

@@ -70,7 +70,9 @@ def test_equal_data_have_equal_fingerprints_wherever_they_lie(
     assert one == two
     other = {"x/Forest/Forest_1.jpg": jpeg(patches["Forest_2"])}
     three = prepare(
-        find_source(str(write_zip(tmp_path / "other.zip", other)), rgb=True), tmp_path / "other", **SETTINGS
+        find_source(str(write_zip(tmp_path / "other.zip", other)), rgb=True),
+        tmp_path / "other",
+        **SETTINGS,
     )
     assert three.card.fingerprint != one
 
@@ -80,7 +82,11 @@ def test_a_bad_image_leaves_nothing_behind(tmp_path: Path, patches: dict[str, An
     files["x/Forest/Forest_7.jpg"] = b"not a picture"
     root = tmp_path / "data"
     with pytest.raises(DataSourceError, match=r"Forest_7.jpg cannot be decoded"):
-        prepare(find_source(str(write_zip(tmp_path / "a.zip", files)), rgb=True), root / "store", **SETTINGS)
+        prepare(
+            find_source(str(write_zip(tmp_path / "a.zip", files)), rgb=True),
+            root / "store",
+            **SETTINGS,
+        )
     assert [path.name for path in root.iterdir() if path.is_dir()] == []
 
 
@@ -105,7 +111,11 @@ def test_an_empty_source_is_refused(tmp_path: Path) -> None:
 def test_a_root_that_cannot_be_a_folder(rgb_archive: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataSourceError, match=r"choose another folder"):
-        prepare(find_source(str(rgb_archive), rgb=True), tmp_path / "file" / "data" / "store", **SETTINGS)
+        prepare(
+            find_source(str(rgb_archive), rgb=True),
+            tmp_path / "file" / "data" / "store",
+            **SETTINGS,
+        )
 
 
 def test_a_damaged_store_says_so(rgb_archive: Path, tmp_path: Path) -> None:
@@ -134,7 +144,8 @@ def slow():
 
 find = find_source(sys.argv[1], rgb=True)
 source = Source(find.name, find.fingerprint, False, slow)
-print(store.prepare(source, Path(sys.argv[2], "store"), rgb=True, classes=CLASSES, verify=True).card.images)
+folder = Path(sys.argv[2], "store")
+print(store.prepare(source, folder, rgb=True, classes=CLASSES, verify=True).card.images)
 """
 
 
@@ -188,4 +199,7 @@ def test_a_complete_data_set_with_other_contents_is_refused_unless_asked_for(
     source = find_source(str(write_zip(tmp_path / "a.zip", files)), rgb=True)
     with pytest.raises(DataSourceError, match=r"not the published contents.*--data.verify false"):
         prepare(source, tmp_path / "data" / "store", **SETTINGS)
-    assert prepare(source, tmp_path / "data" / "store", **SETTINGS | {"verify": False}).card.verified is False
+    assert (
+        prepare(source, tmp_path / "data" / "store", **SETTINGS | {"verify": False}).card.verified
+        is False
+    )

@@ -1,0 +1,311 @@
+"""The registry in git: GTO's tags name versions and stages, DVC keeps the files.
+
+A version is a tag on a commit; the ``dvc.lock`` of that commit holds the checksum of the model's
+file, and DVC's cache or remote the file itself. Nothing of this needs a server.
+"""
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gto.api
+from dvc.api import DVCFileSystem, artifacts_show
+from dvc.exceptions import ArtifactNotFoundError, DvcException
+from dvc.repo import Repo
+from gto.exceptions import ArtifactNotFound, GTOException
+from scmrepo.exceptions import SCMError
+
+from eurosat.errors import RegistryError
+from eurosat.export.runtime import open_model
+from eurosat.registry.reference import Reference, Stage
+
+PLACE_VARIABLE = "EUROSAT_REGISTRY"
+"""Environment variable with the git repository's path or address; here if it is not set."""
+
+PLACEHOLDER = "gs://your-bucket"
+"""The bucket in the committed ``.dvc/config``, which is nobody's."""
+
+
+@dataclass(frozen=True)
+class Promoted:
+    """A model in a stage.
+
+    Attributes:
+        name: The model's name.
+        version: Its version, such as ``"v0.1.0"``.
+        stage: Its stage.
+        commit: Git revision that holds its checksum.
+        tags: The tags that were made.
+    """
+
+    name: str
+    version: str
+    stage: Stage
+    commit: str
+    tags: list[str]
+
+
+def promote(model: Path | Reference, stage: Stage, *, version: str | None, push: bool) -> Promoted:
+    """Put a model into a stage; a file that has no version yet gets one.
+
+    All is checked before the first tag is made, and a tag whose successor fails is taken back.
+
+    Args:
+        model: A model file under DVC's care, or a registered version.
+        stage: The stage.
+        version: The new version, such as ``"v1.0.0"``; the next patch version if not given.
+        push: Whether the file goes to the DVC remote and the tags to git's ``origin``.
+
+    Returns:
+        What was done.
+
+    Raises:
+        RegistryError: The model cannot be registered as asked; nothing was.
+    """
+    root = _repository()
+    made: list[str] = []
+    with _named_errors(), _taking_back(root, made):
+        if isinstance(model, Reference):
+            name, known = model.name, _resolve(model, str(root))
+        else:
+            name, path = _check_file(root, model)
+            known = _version_of(root, name, path) or _register(root, name, path, version, made)
+        if version not in (None, known):
+            raise RegistryError(f"{model} is {name} {known} already: leave out --version")
+        if known in _versions_in(root, name, stage):
+            raise RegistryError(f"{name} {known} is in {stage} already")
+        assignment = gto.api.assign(
+            str(root),
+            name,
+            stage,
+            version=known,
+            message=f"{name} {known} to {stage}",
+            skip_registration=True,
+            force=True,  # a version may come back to a stage that it was in before
+        )
+        made.append(assignment.tag)
+        promoted = Promoted(name, known, stage, assignment.commit_hexsha, list(made))
+        if push:
+            _push(root, promoted)
+    return promoted
+
+
+def fetch(reference: Reference, folder: Path) -> Path:
+    """Fetch a registered model through DVC and verify its checksum.
+
+    Args:
+        reference: The model; the git repository is that of `PLACE_VARIABLE`, or the one here.
+        folder: An empty folder for the file.
+
+    Returns:
+        The file.
+
+    Raises:
+        RegistryError: There is no such version or stage, or its file cannot be had or is damaged.
+    """
+    place = os.environ.get(PLACE_VARIABLE) or str(_repository())
+    with _named_errors():
+        _resolve(reference, place)
+        found = artifacts_show(
+            reference.name, version=reference.version, stage=reference.stage, repo=place
+        )
+        files = DVCFileSystem(place, rev=found["rev"])
+        for name in _with_companion(found["path"]):
+            target = folder / Path(name).name
+            try:
+                files.get_file(name, str(target))
+            except Exception as error:  # every kind of storage has errors of its own
+                raise RegistryError(
+                    f"{name} of {reference} is neither in DVC's cache nor to be had from its "
+                    f"remote ({type(error).__name__}: {error}): run `dvc push` where it was made, "
+                    "and check the remote of `dvc remote list` and your rights to it"
+                ) from error
+            expected = files.info(name)["md5"]
+            if _md5(target) != expected:
+                target.unlink()
+                raise RegistryError(
+                    f"{name} of {reference} is damaged: its MD5 is not {expected}, which dvc.lock "
+                    "says; delete it from the cache or remote, and push it again"
+                )
+    return folder / Path(found["path"]).name
+
+
+def _repository() -> Path:
+    """The root of the git repository here, which must also be one of DVC."""
+    root = Path(_git(Path.cwd(), "rev-parse", "--show-toplevel"))
+    if not (root / ".dvc").is_dir():
+        raise RegistryError(f"{root} is no DVC repository: run `dvc init` in it first")
+    return root
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+        )
+    except FileNotFoundError as error:
+        raise RegistryError("git is not installed, and the registry lives in git") from error
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.strip().splitlines()
+        raise RegistryError(
+            f"git {arguments[0]} failed in {folder} ({said[-1] if said else error}): the registry "
+            f"lives in a git repository; call eurosat inside it, or set {PLACE_VARIABLE}"
+        ) from error
+    return result.stdout.strip()
+
+
+def _check_file(root: Path, model: Path) -> tuple[str, str]:
+    """Name and path of a file that can be registered: committed, under DVC's care, and a model."""
+    if changed := _git(root, "status", "--porcelain", "--untracked-files=no"):
+        first = changed.splitlines()[0].split(maxsplit=1)[-1]
+        raise RegistryError(
+            f"{root} has changes that are not committed ({first}): commit them first, so that the "
+            "version's tag holds what made it"
+        )
+    open_model(model, threads=1)  # says what is wrong with it
+    try:
+        path = model.resolve().relative_to(root.resolve()).as_posix()
+    except ValueError as error:
+        raise RegistryError(f"{model} lies outside of the git repository {root}") from error
+    for name in _with_companion(path):
+        committed = _md5_at(root, name, "HEAD")
+        if committed is None:
+            raise RegistryError(
+                f"{name} is not under DVC's care at HEAD: make it with `dvc repro`, or run "
+                f"`dvc add {name}`, and commit"
+            )
+        if committed != _md5(root / name):
+            raise RegistryError(
+                f"{name} is not the file that HEAD's dvc.lock names: run `dvc repro` or "
+                "`dvc commit`, then commit, or get the committed one with `dvc checkout`"
+            )
+    declared = Repo(str(root)).artifacts.read().get("dvc.yaml", {})
+    names = [name for name, artifact in declared.items() if artifact.path == path]
+    if not names:
+        raise RegistryError(
+            f"dvc.yaml declares no artifact with the path {path}: add it under `artifacts:`, and "
+            "commit"
+        )
+    return names[0], path
+
+
+def _version_of(root: Path, name: str, path: str) -> str | None:
+    """The newest registered version that has this very file."""
+    wanted = [_md5(root / part) for part in _with_companion(path)]
+    for entry in _rows(str(root), name):
+        revision = entry["commit_hexsha"]
+        if [_md5_at(root, part, revision) for part in _with_companion(path)] == wanted:
+            return str(entry["version"])
+    return None
+
+
+def _register(root: Path, name: str, path: str, version: str | None, made: list[str]) -> str:
+    card = open_model(root / path, threads=1).card
+    accuracy = f", test accuracy {card.metrics['accuracy']:.2%}" if card.metrics else ""
+    data = ", trained on synthetic data" if card.synthetic else ""
+    registration = gto.api.register(
+        str(root), name, "HEAD", version=version, message=f"{card.version}{accuracy}{data}"
+    )
+    made.append(registration.tag)
+    return str(registration.version)
+
+
+def _resolve(reference: Reference, place: str) -> str:
+    """The version that a reference means."""
+    rows = _rows(place, reference.name)
+    for row in rows:
+        if row["version"] == reference.version or reference.stage in _stages(row):
+            return str(row["version"])
+    there = ", ".join(
+        f"{row['version']}{''.join(f' ({stage})' for stage in _stages(row))}" for row in rows
+    )
+    raise RegistryError(
+        f"there is no {reference}; {place} has {there or 'no version of it'}: promote one with "
+        "`eurosat promote`, or fetch the tags with `git fetch --tags`"
+    )
+
+
+def _versions_in(root: Path, name: str, stage: Stage) -> list[str]:
+    rows = _rows(str(root), name)
+    return [str(row["version"]) for row in rows if stage in _stages(row)]
+
+
+def _rows(place: str, name: str) -> list[dict[str, Any]]:
+    """Registered versions of a model, newest first; a stage is with the last that got it."""
+    try:
+        rows: list[dict[str, Any]] = gto.api.show(place, name, registered_only=True)
+    except ArtifactNotFound:
+        return []
+    return rows
+
+
+def _stages(row: dict[str, Any]) -> list[str]:
+    """Stages that a version is in now."""
+    return [str(assignment["stage"]) for assignment in row["stages"]]
+
+
+def _push(root: Path, promoted: Promoted) -> None:
+    repository = Repo(str(root))
+    remotes = repository.config["remote"]
+    remote = repository.config["core"].get("remote")
+    if remote is None or remotes[remote]["url"].startswith(PLACEHOLDER):
+        raise RegistryError(
+            "no DVC remote is set up: `dvc remote modify storage url gs://BUCKET/PATH` sets yours"
+        )
+    declared = repository.artifacts.read()["dvc.yaml"][promoted.name].path
+    try:
+        repository.push(targets=_with_companion(declared), revs=[promoted.commit])
+    except Exception as error:  # every kind of storage has errors of its own
+        raise RegistryError(
+            f"{declared} cannot be pushed to {remotes[remote]['url']} ({type(error).__name__}: "
+            f"{error}): check the address, the network and your rights"
+        ) from error
+    _git(root, "push", "--atomic", "origin", *promoted.tags)
+
+
+def _with_companion(path: str) -> list[str]:
+    """An OpenVINO file has its weights in a file of their own."""
+    return [path, path.removesuffix(".xml") + ".bin"] if path.endswith(".xml") else [path]
+
+
+def _md5_at(root: Path, path: str, revision: str) -> str | None:
+    try:
+        found: dict[str, Any] = DVCFileSystem(str(root), rev=revision).info(path)
+    except FileNotFoundError:
+        return None
+    return found.get("md5")
+
+
+def _md5(path: Path) -> str:
+    """MD5 is what DVC names contents by."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+@contextmanager
+def _taking_back(root: Path, made: list[str]) -> Iterator[None]:
+    """Delete the tags made so far if what follows fails."""
+    try:
+        yield
+    except BaseException:
+        if made:
+            _git(root, "tag", "--delete", *made)
+        raise
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    """GTO's, DVC's and git's errors as this project's."""
+    try:
+        yield
+    except ArtifactNotFoundError as error:
+        raise RegistryError(f"dvc.yaml of that version declares no such artifact ({error})") from (
+            error
+        )
+    except (GTOException, DvcException, SCMError) as error:
+        raise RegistryError(f"the registry cannot do that: {error}") from error

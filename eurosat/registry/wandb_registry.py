@@ -1,0 +1,93 @@
+"""The W&B Registry: a model as an artifact with its stage as alias, linked to a collection."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import wandb
+from wandb.errors import Error as WandbError
+
+from eurosat.errors import RegistryError
+from eurosat.export.runtime import open_model
+from eurosat.registry.reference import DEFAULT_NAME, Reference, Stage
+
+_COLLECTION = "wandb-registry-model/{name}"
+"""Where W&B keeps an organisation's registered models."""
+
+
+def promote(model: Path | Reference, stage: Stage) -> str:
+    """Log a model file as an artifact and link it to the registry under a stage's alias.
+
+    Args:
+        model: A model file, or a version registered in W&B.
+        stage: The stage.
+
+    Returns:
+        What was done, in a line.
+
+    Raises:
+        RegistryError: There is no account or connection, or W&B refuses; nothing was linked.
+    """
+    with _connected():
+        if isinstance(model, Reference):
+            artifact = wandb.Api().artifact(_address(model))
+            artifact.aliases.append(stage)
+            artifact.save()
+            return f"{model.name} {artifact.version} is now in {stage}"
+        card = open_model(model, threads=1).card
+        metadata: dict[str, Any] = json.loads(card.to_json())
+        del metadata["examples"]  # pictures, which stay in the file
+        artifact = wandb.Artifact(DEFAULT_NAME, type="model", metadata=metadata)
+        for path in (model, model.with_suffix(".bin")):
+            if path == model or (model.suffix == ".xml" and path.is_file()):
+                artifact.add_file(str(path))
+        with wandb.init(project="eurosat", job_type="promote") as run:
+            run.log_artifact(artifact).wait()
+            run.link_artifact(artifact, _COLLECTION.format(name=DEFAULT_NAME), aliases=[stage])
+        return f"{DEFAULT_NAME} {artifact.version} is now in {stage} of the W&B Registry"
+
+
+def fetch(reference: Reference, folder: Path) -> Path:
+    """Download a registered model; W&B's own digests verify the files.
+
+    Raises:
+        RegistryError: There is no such model, or it cannot be had.
+    """
+    with _connected():
+        artifact = wandb.Api().artifact(_address(reference), type="model")
+        artifact.download(str(folder))
+        artifact.verify(str(folder))
+    (path,) = (path for path in folder.iterdir() if path.suffix != ".bin")
+    return path
+
+
+def _address(reference: Reference) -> str:
+    collection = _COLLECTION.format(name=reference.name)
+    return f"{collection}:{reference.stage or reference.version}"
+
+
+@contextmanager
+def _connected() -> Iterator[None]:
+    """Make sure of an account before anything is written; W&B's errors as this project's.
+
+    Raises:
+        RegistryError: W&B is offline, there is no account, or it cannot be reached or refuses.
+    """
+    if wandb.setup().settings.mode not in ("online", "shared"):
+        raise RegistryError(
+            "the W&B Registry cannot be used offline: unset WANDB_MODE, or use the registry in git"
+        )
+    try:
+        if not wandb.login(prompt=False):
+            raise RegistryError(
+                "the W&B Registry needs an account: run 'wandb login' or set WANDB_API_KEY, or use "
+                "the registry in git"
+            )
+        yield
+    except (WandbError, OSError, ValueError) as error:  # requests' errors are OSErrors
+        raise RegistryError(
+            f"the W&B Registry cannot be reached or refuses ({type(error).__name__}: {error}): "
+            "check the network, WANDB_BASE_URL and your rights to the registry"
+        ) from error

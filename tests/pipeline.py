@@ -1,0 +1,128 @@
+"""A copy of this repository in a git repository of its own, with the pipeline made tiny."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import requests
+import yaml
+
+from tests.conftest import REPOSITORY
+
+_PARTS = (
+    *("configs", "data/raw/README.md", "dvc.yaml", "eurosat", "params.yaml"),
+    *(".dvc/.gitignore", ".dvc/config", ".dvcignore", ".gitignore"),
+    *("models/.gitignore", "pipeline/.gitignore", "pipeline/evaluate/.gitignore"),
+)
+_TINY = {
+    "data": {"source": "synthetic", "synthetic_images": 300, "batch_size": 32},
+    "model": {"backbone_args": {"stem_width": 8, "widths": [8, 16]}},
+    "trainer": {"max_epochs": 1, "accelerator": "cpu", "enable_progress_bar": False},
+}
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A working copy, and the commands that a person would type in it."""
+
+    folder: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self, *command: str, code: int = 0) -> str:
+        """Run a command; give its output and errors."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=dict(os.environ)
+            | {
+                # The commands of the environment that the tests run in, as if it were activated.
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+                "GIT_AUTHOR_NAME": "Tester",
+                "GIT_AUTHOR_EMAIL": "tester@example.org",
+                "GIT_COMMITTER_NAME": "Tester",
+                "GIT_COMMITTER_EMAIL": "tester@example.org",
+                "DVC_NO_ANALYTICS": "1",
+                "OMP_NUM_THREADS": "1",
+            }
+            | dict(self.environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == code, done.stdout[-3000:]
+        return done.stdout
+
+    def commit(self, message: str = "change") -> None:
+        """Commit everything that git does not ignore."""
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", message)
+
+    def set_params(self, changes: Mapping[str, Mapping[str, object]]) -> None:
+        """Change groups of params.yaml."""
+        path = self.folder / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        for group, values in changes.items():
+            params[group] |= values
+        path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def ran(self, output: str) -> list[str]:
+        """Stages that `dvc repro` ran, from its output."""
+        return [
+            line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")
+        ]
+
+
+def copy_repository(folder: Path) -> Checkout:
+    """A committed copy of this repository with a tiny pipeline."""
+    for part in _PARTS:
+        source, target = REPOSITORY / part, folder / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    checkout = Checkout(folder)
+    checkout.run("git", "init", "--quiet", "--initial-branch=main")
+    checkout.set_params(_TINY)
+    checkout.commit("Start")
+    return checkout
+
+
+@contextmanager
+def gcs_emulator(*buckets: str) -> Iterator[Mapping[str, str]]:
+    """A Google Cloud Storage server on loopback.
+
+    Yields:
+        Environment variables that lead clients to it.
+    """
+    from gcp_storage_emulator.server import create_server
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = create_server("127.0.0.1", port, in_memory=True)
+    server.start()
+    try:
+        for bucket in buckets:
+            made = requests.post(
+                f"http://127.0.0.1:{port}/storage/v1/b", json={"name": bucket}, timeout=10
+            )
+            made.raise_for_status()
+        yield gcs_environment(port)
+    finally:
+        server.stop()
+
+
+def gcs_environment(port: int) -> Mapping[str, str]:
+    """Environment variables that lead clients of Google Cloud Storage to a port of loopback."""
+    return {
+        "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}",
+        "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # with it, gcsfs asks what no emulator knows
+    }

@@ -1,0 +1,364 @@
+"""`eurosat promote` and `eurosat serve registry:...`, on real repositories and a real bucket."""
+
+import http.server
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from eurosat.cli import main
+from eurosat.errors import RegistryError
+from eurosat.export.runtime import open_model
+from eurosat.registry.fetch import fetch
+from eurosat.registry.reference import parse_reference
+from tests.conftest import Run
+from tests.pipeline import Checkout, gcs_emulator, gcs_environment
+
+
+@pytest.fixture(scope="session")
+def model_files(trained: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A model as ONNX and as OpenVINO file."""
+    folder = tmp_path_factory.mktemp("models")
+    files = {"onnx": folder / "eurosat.onnx", "openvino": folder / "eurosat.xml"}
+    for format, path in files.items():
+        assert main(["export", str(trained.best), f"--format={format}", f"--output={path}"]) == 0
+    return files
+
+
+@pytest.fixture(scope="session")
+def template(model_files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with one committed model under DVC's care."""
+    made = Checkout(tmp_path_factory.mktemp("registry") / "repository")
+    (made.folder / "models").mkdir(parents=True)
+    made.run("git", "init", "--quiet", "--initial-branch=main")
+    made.run("dvc", "init", "--quiet")
+    made.run("dvc", "remote", "add", "--default", "storage", "gs://your-bucket/eurosat")
+    artifacts = {"eurosat": {"path": "models/eurosat.onnx", "type": "model"}}
+    (made.folder / "dvc.yaml").write_text(yaml.safe_dump({"artifacts": artifacts}))
+    shutil.copy(model_files["onnx"], made.folder / "models")
+    made.run("dvc", "add", "models/eurosat.onnx")
+    made.commit()
+    return made.folder
+
+
+@pytest.fixture
+def repository(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    """A copy of it to change, which the command line is called in; its origin is beside it."""
+    shutil.copytree(template, tmp_path / "repository")
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "Tester")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "tester@example.org")
+    monkeypatch.delenv("EUROSAT_REGISTRY", raising=False)
+    monkeypatch.chdir(tmp_path / "repository")
+    checkout = Checkout(tmp_path / "repository")
+    checkout.run("git", "init", "--quiet", "--bare", "--initial-branch=main", "../origin.git")
+    checkout.run("git", "remote", "add", "origin", "../origin.git")
+    checkout.run("git", "push", "--quiet", "origin", "main")
+    return checkout
+
+
+def tags(checkout: Checkout) -> set[str]:
+    return set(checkout.run("git", "tag").split())
+
+
+def change_model(checkout: Checkout, model_files: dict[str, Path]) -> None:
+    """Commit another model file under the same name."""
+    card = open_model(model_files["onnx"]).card
+    path = checkout.folder / "models/eurosat.onnx"
+    import onnx
+
+    proto = onnx.load(model_files["onnx"])
+    onnx.helper.set_model_props(proto, {"eurosat": card.to_json(), "note": "another"})
+    path.unlink()
+    onnx.save(proto, path)
+    checkout.run("dvc", "add", "models/eurosat.onnx")
+    checkout.commit("Another model")
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The error of a command that must fail with exit code 2."""
+    assert main(arguments) == 2
+    return capsys.readouterr().err
+
+
+MODEL = "models/eurosat.onnx"
+
+
+def test_a_model_goes_through_the_stages(
+    repository: Checkout,
+    model_files: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["promote", MODEL]) == 0
+    assert "eurosat v0.0.1, now in staging" in capsys.readouterr().out
+    assert main(["promote", "registry:staging", "--stage=production"]) == 0
+    assert tags(repository) == {"eurosat@v0.0.1", "eurosat#staging#1", "eurosat#production#2"}
+
+    change_model(repository, model_files)
+    assert main(["promote", MODEL, "--version=v1.0.0"]) == 0
+    (tmp_path / "new").mkdir()
+    (tmp_path / "old").mkdir()
+    new = fetch(parse_reference("registry:staging"), tmp_path / "new")
+    old = fetch(parse_reference("registry:production"), tmp_path / "old")
+    assert new.read_bytes() == (repository.folder / MODEL).read_bytes()
+    assert old.read_bytes() == model_files["onnx"].read_bytes() != new.read_bytes()
+    assert fetch(parse_reference("registry:v0.0.1"), tmp_path / "old").read_bytes() == (
+        old.read_bytes()
+    )
+
+    # The older file is still known, whatever HEAD has: production goes back to it and forth.
+    assert main(["promote", "registry:v1.0.0", "--stage=production"]) == 0
+    assert main(["promote", "registry:v0.0.1", "--stage=production"]) == 0
+    (tmp_path / "back").mkdir()
+    back = fetch(parse_reference("registry:eurosat@production"), tmp_path / "back")
+    assert back.read_bytes() == old.read_bytes()
+
+
+def test_the_version_says_what_it_is(repository: Checkout) -> None:
+    assert main(["promote", MODEL]) == 0
+    message = repository.run("git", "tag", "--list", "eurosat@v0.0.1", "--format=%(contents)")
+    card = open_model(repository.folder / MODEL).card
+    assert card.metrics is not None
+    accuracy = f"{card.metrics['accuracy']:.2%}"
+    assert message.strip() == (
+        f"{card.version}, test accuracy {accuracy}, trained on synthetic data"
+    )
+
+
+def test_both_files_of_an_openvino_model_are_registered(
+    repository: Checkout, model_files: dict[str, Path], tmp_path: Path
+) -> None:
+    for part in (model_files["openvino"], model_files["openvino"].with_suffix(".bin")):
+        shutil.copy(part, repository.folder / "models")
+    repository.run("dvc", "add", "models/eurosat.xml", "models/eurosat.bin")
+    artifacts = {"eurosat": {"path": "models/eurosat.xml", "type": "model"}}
+    (repository.folder / "dvc.yaml").write_text(yaml.safe_dump({"artifacts": artifacts}))
+    repository.commit()
+    assert main(["promote", "models/eurosat.xml"]) == 0
+    (tmp_path / "fetched").mkdir()
+    path = fetch(parse_reference("registry:staging"), tmp_path / "fetched")
+    patches = np.zeros((2, 3, 64, 64), dtype=np.uint8)
+    expected = open_model(model_files["openvino"]).predict(patches)
+    np.testing.assert_array_equal(open_model(path).predict(patches), expected)
+
+
+def test_a_pushed_model_is_served_elsewhere(repository: Checkout, tmp_path: Path) -> None:
+    with gcs_emulator("models") as environment:
+        here = Checkout(repository.folder, environment)
+        here.run("dvc", "remote", "modify", "storage", "url", "gs://models/eurosat")
+        here.commit("Our bucket")
+        here.run("git", "push", "--quiet", "origin", "main")
+        here.run("eurosat", "promote", MODEL, "--stage=production", "--push=true")
+        pushed = here.run("git", "ls-remote", "--tags", "origin")
+        assert "eurosat@v0.0.1" in pushed
+        assert "eurosat#production#1" in pushed
+
+        elsewhere = Checkout(
+            tmp_path, {**environment, "EUROSAT_REGISTRY": str(tmp_path / "origin.git")}
+        )
+        script = (
+            "import sys; from pathlib import Path; from eurosat.serving.start import find_model; "
+            "print(find_model('registry:production', Path(sys.argv[1])))"
+        )
+        (tmp_path / "fetched").mkdir()
+        output = elsewhere.run("python", "-c", script, str(tmp_path / "fetched"))
+        path = Path(output.strip().splitlines()[-1])
+        assert path.read_bytes() == (repository.folder / MODEL).read_bytes()
+
+
+@pytest.fixture
+def forbidding_port() -> Iterator[int]:
+    """A server that refuses every request for want of rights."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def refuse(self) -> None:
+            body = b'{"error": {"code": 403, "message": "no storage.objects.create access"}}'
+            self.send_response(403)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = do_PUT = refuse  # noqa: N815  # the names that http.server calls
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+
+
+def test_what_cannot_be_pushed_is_not_registered(
+    repository: Checkout, forbidding_port: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    push = ["promote", MODEL, "--push=true"]
+    assert "no DVC remote is set up: `dvc remote modify" in refused(push, capsys)
+    assert tags(repository) == set()
+
+    repository.run("dvc", "remote", "modify", "storage", "url", "gs://missing/eurosat")
+    repository.commit()
+    with gcs_emulator("another") as environment:
+        here = Checkout(repository.folder, environment)
+        output = here.run("eurosat", *push, code=2)
+    assert "models/eurosat.onnx cannot be pushed to gs://missing/eurosat" in output
+    assert tags(repository) == set()
+
+    here = Checkout(repository.folder, gcs_environment(forbidding_port))
+    output = here.run("eurosat", *push, code=2)
+    assert "check the address, the network and your rights" in output
+    assert tags(repository) == set()
+
+
+def test_an_origin_that_cannot_be_reached_registers_nothing(repository: Checkout) -> None:
+    with gcs_emulator("models") as environment:
+        here = Checkout(repository.folder, environment)
+        here.run("dvc", "remote", "modify", "storage", "url", "gs://models/eurosat")
+        here.run("git", "remote", "set-url", "origin", "../gone.git")
+        here.commit()
+        output = here.run("eurosat", "promote", MODEL, "--push=true", code=2)
+    assert "git push failed" in output
+    assert "Traceback" not in output
+    assert tags(repository) == set()
+
+
+def test_a_dirty_tree_is_refused(repository: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    with (repository.folder / "dvc.yaml").open("a") as file:
+        file.write("# a change\n")
+    error = refused(["promote", MODEL], capsys)
+    assert "has changes that are not committed (dvc.yaml): commit them first" in error
+    assert tags(repository) == set()
+
+
+def test_a_file_that_dvc_does_not_keep_is_refused(
+    repository: Checkout, model_files: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(model_files["onnx"], "models/other.onnx")
+    error = refused(["promote", "models/other.onnx"], capsys)
+    assert "models/other.onnx is not under DVC's care at HEAD" in error
+    repository.run("dvc", "add", "models/other.onnx")
+    repository.commit()
+    error = refused(["promote", "models/other.onnx"], capsys)
+    assert "dvc.yaml declares no artifact with the path models/other.onnx" in error
+    assert tags(repository) == set()
+
+
+def test_a_file_that_is_not_the_committed_one_is_refused(
+    repository: Checkout, model_files: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnx
+
+    proto = onnx.load(MODEL)
+    onnx.helper.set_model_props(
+        proto, {"eurosat": open_model(Path(MODEL)).card.to_json(), "note": "changed"}
+    )
+    Path(MODEL).unlink()
+    onnx.save(proto, MODEL)
+    assert "is not the file that HEAD's" in refused(["promote", MODEL], capsys)
+    Path(MODEL).write_bytes(b"not a model")
+    assert "damaged or not an ONNX model" in refused(["promote", MODEL], capsys)
+    assert tags(repository) == set()
+
+
+def test_versions_and_stages_are_not_given_twice(
+    repository: Checkout, model_files: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["promote", MODEL, "--version=v0.1.0"]) == 0
+    before = tags(repository)
+    assert "eurosat v0.1.0 is in staging already" in refused(["promote", MODEL], capsys)
+    error = refused(["promote", MODEL, "--stage=production", "--version=v0.2.0"], capsys)
+    assert "is eurosat v0.1.0 already: leave out --version" in error
+    change_model(repository, model_files)
+    assert "v0.1.0" in refused(["promote", MODEL, "--version=v0.1.0"], capsys)
+    assert "one" in refused(["promote", MODEL, "--version=one"], capsys)
+    assert tags(repository) == before
+
+
+def test_a_stage_that_cannot_be_assigned_takes_the_version_back(
+    repository: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Tags are files: a folder in the way of the second one lets it fail after the first.
+    repository.run("git", "tag", "eurosat#staging#1/in-the-way")
+    assert "eurosat promote: error:" in refused(["promote", MODEL], capsys)
+    assert tags(repository) == {"eurosat#staging#1/in-the-way"}
+
+
+def test_outside_of_a_repository(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    model_files: dict[str, Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.delenv("EUROSAT_REGISTRY", raising=False)
+    error = refused(["promote", str(model_files["onnx"])], capsys)
+    assert "not a git repository" in error
+    assert "call eurosat inside it, or set EUROSAT_REGISTRY" in error
+    assert "not a git repository" in refused(["serve", "registry:production"], capsys)
+    Checkout(tmp_path).run("git", "init", "--quiet")
+    assert "run `dvc init`" in refused(["promote", str(model_files["onnx"])], capsys)
+
+
+def test_what_is_not_registered_is_named(
+    repository: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = refused(["serve", "registry:production"], capsys)
+    assert "there is no registry:eurosat@production" in error
+    assert "has no version of it" in error
+    assert main(["promote", MODEL]) == 0
+    capsys.readouterr()
+    assert "has v0.0.1 (staging)" in refused(["serve", "registry:production"], capsys)
+    assert "there is no registry:other@staging" in refused(
+        ["serve", "registry:other@staging"], capsys
+    )
+    assert "names no registered model" in refused(["serve", "registry:canary"], capsys)
+
+
+def test_a_damaged_or_missing_file_is_not_served(repository: Checkout, tmp_path: Path) -> None:
+    assert main(["promote", MODEL]) == 0
+    (tmp_path / "fetched").mkdir()
+    (cached,) = (path for path in Path(".dvc/cache/files").rglob("*") if path.is_file())
+    good = cached.read_bytes()
+    cached.chmod(0o644)
+    cached.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(RegistryError, match=r"is damaged: its MD5 is not"):
+        fetch(parse_reference("registry:staging"), tmp_path / "fetched")
+    assert list((tmp_path / "fetched").iterdir()) == []
+    cached.unlink()
+    with gcs_emulator("another") as environment:
+        here = Checkout(repository.folder, environment)
+        output = here.run("eurosat", "serve", "registry:staging", code=2)
+    assert "neither in DVC's cache nor to be had from its remote" in output
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"WANDB_MODE": "offline"}, "cannot be used offline"),
+        ({}, "needs an account: run 'wandb login'"),
+        ({"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}, "cannot be reached"),
+    ],
+)
+@pytest.mark.parametrize("command", ["promote", "serve"])
+def test_the_wandb_registry_without_wandb(
+    environment: dict[str, str],
+    message: str,
+    command: str,
+    tmp_path: Path,
+    model_files: dict[str, Path],
+) -> None:
+    arguments = {
+        "promote": ["promote", str(model_files["onnx"]), "--registry=wandb"],
+        "serve": ["serve", "wandb:production"],
+    }[command]
+    nobody = {"HOME": str(tmp_path), "WANDB_MODE": "online", "WANDB_API_KEY": ""}
+    output = Checkout(tmp_path, nobody | environment).run("eurosat", *arguments, code=2)
+    assert message in output
+    assert "Traceback" not in output
