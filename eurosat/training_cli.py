@@ -11,7 +11,12 @@ from typing import Any, cast
 import lightning
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import (
+    ArgsType,
+    LightningArgumentParser,
+    LightningCLI,
+    SaveConfigCallback,
+)
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -20,6 +25,7 @@ from eurosat.callbacks.record import RunRecord
 from eurosat.callbacks.results import TestResults
 from eurosat.data.datamodule import EuroSATDataModule
 from eurosat.errors import CheckpointError, RunDirectoryError
+from eurosat.logs import LogLevel, Logs
 from eurosat.models.classifier import EuroSATClassifier
 from eurosat.trainer import Trainer
 
@@ -47,24 +53,26 @@ class EuroSATCLI(LightningCLI):
         Args:
             arguments: A verb and its options.
         """
+        self._logs = Logs(rank=lambda: cast(Any, rank_zero_only).rank)
         try:
-            super().__init__(
-                EuroSATClassifier,
-                EuroSATDataModule,
-                trainer_class=Trainer,
-                trainer_defaults={
-                    "max_epochs": 10,
-                    "deterministic": True,
-                    "log_every_n_steps": 1,  # everything is logged by epoch, however few steps
-                    "logger": False,
-                },
-                save_config_callback=SaveConfig,
-                save_config_kwargs={"overwrite": True},
-                seed_everything_default=42,
-                auto_configure_optimizers=False,
-                # Lightning reads the process's own arguments, and warns if they are passed.
-                args=None if list(arguments) == sys.argv[1:] else list(arguments),
-            )
+            with self._logs:
+                super().__init__(
+                    EuroSATClassifier,
+                    EuroSATDataModule,
+                    trainer_class=Trainer,
+                    trainer_defaults={
+                        "max_epochs": 10,
+                        "deterministic": True,
+                        "log_every_n_steps": 1,  # everything is logged by epoch, however few steps
+                        "logger": False,
+                    },
+                    save_config_callback=SaveConfig,
+                    save_config_kwargs={"overwrite": True},
+                    seed_everything_default=42,
+                    auto_configure_optimizers=False,
+                    # Lightning reads the process's own arguments, and warns if they are passed.
+                    args=None if list(arguments) == sys.argv[1:] else list(arguments),
+                )
         finally:
             os.environ.pop(_RUN_DIRECTORY_VARIABLE, None)
 
@@ -90,6 +98,12 @@ class EuroSATCLI(LightningCLI):
             default=True,
             help="Test the best checkpoint when fit is done.",
         )
+        parser.add_argument(
+            "--log_level",
+            type=LogLevel,
+            default="info",
+            help="Least level shown on the console; run.jsonl has everything from info on.",
+        )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {
@@ -102,6 +116,11 @@ class EuroSATCLI(LightningCLI):
         parser.add_lightning_class_args(PredictionsCSV, "predictions")
         parser.link_arguments("data.bands", "model.bands")
         parser.link_arguments("data.classes", "model.classes")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the arguments, and from here on log no more than they ask for."""
+        super().parse_arguments(parser, args)
+        self._logs.set_level(self.config[self.config.subcommand].log_level)
 
     def before_instantiate_classes(self) -> None:
         """Name the run's folder, and let a checkpoint say which bands and classes it has."""
@@ -138,7 +157,7 @@ class EuroSATCLI(LightningCLI):
             ModelCheckpoint(filename="last", enable_version_counter=False),
             LearningRateMonitor(logging_interval="epoch"),
             TestResults(self.run_directory),
-            RunRecord(self.run_directory, config.experiment, config.seed_everything),
+            RunRecord(self.run_directory, config.experiment, config.seed_everything, self._logs),
         ]
         return trainer
 

@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import json
 import subprocess
 import sys
 import time
@@ -136,7 +137,7 @@ def test_fit_leaves_everything_a_run_should_leave(trained: Run) -> None:
     assert {
         "config.yaml",
         "run.json",
-        "run.log",
+        "run.jsonl",
         "metrics.csv",
         "metrics.json",
         "predictions.csv",
@@ -161,9 +162,6 @@ def test_fit_leaves_everything_a_run_should_leave(trained: Run) -> None:
     assert (trained.folder / card["best_checkpoint"]).is_file()
     assert len(card["data"]["fingerprint"]) == len(card["split"]["fingerprint"]) == 64
     assert "synthetic" in (trained.folder / "report.html").read_text()
-    log = (trained.folder / "run.log").read_text()
-    assert "epoch 1: val/loss" in log
-    assert f"test/accuracy {metrics['accuracy']:.4f}" in log
 
 
 def test_the_metrics_are_those_of_the_predictions(trained: Run) -> None:
@@ -329,6 +327,8 @@ def test_two_processes_train_together_and_test_every_patch_once(
     card = Run(folder).json("run.json")
     assert len(files) == len(set(files)) == card["split"]["test"]
     assert card["hardware"]["devices"] == 2
+    log = [json.loads(line) for line in (folder / "run.jsonl").read_text().splitlines()]
+    assert [record["rank"] for record in log if record.get("event") == "epoch"] == [0]
 
 
 def test_a_run_that_fails_says_so_in_its_record(

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import logging
+import math
 import os
 import platform
 import shlex
@@ -21,8 +22,8 @@ from eurosat.callbacks import figures
 from eurosat.callbacks.report import write_report
 from eurosat.data.datamodule import EuroSATDataModule
 from eurosat.files import write_csv, write_json
+from eurosat.logs import FAILURE, Logs
 
-_LOGGERS = ("eurosat", "lightning.pytorch", "lightning.fabric")
 _log = logging.getLogger(__name__)
 _PACKAGES = (
     *("torch", "torchvision", "lightning", "timm", "torchmetrics", "albumentations"),
@@ -31,16 +32,18 @@ _PACKAGES = (
 
 
 class RunRecord(Callback):
-    """Writes ``run.json``, ``run.log``, the learning curves and ``report.html``."""
+    """Writes ``run.json``, ``run.jsonl``, the learning curves and ``report.html``."""
 
-    def __init__(self, run_directory: Path, experiment: str, seed: int | None) -> None:
+    def __init__(self, run_directory: Path, experiment: str, seed: int | None, logs: Logs) -> None:
         """Start the record.
 
         Args:
             run_directory: The run folder.
             experiment: Name of the experiment.
             seed: The run's seed.
+            logs: The command's logs, of which the run folder gets a file.
         """
+        self._logs = logs
         self.run_directory = run_directory
         self._card: dict[str, Any] = {
             "experiment": experiment,
@@ -53,21 +56,16 @@ class RunRecord(Callback):
         self._epoch_start = 0.0
         self._train_seconds = 0.0
         self._train_images = 0
-        self._log_handler: logging.Handler | None = None
+        self._validated: dict[str, float] = {}
 
     def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
         """Open the log and write down the surroundings."""
-        if not self._writes(trainer) or self._log_handler is not None:
+        if "packages" in self._card:  # fit opened the record, and this is the test that follows
             return
-        self.run_directory.mkdir(parents=True, exist_ok=True)
-        self._log_handler = logging.FileHandler(self.run_directory / "run.log")
-        self._log_handler.setFormatter(
-            logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        )
-        logging.getLogger("eurosat").setLevel(logging.INFO)
-        for name in _LOGGERS:
-            logging.getLogger(name).addHandler(self._log_handler)
-        _log.info("%s", self._card["command"])
+        self._logs.write_to(self.run_directory / "run.jsonl")
+        _log.info("%s", self._card["command"], extra={"event": "command"})
+        _log_data(cast(EuroSATDataModule, cast(Any, trainer).datamodule))
+        _log_model(pl_module)
         self._card |= {
             "eurosat": eurosat.__version__,
             "git": git_state(),
@@ -97,14 +95,34 @@ class RunRecord(Callback):
             self._train_seconds += time.perf_counter() - self._epoch_start
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Keep an epoch's metrics for its end; log those of a validation without training."""
+        if trainer.sanity_checking:
+            return
+        self._validated = _metrics(trainer, "val/")
+        if trainer.state.fn != "fit":
+            _log_metrics("validation", self._validated)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Log the metrics of an epoch."""
-        if self._log_handler is not None and not trainer.sanity_checking:
-            _log.info("epoch %d: %s", trainer.current_epoch, _readable(trainer, "val/"))
+        # On every process: the training metrics are gathered from all of them when asked for.
+        metrics = _metrics(trainer, "train/") | self._validated
+        self._validated = {}
+        _log_metrics("epoch", metrics, epoch=trainer.current_epoch)
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: Any, checkpoint: dict[str, Any]
+    ) -> None:
+        """Log that a checkpoint is saved."""
+        place = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        _log.debug(
+            "saving a checkpoint of epoch %(epoch)d, step %(step)d",
+            place,
+            extra={"event": "checkpoint", **place},
+        )
 
     def on_test_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Log the metrics of the test."""
-        if self._log_handler is not None:
-            _log.info("test: %s", _readable(trainer, "test/"))
+        _log_metrics("test", _metrics(trainer, "test/"))
 
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException
@@ -112,25 +130,21 @@ class RunRecord(Callback):
         """Say in the record how the run ended."""
         interrupted = isinstance(exception, KeyboardInterrupt)
         self._card["status"] = "interrupted" if interrupted else f"failed: {exception!r}"
-        _log.error("%s", self._card["status"])
+        self._logs.write_to(self.run_directory / "run.jsonl")  # it may have failed before setup
+        _log.error("%s", self._card["status"], exc_info=exception, extra={"event": FAILURE})
         if self._writes(trainer):
             self._write(trainer)
+            self._say_where()
 
     def teardown(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
         """Write the record; a test that follows a fit completes it."""
-        if self._writes(trainer) and self._log_handler is not None:
-            if self._card["status"] == "running":
+        if self._writes(trainer):
+            first = self._card["status"] == "running"
+            if first:
                 self._card["status"] = "finished"
             self._write(trainer)
-            self._close()
-
-    def _close(self) -> None:
-        """Close the log."""
-        if self._log_handler is not None:
-            for name in _LOGGERS:
-                logging.getLogger(name).removeHandler(self._log_handler)
-            self._log_handler.close()
-            self._log_handler = None
+            if first:
+                self._say_where()
 
     @staticmethod
     def _writes(trainer: lightning.Trainer) -> bool:
@@ -184,10 +198,56 @@ class RunRecord(Callback):
             write_csv(folder / "learning_curves.csv", *figures.epoch_table(rows))
         write_report(self.run_directory)
 
+    def _say_where(self) -> None:
+        report = str(self.run_directory / "report.html")
+        _log.info("report in %s", report, extra={"event": "report", "path": report})
 
-def _readable(trainer: lightning.Trainer, prefix: str) -> str:
-    metrics = {k: v for k, v in trainer.callback_metrics.items() if k.startswith(prefix)}
-    return ", ".join(f"{name} {float(value):.4f}" for name, value in metrics.items())
+
+def _metrics(trainer: lightning.Trainer, prefix: str) -> dict[str, float]:
+    metrics = trainer.callback_metrics
+    return {name: float(metrics[name]) for name in metrics if name.startswith(prefix)}
+
+
+def _log_metrics(event: str, metrics: dict[str, float], **fields: int) -> None:
+    # JSON has no word for NaN.
+    numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+    _log.info(
+        "%s: %s",
+        " ".join([event, *map(str, fields.values())]),
+        ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()),
+        extra={"event": event, **fields, "metrics": numbers},
+    )
+
+
+def _log_data(data: EuroSATDataModule) -> None:
+    assert data.store is not None
+    assert data.split is not None
+    store, split = data.store.card, data.split
+    parts = {part: len(getattr(split, part)) for part in ("train", "val", "test")}
+    _log.info(
+        "data: %d images of %s, %s",
+        store.images,
+        store.source,
+        ", ".join(f"{count} {part}" for part, count in parts.items()),
+        extra={
+            "event": "data",
+            "source": store.source,
+            "images": store.images,
+            "fingerprint": store.fingerprint,
+            "split": {"fingerprint": split.fingerprint, **parts},
+        },
+    )
+
+
+def _log_model(model: lightning.LightningModule) -> None:
+    backbone = str(model.hparams["backbone"])
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    _log.info(
+        "model: %s with %s parameters",
+        backbone,
+        f"{parameters:,}",
+        extra={"event": "model", "backbone": backbone, "parameters": parameters},
+    )
 
 
 def git_state() -> dict[str, Any] | None:

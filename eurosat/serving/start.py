@@ -1,7 +1,6 @@
 """From a model's place and the environment to a running service."""
 
 import base64
-import logging
 import os
 import shutil
 import tempfile
@@ -41,9 +40,6 @@ def start(
     Raises:
         EuroSATError: The model, the port or a setting cannot be used.
     """
-    logging.basicConfig(
-        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
     for name, value in {
         "workers": workers,
         "api_servers": api_servers,

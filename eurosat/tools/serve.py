@@ -4,6 +4,8 @@ import os
 import tempfile
 from typing import Literal
 
+from eurosat.logs import LogLevel
+
 
 def serve(
     model: str | None = None,
@@ -20,7 +22,7 @@ def serve(
     max_images: int = 128,
     timeout: float = 30.0,
     examples: str | None = None,
-    log_level: Literal["debug", "info", "warning", "error"] = "info",
+    log_level: LogLevel = "info",
 ) -> int:
     """Answer over HTTP with a model file, and show a page to try it at /.
 
@@ -48,19 +50,21 @@ def serve(
     # prometheus_client reads it when it is imported; every process of the service writes there.
     with tempfile.TemporaryDirectory(prefix="eurosat-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        from eurosat.logs import Logs
         from eurosat.serving.guard import Limits
         from eurosat.serving.start import start
 
-        return start(
-            model,
-            host=host,
-            port=port,
-            device=device,
-            workers=workers,
-            threads=threads,
-            api_servers=api_servers,
-            max_batch_size=max_batch_size,
-            limits=Limits(max_in_flight, int(max_body_mib * 2**20), max_images, timeout),
-            examples=examples,
-            log_level=log_level,
-        )
+        with Logs(log_level):
+            return start(
+                model,
+                host=host,
+                port=port,
+                device=device,
+                workers=workers,
+                threads=threads,
+                api_servers=api_servers,
+                max_batch_size=max_batch_size,
+                limits=Limits(max_in_flight, int(max_body_mib * 2**20), max_images, timeout),
+                examples=examples,
+                log_level=log_level,
+            )

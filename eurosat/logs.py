@@ -1,0 +1,209 @@
+"""What the command line logs: lines for people on the console, JSON for programs in a file."""
+
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Literal, Self, TextIO
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+"""What ``--log_level`` takes."""
+
+FAILURE = "failure"
+"""The ``event`` of the record that says how a run failed."""
+
+_HEARD = ("eurosat", "lightning.pytorch", "lightning.fabric")
+"""Loggers that are heard from ``info`` on; all others from ``warning`` on.
+
+Only this project's are heard from ``debug`` on if asked: Lightning's say every hook of every step.
+"""
+
+
+class Logs:
+    """Sends log records and Python's warnings to the console, and to a file if there is one.
+
+    A context manager, which leaves logging as it found it. All records pass the root logger's
+    handlers: the console's, styled by rich on a terminal and plain lines otherwise, and the
+    file's, one JSON object a line. Lightning's own handlers rest in the meantime, so that nothing
+    is said twice. Of several processes, the first says everything and the others what is
+    `warning` or worse, with their rank.
+    """
+
+    def __init__(self, level: LogLevel = "info", rank: Callable[[], int] = lambda: 0) -> None:
+        """Prepare; nothing is changed before the context is entered.
+
+        Args:
+            level: Least level shown on the console.
+            rank: Gives the global rank of this process, which may not be known from the start.
+        """
+        self._level: LogLevel = level
+        self._rank = rank
+        self._console: logging.Handler | None = None
+        self._files: dict[Path, logging.Handler] = {}
+        self._undo = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Take over the console and the warnings."""
+        root = logging.getLogger()
+        self._undo.callback(root.setLevel, root.level)
+        root.setLevel(logging.WARNING)
+        for name in ("lightning", *_HEARD):
+            logger = logging.getLogger(name)
+            self._undo.callback(_restore, logger, logger.level, logger.propagate, logger.handlers)
+            logger.handlers, logger.propagate = [], True
+            logger.setLevel(logging.INFO)
+        self._undo.callback(setattr, warnings, "showwarning", warnings.showwarning)
+        warnings.showwarning = _log_warning
+        self._console = _terminal_handler() if sys.stderr.isatty() else _plain_handler()
+        self._console.addFilter(_is_news)
+        self._add(self._console)
+        self.set_level(self._level)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the files and leave logging as it was."""
+        self._undo.close()
+        self._console = None
+        self._files.clear()
+
+    def set_level(self, level: LogLevel) -> None:
+        """Choose the least level shown on the console.
+
+        A file has everything from ``info`` on, however quiet the console, and ``debug`` if that
+        is what the console shows.
+        """
+        if self._console is not None:
+            self._console.setLevel(level.upper())
+            logging.getLogger("eurosat").setLevel(min(logging.INFO, self._console.level))
+
+    def write_to(self, path: Path) -> None:
+        """Append all that follows to a file as well, until the context is left.
+
+        Every line is an object with ``time`` (UTC, ISO 8601), ``level``, ``logger``, ``message``
+        and ``rank``, with the ``extra`` fields of the record, and with the ``traceback`` of an
+        exception. Several processes may write to one file of the machine.
+
+        Args:
+            path: The file; its folder is made. Asking for it again changes nothing.
+        """
+        if path not in self._files:
+            self._files[path] = _JSONLines(path)
+            self._add(self._files[path])
+
+    def _add(self, handler: logging.Handler) -> None:
+        def speaks(record: logging.LogRecord) -> bool:
+            rank = vars(record)["rank"] = self._rank()
+            return rank == 0 or record.levelno >= logging.WARNING
+
+        handler.addFilter(speaks)
+        logging.getLogger().addHandler(handler)
+        self._undo.callback(handler.close)
+        self._undo.callback(logging.getLogger().removeHandler, handler)
+
+
+class _JSONLines(logging.Handler):
+    """Appends every record to a file with one system call.
+
+    Lines of several processes then never mix, which `logging.FileHandler` cannot promise: its
+    buffer splits long lines.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from pythonjsonlogger.json import JsonFormatter
+
+        super().__init__()
+        formatter = JsonFormatter(
+            ["asctime", "levelname", "name", "message", "rank"],
+            rename_fields={
+                "asctime": "time",
+                "levelname": "level",
+                "name": "logger",
+                "exc_info": "traceback",
+            },
+            json_default=str,
+        )
+        formatter.converter = time.gmtime
+        formatter.default_time_format = "%Y-%m-%dT%H:%M:%S"
+        formatter.default_msec_format = "%s.%03dZ"
+        self.setFormatter(formatter)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab", buffering=0)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        try:
+            self._file.write(self.format(record).encode() + b"\n")
+        except Exception:  # as every handler does: a log that fails must not stop the run
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
+
+
+class _Lines(logging.Formatter):
+    """Names the rank where it is not the first."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        if rank := vars(record).get("rank"):
+            record.message = f"rank {rank}: {record.message}"
+        return super().formatMessage(record)
+
+
+def _plain_handler() -> logging.Handler:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    return handler
+
+
+def _terminal_handler() -> logging.Handler:
+    import rich
+    from rich.console import Console
+    from rich.logging import RichHandler
+    from tqdm import tqdm
+
+    class AboveProgressBars(RichHandler):
+        """Lifts tqdm's bars for the time of a line, which would be written into them."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            with tqdm.external_write_mode(file=sys.stderr):
+                super().emit(record)
+
+    # Rich writes above its own progress bars on the console it shares with them: standard output.
+    console = rich.get_console() if sys.stdout.isatty() else Console(stderr=True)
+    handler = AboveProgressBars(console=console, show_path=False, log_time_format="%H:%M:%S")
+    handler.setFormatter(_Lines())
+    return handler
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether the console does not learn it otherwise: a failed command says itself why."""
+    return getattr(record, "event", None) != FAILURE
+
+
+def _log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Take the place of `warnings.showwarning`, whose last two arguments are of no use here."""
+    logging.getLogger("py.warnings").warning(
+        "%s: %s (%s:%d)",
+        category.__name__,
+        message,
+        filename,
+        lineno,
+        extra={"event": "warning", "category": category.__name__, "file": filename, "line": lineno},
+    )
+
+
+def _restore(logger: logging.Logger, level: int, propagate: bool, handlers: list[Any]) -> None:
+    logger.setLevel(level)
+    logger.propagate, logger.handlers = propagate, handlers
