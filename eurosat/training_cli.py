@@ -21,10 +21,11 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from eurosat.callbacks.predictions import PredictionsCSV
+from eurosat.callbacks.profiler import PhaseProfiler, ProfileKind
 from eurosat.callbacks.record import RunRecord
 from eurosat.callbacks.results import TestResults
 from eurosat.data.datamodule import EuroSATDataModule
-from eurosat.errors import CheckpointError, RunDirectoryError
+from eurosat.errors import CheckpointError, EuroSATError, RunDirectoryError
 from eurosat.logs import LogLevel, Logs
 from eurosat.models.classifier import EuroSATClassifier
 from eurosat.trainer import Trainer
@@ -99,6 +100,15 @@ class EuroSATCLI(LightningCLI):
             help="Test the best checkpoint when fit is done.",
         )
         parser.add_argument(
+            "--profile",
+            type=ProfileKind | None,
+            nargs="?",
+            const="phases",
+            default=None,
+            help="Show where the time of fit goes and what to try (profile.json); 'trace' also "
+            "writes trace.json.gz for Perfetto or chrome://tracing.",
+        )
+        parser.add_argument(
             "--log_level",
             type=LogLevel,
             default="info",
@@ -141,9 +151,16 @@ class EuroSATCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Give every run its metrics.csv and its record, whatever else is configured."""
         config = self.config[self.subcommand]
+        if config.profile and config.trainer.fast_dev_run:
+            raise EuroSATError(
+                "--profile needs more than fast_dev_run's one batch: drop one of them"
+            )
         if self.subcommand == "predict" or config.trainer.fast_dev_run:
             return super().instantiate_trainer(logger=False, **kwargs)  # these leave no run folder
         loggers = self._get(self.config_init, "trainer")["logger"] or []
+        profiler = self._phase_profiler()
+        if profiler is not None:
+            kwargs["profiler"] = profiler
         trainer = super().instantiate_trainer(
             logger=[
                 CSVLogger(self.run_directory, name="", version=""),
@@ -152,6 +169,8 @@ class EuroSATCLI(LightningCLI):
             default_root_dir=self.run_directory,
             **kwargs,
         )
+        if profiler is not None:
+            profiler.attach(trainer)
         cast(Any, trainer).callbacks += [
             # ModelCheckpoint's own save_last copies the best checkpoint; this one is the last.
             ModelCheckpoint(filename="last", enable_version_counter=False),
@@ -160,6 +179,16 @@ class EuroSATCLI(LightningCLI):
             RunRecord(self.run_directory, config.experiment, config.seed_everything, self._logs),
         ]
         return trainer
+
+    def _phase_profiler(self) -> PhaseProfiler | None:
+        config = self.config[self.subcommand]
+        if config.profile is None or self.subcommand != "fit":
+            return None
+        if config.trainer.profiler is not None:
+            raise EuroSATError(
+                "--profile is a profiler, and --trainer.profiler sets another: drop one of them"
+            )
+        return PhaseProfiler(self.run_directory, config, trace=config.profile == "trace")
 
     def after_fit(self) -> None:
         """Test the best checkpoint and say what to do next."""

@@ -319,7 +319,8 @@ def test_two_processes_train_together_and_test_every_patch_once(
 ) -> None:
     command = [sys.executable, "-m", "eurosat", "fit", *TINY, *SMALL_MODEL]
     command += [f"--data.root={store_root}", "--trainer.devices=2", "--trainer.strategy=ddp"]
-    command += ["--data.num_workers=1", "--model.ema_decay=0.9"]
+    command += ["--data.num_workers=1", "--model.ema_decay=0.9", "--trainer.max_epochs=2"]
+    command += ["--profile"]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=300)
     (folder,) = tmp_path.glob("outputs/*/*")
     with (folder / "predictions.csv").open() as file:
@@ -328,7 +329,8 @@ def test_two_processes_train_together_and_test_every_patch_once(
     assert len(files) == len(set(files)) == card["split"]["test"]
     assert card["hardware"]["devices"] == 2
     log = [json.loads(line) for line in (folder / "run.jsonl").read_text().splitlines()]
-    assert [record["rank"] for record in log if record.get("event") == "epoch"] == [0]
+    assert [record["rank"] for record in log if record.get("event") == "epoch"] == [0, 0]
+    assert Run(folder).json("profile.json")["processes"] == 2
 
 
 def test_a_run_that_fails_says_so_in_its_record(

@@ -14,6 +14,7 @@ from string import Template
 from typing import Any
 from urllib.parse import quote
 
+from eurosat.callbacks.bottleneck import bottleneck_lines, phase_cells
 from eurosat.callbacks.figures import class_colours, read_metrics
 from eurosat.files import replacing
 
@@ -44,6 +45,7 @@ class _Run:
     directory: Path
     card: Mapping[str, Any]
     metrics: Mapping[str, Any]
+    profile: Mapping[str, Any]
     predictions: list[dict[str, str]]
 
 
@@ -55,7 +57,8 @@ def write_report(run_directory: Path) -> Path:
 
     Args:
         run_directory: The run's folder, with any of ``run.json``, ``metrics.json``,
-            ``predictions.csv``, ``config.yaml``, ``figures/`` and ``checkpoints/``.
+            ``profile.json``, ``predictions.csv``, ``config.yaml``, ``figures/`` and
+            ``checkpoints/``.
 
     Returns:
         Path of the page, which appears whole or not at all.
@@ -65,11 +68,12 @@ def write_report(run_directory: Path) -> Path:
         run_directory,
         _read_json(run_directory / "run.json"),
         _read_json(run_directory / "metrics.json"),
+        _read_json(run_directory / "profile.json"),
         read_metrics(predictions) if predictions.is_file() else [],
     )
     title = str(run.card.get("experiment") or run_directory.resolve().name)
     facts = (run.card.get("started"), run.card.get("status"))
-    sections = (_headline, _per_class, _figures, _run_card, _config, _links)
+    sections = (_headline, _per_class, _figures, _profile, _run_card, _config, _links)
     page = Template(files(__package__).joinpath("report_template.html").read_text("utf-8"))
     html = page.substitute(
         title=escape(title),
@@ -173,6 +177,30 @@ def _figures(run: _Run) -> str:
     return f'<h2>Figures</h2><div class="figures">{"".join(items)}</div>' if items else ""
 
 
+def _profile(run: _Run) -> str:
+    if not run.profile:
+        return ""
+    profile = run.profile
+    names = ("Share", "Seconds", "Median ms/step", "95 % ms/step")
+    head = "<th>Phase</th>" + "".join(f'<th class="number">{name}</th>' for name in names)
+    rows = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>'
+        + "".join(f'<td class="number">{cell}</td>' for cell in phase_cells(phase))
+        + "</tr>"
+        for name, phase in profile["phases"].items()
+    )
+    heading, *advice = bottleneck_lines(profile)
+    items = "".join(f"<li>{escape(line)}</li>" for line in advice)
+    return (
+        "<h2>Where the time of the training went</h2>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        f"<p>{escape(heading)}</p><ul>{items}</ul>"
+        f'<p class="soft">{profile["steps"]:,} steps at {profile["images_per_second"]:,.0f}'
+        f" images/s, after {profile['warm_up']['steps']} that took"
+        f" {profile['warm_up']['seconds']:.1f} s to warm up.</p>"
+    )
+
+
 def _run_card(run: _Run) -> str:
     if not run.card:
         return ""
@@ -208,7 +236,10 @@ def _config(run: _Run) -> str:
 
 
 def _links(run: _Run) -> str:
-    names = ("metrics.csv", "metrics.json", "predictions.csv", "run.json", "config.yaml")
+    names = (
+        *("metrics.csv", "metrics.json", "predictions.csv", "run.json", "run.jsonl"),
+        *("config.yaml", "profile.json", "trace.json.gz"),
+    )
     paths = [run.directory / name for name in names]
     paths += sorted((run.directory / "checkpoints").rglob("*.ckpt"))
     items = []

@@ -179,10 +179,11 @@ class EuroSATClassifier(lightning.LightningModule):
             patches, targets = self.mixing(patches, one_hot, draw)
         logits = self.backbone(patches).float()
         loss = functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
-        self.train_loss.update(loss.detach(), weight=len(logits))
-        self.train_accuracy.update(logits.detach(), batch["label"])
-        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
-        self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
+        with cast(Any, self.trainer).profiler.profile("update_metrics"):
+            self.train_loss.update(loss.detach(), weight=len(logits))
+            self.train_accuracy.update(logits.detach(), batch["label"])
+            self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
+            self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:

@@ -1,0 +1,194 @@
+"""A profile gives every moment to its phase, and names what holds a training up."""
+
+import gzip
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import albumentations
+import pytest
+import yaml
+from jsonargparse import dict_to_namespace
+from lightning.pytorch.callbacks import Callback
+
+from eurosat.callbacks.bottleneck import PHASES, advise
+from eurosat.callbacks.profiler import TRACED_STEPS, WARM_UP_STEPS
+from eurosat.cli import main
+from tests.conftest import CONFIGS, SMALL_MODEL, TINY, Run
+
+QUICK = ("--test_after_fit=false", "--trainer.max_epochs=3", "--data.batch_size=16")
+STEPS = 3 * 6
+"""Steps of these: 100 patches to train on, 16 at a time, three times."""
+
+
+class SlowAugmentation(albumentations.ImageOnlyTransform):
+    """Does nothing, for a millisecond."""
+
+    def apply(self, img: Any, **_: Any) -> Any:
+        time.sleep(1e-3)
+        return img
+
+
+class SlowCallback(Callback):
+    """Does nothing, for 50 milliseconds a step."""
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        time.sleep(0.05)
+
+
+class Failing(Callback):
+    """Ends a training in its eleventh step."""
+
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == 10:
+            raise RuntimeError("enough")
+
+
+def test_the_phases_add_up_to_the_time_of_the_loop(
+    run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fitted = run("fit", *QUICK, "--profile")
+    profile = fitted.json("profile.json")
+    assert profile["steps"] == STEPS - WARM_UP_STEPS
+    assert profile["warm_up"]["steps"] == WARM_UP_STEPS
+    assert profile["trace"] is None
+    assert profile["batch_size"] == 16
+    assert profile["images_per_second"] > 0
+    assert list(profile["phases"]) == list(PHASES)
+    phases = profile["phases"].values()
+    assert sum(phase["share"] for phase in phases) == pytest.approx(1)
+    steady = sum(phase["seconds"] for phase in phases)
+    assert steady + profile["warm_up"]["seconds"] == pytest.approx(profile["seconds"])
+    assert profile["seconds"] < fitted.json("run.json")["wall_seconds"]
+    for name, phase in profile["phases"].items():
+        if name in ("validation", "checkpoint"):
+            assert phase["seconds"] > 0
+        else:
+            assert 0 < phase["median_ms"] <= phase["p95_ms"]
+    shown = capsys.readouterr().out
+    heading = f"Bottleneck: {' and '.join(profile['bottleneck']['phases'])}"
+    assert heading in shown
+    assert all(f"  - {advice}\n" in shown for advice in profile["bottleneck"]["advice"])
+    report = (fitted.folder / "report.html").read_text()
+    assert heading in report
+    assert 'href="profile.json"' in report
+
+
+def test_a_run_without_the_flag_has_no_profile(trained: Run) -> None:
+    assert not (trained.folder / "profile.json").exists()
+    assert "Bottleneck" not in (trained.folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "bottleneck", "advice"),
+    [
+        (
+            [
+                '--data.augmentations=[{"class_path": '
+                '"tests.callbacks.test_profiler.SlowAugmentation", "init_args": {"p": 1}}]'
+            ],
+            ["data"],
+            "fewer or cheaper augmentations: --data.augmentations (now SlowAugmentation)",
+        ),
+        (
+            ['--model.backbone_args={"stem_width": 128, "widths": [128, 256]}'],
+            ["forward", "backward"],
+            "a smaller backbone: --model.backbone (now patchnet)",
+        ),
+        (
+            ["--trainer.callbacks=tests.callbacks.test_profiler.SlowCallback"],
+            ["logging"],
+            "fewer callbacks: --trainer.callbacks (now SlowCallback)",
+        ),
+    ],
+)
+def test_what_is_slow_is_the_bottleneck(
+    options: list[str], bottleneck: list[str], advice: str, run: Callable[..., Run]
+) -> None:
+    profile = run("fit", *QUICK, "--profile", *options).json("profile.json")
+    assert profile["bottleneck"]["phases"] == bottleneck
+    assert profile["bottleneck"]["share"] > 0.5
+    assert advice in profile["bottleneck"]["advice"]
+
+
+def test_a_sleep_counts_for_its_phase_and_no_other(run: Callable[..., Run]) -> None:
+    options = "--trainer.callbacks=tests.callbacks.test_profiler.SlowCallback"
+    phases = run("fit", *QUICK, "--profile", options).json("profile.json")["phases"]
+    assert 50 <= phases["logging"]["median_ms"] < 70
+    assert phases["logging"]["seconds"] >= 0.05 * (STEPS - WARM_UP_STEPS)
+    assert sum(phases[name]["median_ms"] for name in ("data", "transfer", "other")) < 50
+
+
+def test_a_trace_shows_training_steps(run: Callable[..., Run]) -> None:
+    fitted = run("fit", *QUICK, "--profile=trace")
+    with gzip.open(fitted.folder / "trace.json.gz") as file:
+        events = json.load(file)["traceEvents"]
+    names = [event.get("name", "") for event in events if event.get("cat") == "user_annotation"]
+    assert sum(name.endswith(".training_step") for name in names) == TRACED_STEPS
+    assert sum(name.endswith(".backward") for name in names) == TRACED_STEPS
+    assert any(event.get("name") == "aten::conv2d" for event in events)
+    profile = fitted.json("profile.json")
+    assert profile["steps"] == STEPS - WARM_UP_STEPS - TRACED_STEPS
+    apart = profile["warm_up"]["seconds"] + profile["trace"]["seconds"]
+    steady = sum(phase["seconds"] for phase in profile["phases"].values())
+    assert apart + steady == pytest.approx(profile["seconds"])
+    assert 'href="trace.json.gz"' in (fitted.folder / "report.html").read_text()
+
+
+def test_the_search_for_a_learning_rate_is_not_the_training(run: Callable[..., Run]) -> None:
+    finder = "--trainer.callbacks=lightning.pytorch.callbacks.LearningRateFinder"
+    steps = "--trainer.callbacks.init_args.num_training_steps=8"
+    profile = run("fit", *QUICK, "--profile", finder, steps).json("profile.json")
+    assert profile["steps"] == STEPS - WARM_UP_STEPS
+
+
+def test_a_training_that_fails_leaves_the_profile_of_what_it_did(
+    run: Callable[..., Run], tmp_path: Path
+) -> None:
+    with pytest.raises(RuntimeError, match="enough"):
+        run("fit", *QUICK, "--profile", "--trainer.callbacks=tests.callbacks.test_profiler.Failing")
+    (profile,) = tmp_path.glob("outputs/*/*/profile.json")
+    assert json.loads(profile.read_text())["steps"] == 11 - WARM_UP_STEPS
+    assert "Bottleneck" in profile.with_name("report.html").read_text()
+
+
+def test_too_short_a_training_says_why_it_has_no_profile(
+    run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fitted = run("fit", "--trainer.limit_train_batches=2", "--profile")
+    assert "no profile: 2 steps are too few, the first 3 are not counted" in capsys.readouterr().err
+    assert not (fitted.folder / "profile.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--trainer.profiler=simple", "--trainer.profiler sets another"),
+        ("--trainer.fast_dev_run=true", "more than fast_dev_run's one batch"),
+    ],
+)
+def test_settings_that_exclude_a_profile_are_named(
+    option: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", *TINY, *SMALL_MODEL, "--profile", option]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_every_advice_names_options_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", f"--config={CONFIGS / 'fast.yaml'}", "--profile", "--print_config"])
+    values = yaml.safe_load(capsys.readouterr().out)
+    assert values["profile"] == "phases"
+    for phase in PHASES:
+        advice = list(
+            advise([phase], dict_to_namespace(values), device="cuda", precision="32-true")
+        )
+        assert advice
+        for option in re.findall(r"--([\w.]+)", " ".join(advice)):
+            value = values
+            for name in option.split("."):
+                assert name in value, option
+                value = value[name]
