@@ -15,6 +15,7 @@ from litserve.loops.base import LitLoop
 from litserve.utils import LitAPIStatus, LoopResponseType
 
 from eurosat.export.runtime import Model, Patches, Probabilities, open_model
+from eurosat.logs import LogLevel, Logs
 from eurosat.serving import metrics
 from eurosat.serving.transport import AnswerTransport, RequestChannel
 
@@ -80,21 +81,26 @@ class GreedyBatchLoop(LitLoop):  # type: ignore[misc]  # LitServe ships no types
 class ClassifierAPI(litserve.LitAPI):  # type: ignore[misc]
     """The model in a worker process."""
 
-    def __init__(self, model: Path, *, max_batch_size: int, threads: int) -> None:
+    def __init__(
+        self, model: Path, *, max_batch_size: int, threads: int, log_level: LogLevel
+    ) -> None:
         """Describe the worker; the model is opened in the worker's own process.
 
         Args:
             model: A model file, as `eurosat.export.runtime.open_model` takes.
             max_batch_size: Most images in one call of the model.
             threads: Threads of one worker.
+            log_level: What the worker logs.
         """
         super().__init__(max_batch_size=max_batch_size, loop=GreedyBatchLoop())
         self.path = model
         self.threads = threads
+        self.log_level: LogLevel = log_level
         self.model: Model | None = None
 
     def setup(self, device: str) -> None:
         """Open the model and run it once on a batch of each end of the range."""
+        Logs(self.log_level).__enter__()  # for as long as the worker's process lives
         self.model = open_model(self.path, device=device, threads=self.threads)
         for size in (1, self.max_batch_size):
             self.predict(np.zeros((size, *self.model.card.shape), self.model.card.dtype))

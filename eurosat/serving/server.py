@@ -261,6 +261,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
                 port=port,
                 num_api_servers=api_servers,
                 log_level=log_level,
+                log_config=None,  # uvicorn's lines look like all others
                 generate_client_file=False,
                 access_log=False,
             )

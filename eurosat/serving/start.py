@@ -11,6 +11,7 @@ from typing import Literal
 from eurosat.data.decode import IMAGE_SUFFIXES
 from eurosat.errors import EuroSATError, ModelFileError
 from eurosat.export.runtime import MODEL_SUFFIXES, open_model
+from eurosat.logs import LogLevel
 from eurosat.registry.fetch import fetch
 from eurosat.registry.reference import is_reference, parse_reference
 from eurosat.serving.api import ClassifierAPI
@@ -30,7 +31,7 @@ def start(
     max_batch_size: int,
     limits: Limits,
     examples: str | None,
-    log_level: str,
+    log_level: LogLevel,
 ) -> int:
     """Serve until stopped. The arguments are those of `eurosat.tools.serve.serve`.
 
@@ -73,6 +74,7 @@ def start(
                 path,
                 max_batch_size=max_batch_size,
                 threads=threads or max((os.cpu_count() or 1) // total, 1),
+                log_level=log_level,
             ),
             card,
             limits,

@@ -160,7 +160,7 @@ def test_workers_that_cannot_start_end_the_service(start_service: StartService) 
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert service.process.returncode == 1
-    assert "workers end before they can answer" in service.log.read_text()
+    assert "CRITICAL eurosat.serving.server: workers end before" in service.log.read_text()
 
 
 def children(pid: int) -> list[int]:
