@@ -215,6 +215,10 @@ def test_what_cannot_be_pushed_is_not_registered(
     assert "check the address, the network and your rights" in output
     assert tags(repository) == set()
 
+    here = Checkout(repository.folder, gcs_environment(9))  # nothing listens there
+    assert "cannot be pushed to gs://missing/eurosat" in here.run("eurosat", *push, code=2)
+    assert tags(repository) == set()
+
 
 def test_an_origin_that_cannot_be_reached_registers_nothing(repository: Checkout) -> None:
     with gcs_emulator("models") as environment:
