@@ -30,6 +30,8 @@ TOOL_VERBS = {
 }
 EXTRAS = {"export": "export", "promote": "pipeline", "serve": "serve"}
 """Optional dependencies that a verb needs; those not named need ``train``."""
+EXTRAS_OF_PACKAGES = {"wandb": "track"}
+"""Optional dependencies that an option needs, rather than a verb."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -48,9 +50,9 @@ def main(args: Sequence[str] | None = None) -> int:
         if verb in TRAINER_VERBS:
             # torch 2.15 warns of a name that Lightning 2.6 still uses; nothing for users to do.
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-            from eurosat.training_cli import EuroSATCLI
+            from eurosat.training_cli import run_trainer_verb
 
-            EuroSATCLI(arguments)
+            run_trainer_verb(arguments)
         else:
             tool = getattr(importlib.import_module(f"eurosat.tools.{verb}"), verb)
             return _run_tool(verb, tool, arguments[1:])
@@ -60,9 +62,10 @@ def main(args: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("eurosat"):
             raise  # ours to repair, not the user's to install
+        extra = EXTRAS_OF_PACKAGES.get(error.name) or EXTRAS.get(verb, "train")
         print(
             f"eurosat {verb}: error: the package {error.name} is not installed: "
-            f"pip install 'eurosat[{EXTRAS.get(verb, 'train')}]'",
+            f"pip install 'eurosat[{extra}]'",
             file=sys.stderr,
         )
         return 2

@@ -54,3 +54,21 @@ class StudyError(EuroSATError):
 
 class RegistryError(EuroSATError):
     """A model cannot be registered, or a registered one cannot be had."""
+
+
+class DivergenceError(EuroSATError):
+    """A training left the finite numbers: no mistake in usage, so the exit code is 1."""
+
+    exit_code = 1
+
+
+class MonitorError(EuroSATError):
+    """A checkpoint, or whatever else watches a metric, watches one that nothing logs."""
+
+
+class TrackingError(EuroSATError):
+    """The experiment tracker cannot be used as asked."""
+
+
+class SweepError(EuroSATError):
+    """A sweep's file, metric, parameters or agents are not as they have to be."""

@@ -5,11 +5,13 @@ import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import (
     ArgsType,
@@ -20,18 +22,51 @@ from lightning.pytorch.cli import (
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from eurosat.callbacks.guards import DivergenceGuard, MonitorGuard, TerminationGuard
 from eurosat.callbacks.predictions import PredictionsCSV
 from eurosat.callbacks.profiler import PhaseProfiler, ProfileKind
 from eurosat.callbacks.record import RunRecord
 from eurosat.callbacks.results import TestResults
+from eurosat.callbacks.tracking import WandbTracker
 from eurosat.data.datamodule import EuroSATDataModule
-from eurosat.errors import CheckpointError, EuroSATError, RunDirectoryError
+from eurosat.errors import (
+    CheckpointError,
+    DivergenceError,
+    EuroSATError,
+    MonitorError,
+    RunDirectoryError,
+)
 from eurosat.logs import LogLevel, Logs
 from eurosat.models.classifier import EuroSATClassifier
+from eurosat.termination import recorded_termination
 from eurosat.trainer import Trainer
 
 # Processes that Lightning starts for DDP inherit it, so that all of them share one run folder.
 _RUN_DIRECTORY_VARIABLE = "EUROSAT_RUN_DIRECTORY"
+
+
+def run_trainer_verb(arguments: Sequence[str]) -> None:
+    """Run a verb of LightningCLI to an end that the run's record and its tracker know.
+
+    Args:
+        arguments: A verb and its options.
+
+    Raises:
+        EuroSATError: Lightning refuses the settings, or the run ended with a named error.
+    """
+    try:
+        with recorded_termination():
+            command_line = EuroSATCLI(arguments)
+            for logger in command_line.trainer.loggers:
+                if isinstance(logger, WandbTracker):
+                    logger.finish()
+    except MisconfigurationException as error:
+        raise EuroSATError(str(error)) from error
+    except (DivergenceError, MonitorError):
+        # Every process of a run finds these, and the first one says so. The others end quietly:
+        # Lightning kills the first one, in the middle of its record, when another has failed.
+        if cast(Any, rank_zero_only).rank == 0:
+            raise
 
 
 class SaveConfig(SaveConfigCallback):
@@ -147,6 +182,8 @@ class EuroSATCLI(LightningCLI):
         for logger in loggers if isinstance(loggers, list) else [loggers]:
             if logger and not isinstance(logger, bool) and "save_dir" in logger.init_args:
                 logger.init_args.save_dir = str(self.run_directory)
+                if logger.class_path.endswith(".WandbTracker"):
+                    import_module("wandb")  # jsonargparse would bury that it is missing
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Give every run its metrics.csv and its record, whatever else is configured."""
@@ -171,6 +208,14 @@ class EuroSATCLI(LightningCLI):
         )
         if profiler is not None:
             profiler.attach(trainer)
+        # The folder is metrics.csv's first: filled by a tracker, it would be taken for an old run.
+        _ = cast(Any, trainer.loggers[0]).experiment
+        # First in line: what they refuse is not saved by a checkpoint.
+        cast(Any, trainer).callbacks[:0] = [
+            DivergenceGuard(),
+            MonitorGuard(),
+            TerminationGuard(),
+        ]
         cast(Any, trainer).callbacks += [
             # ModelCheckpoint's own save_last copies the best checkpoint; this one is the last.
             ModelCheckpoint(filename="last", enable_version_counter=False),

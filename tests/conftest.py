@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -96,6 +97,25 @@ def trained(tmp_path_factory: pytest.TempPathFactory, store_root: Path) -> Run:
     assert main([*arguments, '--data.augmentations=[{"class_path": "albumentations.D4"}]']) == 0
     (folder,) = root.glob("tiny/*")
     return Run(folder)
+
+
+def wandb_without_account(folder: Path) -> dict[str, str]:
+    """Environment in which W&B knows no account, and leaves everything in a folder."""
+    places = {f"WANDB_{kind}_DIR": str(folder / kind) for kind in ("DATA", "CACHE", "CONFIG")}
+    return places | {"NETRC": str(folder / "netrc"), "WANDB_ERROR_REPORTING": "false"}
+
+
+@pytest.fixture
+def wandb_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """W&B without an account, that ends with the test."""
+    wandb = pytest.importorskip("wandb")
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name, value in wandb_without_account(tmp_path / "wandb-home").items():
+        monkeypatch.setenv(name, value)
+    wandb.teardown()
+    yield
+    wandb.teardown()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """The command line, driven as a user drives it."""
 
 import csv
-import importlib
 import json
 import subprocess
 import sys
@@ -297,21 +296,6 @@ def test_the_learning_rate_finder_sets_the_rate(run: Callable[..., Run]) -> None
         rates = {row["lr-SGD/pg1"] for row in csv.DictReader(file)} - {""}
     assert rates
     assert "0.123" not in rates
-
-
-def test_wandb_offline_keeps_metrics_csv_and_receives_the_config(
-    run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("wandb")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    tracked = run("fit", f"--config={CONFIGS / 'logger' / 'wandb.yaml'}")
-    assert (tracked.folder / "metrics.csv").is_file()
-    importlib.import_module("wandb").finish()  # as the end of the process does
-    (log,) = tracked.folder.glob("wandb/offline-run-*/run-*.wandb")
-    content = log.read_bytes()
-    assert b"val/accuracy" in content
-    assert b"label_smoothing" in content
 
 
 def test_two_processes_train_together_and_test_every_patch_once(

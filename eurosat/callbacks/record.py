@@ -16,11 +16,14 @@ from typing import Any, cast
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import eurosat
 from eurosat.callbacks import figures
 from eurosat.callbacks.report import write_report
 from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.errors import DivergenceError
 from eurosat.files import write_csv, write_json
 from eurosat.logs import FAILURE, Logs
 
@@ -59,22 +62,40 @@ class RunRecord(Callback):
         self._validated: dict[str, float] = {}
 
     def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
-        """Open the log and write down the surroundings."""
-        if "packages" in self._card:  # fit opened the record, and this is the test that follows
+        """Open the log and write down the surroundings, before anything runs."""
+        self._card["status"] = "running"  # again, for the test that follows a fit
+        first = "packages" not in self._card
+        if first:
+            self._open(trainer, pl_module)
+        if not self._writes(trainer):
             return
+        card = self._describe(trainer)
+        write_json(self.run_directory / "run.json", card)  # a process that is killed leaves it
+        if first:
+            del card["status"]
+            for logger in trainer.loggers:
+                if not isinstance(logger, CSVLogger):  # run.json lies beside its metrics.csv
+                    logger.log_hyperparams({"record": card})
+
+    def _open(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         self._logs.write_to(self.run_directory / "run.jsonl")
         _log.info("%s", self._card["command"], extra={"event": "command"})
         _log_data(cast(EuroSATDataModule, cast(Any, trainer).datamodule))
-        _log_model(pl_module)
+        backbone = str(pl_module.hparams["backbone"])
+        parameters = sum(weight.numel() for weight in pl_module.backbone.parameters())
+        model = {"backbone": backbone, "parameters": parameters}
+        _log.info(
+            "model: %s with %s parameters",
+            backbone,
+            f"{parameters:,}",
+            extra={"event": "model"} | model,
+        )
         self._card |= {
             "eurosat": eurosat.__version__,
             "git": git_state(),
             "packages": {name: _version(name) for name in _PACKAGES},
             "hardware": hardware(trainer),
-            "model": {
-                "backbone": pl_module.hparams["backbone"],
-                "parameters": sum(weight.numel() for weight in pl_module.backbone.parameters()),
-            },
+            "model": model,
         }
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
@@ -128,8 +149,7 @@ class RunRecord(Callback):
         self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException
     ) -> None:
         """Say in the record how the run ended."""
-        interrupted = isinstance(exception, KeyboardInterrupt)
-        self._card["status"] = "interrupted" if interrupted else f"failed: {exception!r}"
+        self._card["status"] = status(exception)
         self._logs.write_to(self.run_directory / "run.jsonl")  # it may have failed before setup
         _log.error("%s", self._card["status"], exc_info=exception, extra={"event": FAILURE})
         if self._writes(trainer):
@@ -139,18 +159,19 @@ class RunRecord(Callback):
     def teardown(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
         """Write the record; a test that follows a fit completes it."""
         if self._writes(trainer):
-            first = self._card["status"] == "running"
-            if first:
+            ended_well = self._card["status"] == "running"
+            if ended_well:
                 self._card["status"] = "finished"
             self._write(trainer)
-            if first:
+            if ended_well:
                 self._say_where()
 
     @staticmethod
     def _writes(trainer: lightning.Trainer) -> bool:
         return trainer.is_global_zero and not cast(Any, trainer).fast_dev_run
 
-    def _write(self, trainer: lightning.Trainer) -> None:
+    def _describe(self, trainer: lightning.Trainer) -> dict[str, Any]:
+        """What is known of the run by now."""
         data = cast(EuroSATDataModule, cast(Any, trainer).datamodule)
         card = dict(self._card)
         card["wall_seconds"] = round(time.perf_counter() - self._start, 2)
@@ -182,6 +203,11 @@ class RunRecord(Callback):
                 "val": len(split.val),
                 "test": len(split.test),
             }
+        return card
+
+    def _write(self, trainer: lightning.Trainer) -> None:
+        card = self._describe(trainer)
+        checkpoint = cast(ModelCheckpoint, trainer.checkpoint_callback)
         write_json(self.run_directory / "run.json", card)
         curves = self.run_directory / "metrics.csv"
         if curves.is_file() and self._train_images:
@@ -239,15 +265,22 @@ def _log_data(data: EuroSATDataModule) -> None:
     )
 
 
-def _log_model(model: lightning.LightningModule) -> None:
-    backbone = str(model.hparams["backbone"])
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    _log.info(
-        "model: %s with %s parameters",
-        backbone,
-        f"{parameters:,}",
-        extra={"event": "model", "backbone": backbone, "parameters": parameters},
-    )
+def status(exception: BaseException) -> str:
+    """How a run ended that ``exception`` ended, as ``run.json`` and the trackers say it.
+
+    Returns:
+        ``interrupted`` (Ctrl-C), ``terminated`` (SIGTERM), or ``diverged`` or ``failed`` with the
+        reason after a colon.
+    """
+    match exception:
+        case KeyboardInterrupt():
+            return "interrupted"
+        case SIGTERMException():
+            return "terminated"
+        case DivergenceError():
+            return f"diverged: {exception}"
+        case _:
+            return f"failed: {exception!r}"
 
 
 def git_state() -> dict[str, Any] | None:

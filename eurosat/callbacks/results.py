@@ -1,17 +1,51 @@
 """The results of a test: metrics.json, predictions.csv and figures."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import lightning
 import numpy as np
+import numpy.typing as npt
 from lightning.pytorch.callbacks import Callback
 
 from eurosat.callbacks import figures
 from eurosat.callbacks.files import gather
+from eurosat.callbacks.tracking import WandbTracker
 from eurosat.data.datamodule import EuroSATDataModule
 from eurosat.files import write_csv, write_json
 from eurosat.models.classifier import EuroSATClassifier
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a test found, patch by patch, in the order of the data."""
+
+    classes: tuple[str, ...]
+    """The C class names in index order."""
+    files: list[str]
+    """Name of each patch's file, N of them."""
+    indices: npt.NDArray[np.int64]
+    """Position of each patch in the store, shape (N,)."""
+    labels: npt.NDArray[np.int64]
+    """Index of each patch's true class, shape (N,)."""
+    probabilities: npt.NDArray[np.float64]
+    """Shape (N, C), in [0, 1]."""
+
+    @property
+    def predicted(self) -> npt.NDArray[np.int64]:
+        """Index of the most probable class, shape (N,)."""
+        return cast("npt.NDArray[np.int64]", self.probabilities.argmax(axis=1))
+
+    @property
+    def confidence(self) -> npt.NDArray[np.float64]:
+        """Probability of that class, shape (N,)."""
+        return cast("npt.NDArray[np.float64]", self.probabilities.max(axis=1))
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """Whether that class is the true one, shape (N,)."""
+        return cast("npt.NDArray[np.bool_]", self.predicted == self.labels)
 
 
 class TestResults(Callback):
@@ -63,51 +97,65 @@ class TestResults(Callback):
             {key: metrics[key] for key in ("accuracy", "accuracy_macro", "f1_macro", "ece", "loss")}
             | {"per_class": per_class_accuracy(confusion, module.classes)},
         )
-        self._write_predictions(rows, module.classes, cast(Any, trainer).datamodule, confusion)
-
-    def _write_predictions(
-        self,
-        rows: list[tuple[int, int, list[float]]],
-        classes: tuple[str, ...],
-        data: EuroSATDataModule,
-        confusion: np.ndarray[Any, Any],
-    ) -> None:
+        data = cast(EuroSATDataModule, cast(Any, trainer).datamodule)
         assert data.store is not None
-        indices = np.array([row[0] for row in rows])
-        labels = np.array([row[1] for row in rows])
-        probabilities = np.array([row[2] for row in rows])
-        predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-        files = [data.store.names[index] for index in indices]
+        predictions = Predictions(
+            classes=module.classes,
+            files=[data.store.names[row[0]] for row in rows],
+            indices=np.array([row[0] for row in rows]),
+            labels=np.array([row[1] for row in rows]),
+            probabilities=np.array([row[2] for row in rows]),
+        )
+        self._write_predictions(predictions)
+        self._draw(predictions, data, confusion)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbTracker):
+                logger.log_predictions(predictions, data, trainer.global_step)
+
+    def _write_predictions(self, predictions: Predictions) -> None:
+        classes = predictions.classes
         write_csv(
             self.run_directory / "predictions.csv",
             ["file", "label", "predicted", "confidence", *classes],
             (
                 [file, classes[label], classes[guess], values[guess], *values]
                 for file, label, guess, values in zip(
-                    files, labels, predicted, probabilities.tolist(), strict=True
+                    predictions.files,
+                    predictions.labels,
+                    predictions.predicted,
+                    predictions.probabilities.tolist(),
+                    strict=True,
                 )
             ),
         )
+
+    def _draw(
+        self,
+        predictions: Predictions,
+        data: EuroSATDataModule,
+        confusion: np.ndarray[Any, Any],
+    ) -> None:
+        assert data.store is not None
+        classes, confidence = predictions.classes, predictions.confidence
         note = "synthetic data" if data.store.card.synthetic else ""
-        folder = self.run_directory / "figures"
-        wrong = np.flatnonzero(predicted != labels)
+        wrong = np.flatnonzero(~predictions.right)
         worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:20]
         drawn = {
             "confusion_matrix": figures.confusion_matrix(confusion, classes, note=note),
             "reliability_diagram": figures.reliability_diagram(
-                confidence, predicted == labels, note=note
+                confidence, predictions.right, note=note
             ),
             "confident_mistakes": figures.confident_mistakes(
-                data.rgb_patches(indices[worst].tolist()),
-                [files[i] for i in worst],
-                [classes[labels[i]] for i in worst],
-                [classes[predicted[i]] for i in worst],
+                data.rgb_patches(predictions.indices[worst].tolist()),
+                [predictions.files[i] for i in worst],
+                [classes[predictions.labels[i]] for i in worst],
+                [classes[predictions.predicted[i]] for i in worst],
                 confidence[worst],
                 note=note,
             ),
         }
         for name, figure in drawn.items():
-            figures.save_figure(figure, folder / f"{name}.png")
+            figures.save_figure(figure, self.run_directory / "figures" / f"{name}.png")
 
 
 def per_class_accuracy(
