@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
+# W&B's sweeps engine needs NumPy 1, so it has an environment of its own.
+SWEEPS_VENV := .venv-sweeps
+
 .PHONY: help environment fit test lint lock clean
 
 help:  ## list the targets
@@ -23,7 +26,15 @@ $(VENV)/.complete: requirements.txt pyproject.toml
 fit: environment  ## train on synthetic patches, offline, in about a minute
 	$(BIN)/eurosat fit --config configs/quickstart.yaml
 
-test: environment  ## run the tests
+$(SWEEPS_VENV)/.complete: tests/sweeps-requirements.txt
+	$(PYTHON) -m venv $(SWEEPS_VENV)
+	@# There is no NumPy 1 for Python 3.13 and later; the tests that need it are skipped there.
+	if $(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 13))'; then \
+		$(SWEEPS_VENV)/bin/python -m pip install --require-hashes --requirement $<; \
+	fi
+	@touch $@
+
+test: environment $(SWEEPS_VENV)/.complete  ## run the tests
 	$(BIN)/python -m pytest
 
 lint: environment  ## check style and types
@@ -31,10 +42,13 @@ lint: environment  ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-lock:  ## pin the environment anew (needs uv)
+lock:  ## pin the environments anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-annotate --upgrade --quiet \
 		--custom-compile-command "make lock" --output-file requirements.txt
+	echo sweeps | uv pip compile - --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-annotate --upgrade --quiet \
+		--custom-compile-command "make lock" --output-file tests/sweeps-requirements.txt
 
 clean:  ## remove the environment, decoded data and runs
-	rm -rf $(VENV) data outputs
+	rm -rf $(VENV) $(SWEEPS_VENV) data outputs

@@ -156,6 +156,15 @@ class EuroSATClassifier(lightning.LightningModule):
         )
         self.test_confusion = MulticlassConfusionMatrix(count)
 
+    @property
+    def logged_metrics(self) -> list[str]:
+        """Names of what training, validation and test log."""
+        names = ["train/loss", "train/accuracy"]
+        for stage in ("val", "test"):
+            metrics = cast(MetricCollection, self.evaluation_metrics[f"{stage}_metrics"])
+            names += [f"{stage}/loss", *map(str, metrics.keys())]
+        return names
+
     def forward(self, patches: Tensor) -> Tensor:
         """Classify raw patches.
 

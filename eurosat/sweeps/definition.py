@@ -1,0 +1,187 @@
+"""A sweep's YAML file, checked against the command line that its runs will use."""
+
+import contextlib
+import difflib
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eurosat.errors import SweepError
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep that is fit to be registered."""
+
+    definition: dict[str, Any]
+    """The file's content, as W&B takes it."""
+    warnings: list[str]
+    """What is allowed but hardly meant."""
+
+
+def read_sweep(path: Path) -> Sweep:
+    """Read a sweep and try its parameters on the command line's own parser.
+
+    Args:
+        path: A YAML file in W&B's format for sweeps.
+
+    Returns:
+        The sweep.
+
+    Raises:
+        SweepError: The file, its command, a parameter or the metric would make every run fail, or
+            the sweep choose blindly.
+    """
+    definition = _load(path)
+    try:
+        arguments = _fixed_arguments(definition)
+        settings = _settings(arguments, f"the command of {path}")
+        for name, parameter in definition["parameters"].items():
+            for value in _values_to_try(name, parameter):
+                _try(arguments, name, value, settings)
+        return Sweep(definition, _check_metric(definition, settings))
+    except SweepError as error:
+        raise SweepError(f"{path}: {error}") from error
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        definition = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise SweepError(f"{path} cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SweepError(f"{path} is not YAML: {error}") from error
+    example = "configs/sweeps/random.yaml is an example"
+    if not isinstance(definition, dict):
+        raise SweepError(f"{path} is not a sweep: {example}")
+    missing = [
+        name for name in ("program", "method", "parameters", "command") if not definition.get(name)
+    ]
+    if missing or not isinstance(definition["parameters"], dict):
+        raise SweepError(f"{path} lacks {', '.join(missing) or 'named parameters'}: {example}")
+    return definition
+
+
+def _fixed_arguments(definition: dict[str, Any]) -> list[str]:
+    """What every run passes to ``eurosat fit``, without the parameters of the sweep."""
+    parts = [
+        definition["program"] if part == "${program}" else str(part)
+        for part in definition["command"]
+    ]
+    if "${args}" not in parts:
+        raise SweepError(
+            "the command has no ${args}, so no parameter would reach a run (the other forms, such "
+            "as ${args_no_hyphens}, are not options of the command line)"
+        )
+    names = [Path(part).name for part in parts]
+    if "eurosat" not in names or names[names.index("eurosat") + 1 :][:1] != ["fit"]:
+        raise SweepError("the command does not call 'eurosat fit'")
+    arguments = parts[names.index("eurosat") + 2 :]
+    return [part for part in arguments if part != "${args}"]
+
+
+def _settings(arguments: list[str], what: str) -> dict[str, Any]:
+    """The whole configuration that ``eurosat fit`` would run with.
+
+    Raises:
+        SweepError: The command line refuses the arguments.
+    """
+    from eurosat.cli import main
+
+    shown, refused = io.StringIO(), io.StringIO()
+    code: Any
+    with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(refused):
+        try:
+            code = main(["fit", *arguments, "--print_config"])
+        except SystemExit as exit_:  # how argparse ends, well or not
+            code = exit_.code
+    if code:
+        reason = " ".join(refused.getvalue().rpartition("error: ")[2].split())
+        raise SweepError(f"'eurosat fit' refuses {what}: {reason}")
+    settings: dict[str, Any] = yaml.safe_load(shown.getvalue())
+    return settings
+
+
+def _try(arguments: list[str], name: str, value: Any, settings: dict[str, Any]) -> None:
+    """Let the parser judge a parameter, written as W&B's agent writes it."""
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
+
+    (argument,) = create_sweep_command_args({"args": {name: {"value": value}}})["args"]
+    try:
+        _settings([*arguments, argument], argument)
+    except SweepError as error:
+        known = sorted(_names(settings))
+        if name not in known and (close := difflib.get_close_matches(name, known, n=3)):
+            raise SweepError(
+                f"there is no setting {name}; close names are {', '.join(close)}"
+            ) from error
+        raise
+
+
+def _names(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in settings.items():
+        yield f"{prefix}{name}"
+        if isinstance(value, dict):
+            yield from _names(value, f"{prefix}{name}.")
+
+
+def _values_to_try(name: str, parameter: Any) -> list[Any]:
+    """Every value of a list, the ends of a range, or the middle of what has no ends."""
+    match parameter:
+        case {"value": value}:
+            return [value]
+        case {"values": [*values]} if values:
+            return list(values)
+        case {"parameters": _}:
+            raise SweepError(f"{name} is nested: write its settings as names with dots")
+        case {"min": int() | float() as low, "max": int() | float() as high}:
+            ends: list[Any] = [low, high]
+        case {"mu": int() | float() as middle}:
+            ends = [middle]
+        case _:
+            raise SweepError(
+                f"{name} needs a value, a list of values, or a distribution with min and max "
+                "(as numbers: YAML reads 1e-3 as a word, and 1.0e-3 as a number)"
+            )
+    match str(parameter.get("distribution", "")):
+        case "log_uniform" | "q_log_uniform" | "log_normal" | "q_log_normal":
+            return [math.exp(end) for end in ends]  # given as exponents of e
+        case "uniform" | "log_uniform_values" | "normal":
+            return [float(end) for end in ends]
+        case _:
+            return ends
+
+
+def _check_metric(definition: dict[str, Any], settings: dict[str, Any]) -> list[str]:
+    """Refuse a metric that no run logs; warn of one that checkpoints do not watch."""
+    from eurosat.models.classifier import EuroSATClassifier
+
+    metric = definition.get("metric")
+    if metric is None:
+        if definition["method"] == "bayes" or "early_terminate" in definition:
+            raise SweepError("a Bayesian search and early ends need a metric: name and goal")
+        return []
+    if not isinstance(metric, dict) or "name" not in metric:
+        raise SweepError("the metric needs a name and a goal")
+    logged = [
+        name
+        for name in EuroSATClassifier(backbone="patchnet").logged_metrics
+        if settings["test_after_fit"] or not name.startswith("test/")
+    ]
+    if metric["name"] not in logged:
+        raise SweepError(
+            f"no run logs the metric {metric['name']}: choose one of {', '.join(logged)}"
+        )
+    watched = (settings["checkpoint"]["monitor"], settings["checkpoint"]["mode"])
+    goal = str(metric.get("goal", "minimize"))  # W&B's default
+    if (metric["name"], goal[:3]) != watched:
+        return [
+            f"the sweep is to {goal} {metric['name']}, but checkpoints keep the {watched[1]} of "
+            f"{watched[0]}: the best checkpoint of the best run may be another one"
+        ]
+    return []

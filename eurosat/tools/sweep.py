@@ -1,0 +1,50 @@
+"""``eurosat sweep``: search for good settings with W&B on every GPU of this machine."""
+
+import sys
+from pathlib import Path
+
+from eurosat.errors import SweepError
+
+
+def sweep(
+    file: Path | None = None,
+    *,
+    sweep_id: str | None = None,
+    count: int | None = None,
+    check: bool = False,
+) -> int:
+    """Search for good settings with W&B on every GPU of this machine.
+
+    A file is checked, then registered as a sweep, then one of W&B's agents is started for each
+    GPU, or one on the CPU. Other machines join with --sweep_id. Ctrl-C ends the agents and their
+    runs. The exit code is 1 if an agent failed.
+
+    Args:
+        file: YAML file of a sweep, such as configs/sweeps/bayes.yaml.
+        sweep_id: ENTITY/PROJECT/ID of a sweep to join, instead of a file.
+        count: Runs of each agent; as many as the sweep has if not given.
+        check: Only check the file.
+    """
+    from eurosat.sweeps.agents import gpus, run_agents
+    from eurosat.sweeps.definition import read_sweep
+    from eurosat.sweeps.register import log_in, register
+
+    if (file is None) == (sweep_id is None):
+        raise SweepError("give either a file to start a sweep, or --sweep_id to join one")
+    if count is not None and count < 1:
+        raise SweepError("--count must be 1 or more")
+    if file is not None:
+        found = read_sweep(file)
+        for warning in found.warnings:
+            print(f"eurosat sweep: warning: {file}: {warning}", file=sys.stderr)
+        print(f"{file}: {len(found.definition['parameters'])} parameters, all accepted")
+        if check:
+            return 0
+    log_in()
+    joined = sweep_id or register(found.definition)
+    print(f"On other machines: eurosat sweep --sweep_id {joined}", flush=True)
+    devices = gpus()
+    codes = run_agents(joined, devices, count)
+    for device, code in codes.items():
+        print(f"agent on {f'GPU {device}' if devices else 'the CPU'}: exit code {code}")
+    return int(any(codes.values()))
