@@ -26,6 +26,10 @@ class CheckpointError(EuroSATError):
     """A checkpoint or weight file is missing or does not fit."""
 
 
+class SettingsError(EuroSATError):
+    """The command line does not take some settings."""
+
+
 class RunDirectoryError(EuroSATError):
     """A run's folder holds an earlier run."""
 

@@ -60,6 +60,7 @@ class RunRecord(Callback):
         self._train_seconds = 0.0
         self._train_images = 0
         self._validated: dict[str, float] = {}
+        self._said_where = False
 
     def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
         """Open the log and write down the surroundings, before anything runs."""
@@ -159,12 +160,10 @@ class RunRecord(Callback):
     def teardown(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
         """Write the record; a test that follows a fit completes it."""
         if self._writes(trainer):
-            ended_well = self._card["status"] == "running"
-            if ended_well:
+            if self._card["status"] == "running":
                 self._card["status"] = "finished"
             self._write(trainer)
-            if ended_well:
-                self._say_where()
+            self._say_where()
 
     @staticmethod
     def _writes(trainer: lightning.Trainer) -> bool:
@@ -225,6 +224,9 @@ class RunRecord(Callback):
         write_report(self.run_directory)
 
     def _say_where(self) -> None:
+        if self._said_where:
+            return
+        self._said_where = True
         report = str(self.run_directory / "report.html")
         _log.info("report in %s", report, extra={"event": "report", "path": report})
 

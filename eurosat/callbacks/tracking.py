@@ -53,7 +53,7 @@ class WandbTracker(WandbLogger):
                     "set WANDB_MODE=offline; 'wandb login --relogin' renews a key, and "
                     "WANDB_BASE_URL names a server of your own"
                 ) from error
-            self.log_hyperparams({"run_directory": self.save_dir})
+            self.log_hyperparams({"run_folder": self.save_dir})
         return cast("Run", super().experiment)
 
     @rank_zero_only

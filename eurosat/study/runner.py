@@ -4,11 +4,8 @@ import json
 import math
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import yaml
@@ -70,28 +67,13 @@ def check_settings(study: Study) -> None:
     """Let the command line parse every cell's settings before hours go into the first ones.
 
     Raises:
-        StudyError: ``eurosat fit`` does not take a setting.
+        SettingsError: ``eurosat fit`` does not take a setting.
     """
-    from eurosat.training_cli import EuroSATCLI
+    from eurosat.training_cli import resolve_settings
 
     for cell in study.cells:
-        said = StringIO()
-        try:
-            with (
-                redirect_stdout(StringIO()),
-                redirect_stderr(said),
-                warnings.catch_warnings(),
-            ):
-                # Lightning takes the arguments of `eurosat study` for some of its own.
-                warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
-                EuroSATCLI(["fit", *study.arguments(cell, study.seeds[0]), "--print_config"])
-        except SystemExit as ended:
-            if ended.code:
-                lines = [line for line in said.getvalue().splitlines() if line.strip()]
-                raise StudyError(
-                    f"eurosat fit does not take the settings of {_name(cell)}: "
-                    f"{lines[-1].strip() if lines else ended}"
-                ) from None
+        arguments = ["fit", *study.arguments(cell, study.seeds[0])]
+        resolve_settings(arguments, f"the settings of {_name(cell)}")
 
 
 def train(study: Study, runs: Sequence[Run], extra: Sequence[str]) -> Iterator[Run]:

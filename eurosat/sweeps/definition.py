@@ -1,8 +1,6 @@
 """A sweep's YAML file, checked against the command line that its runs will use."""
 
-import contextlib
 import difflib
-import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from eurosat.errors import SweepError
+from eurosat.errors import SettingsError, SweepError
 
 
 @dataclass(frozen=True)
@@ -91,20 +89,12 @@ def _settings(arguments: list[str], what: str) -> dict[str, Any]:
     Raises:
         SweepError: The command line refuses the arguments.
     """
-    from eurosat.cli import main
+    from eurosat.training_cli import resolve_settings
 
-    shown, refused = io.StringIO(), io.StringIO()
-    code: Any
-    with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(refused):
-        try:
-            code = main(["fit", *arguments, "--print_config"])
-        except SystemExit as exit_:  # how argparse ends, well or not
-            code = exit_.code
-    if code:
-        reason = " ".join(refused.getvalue().rpartition("error: ")[2].split())
-        raise SweepError(f"'eurosat fit' refuses {what}: {reason}")
-    settings: dict[str, Any] = yaml.safe_load(shown.getvalue())
-    return settings
+    try:
+        return resolve_settings(["fit", *arguments], what)
+    except SettingsError as error:
+        raise SweepError(str(error)) from error
 
 
 def _try(arguments: list[str], name: str, value: Any, settings: dict[str, Any]) -> None:

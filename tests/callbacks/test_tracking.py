@@ -69,7 +69,7 @@ def test_the_run_is_linked_to_code_data_and_split(tracked):
     card = run.json("run.json")
     for fact in ("git", "data", "split", "packages", "hardware", "seed", "command"):
         assert kept.config["record"][fact] == card[fact]
-    assert kept.config["run_directory"].endswith(run.folder.name)
+    assert kept.config["run_folder"].endswith(run.folder.name)
 
 
 def test_metrics_arrive_by_epoch(tracked):

@@ -166,8 +166,11 @@ def test_the_interval_is_students(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"seeds": []}, "seeds must name"),
         ({"minutes": 0}, "minutes must be more than 0"),
         ({"configs": ["none.yaml"]}, "none.yaml, which is not there"),
-        ({"axes": {"model.lernrate": [1]}}, "does not take the settings of model.lernrate 1"),
-        ({"axes": {"data.batch_size": ["many"]}}, "does not take the settings of"),
+        (
+            {"axes": {"model.lernrate": [1]}},
+            "refuses the settings of model.lernrate 1: ",
+        ),
+        ({"axes": {"data.batch_size": ["many"]}}, "'eurosat fit' refuses the settings of"),
     ],
 )
 def test_a_mistake_in_the_file_is_named_before_anything_is_trained(
