@@ -22,7 +22,7 @@ TRAINER_VERBS = {
 }
 TOOL_VERBS = {
     "prepare": "find, check and decode a data set, and show what it holds",
-    "export": "write a checkpoint as ONNX, OpenVINO or torch.export file, behind a gate",
+    "export": "write a checkpoint as ONNX, OpenVINO or torch.export file, behind a parity gate",
     "sweep": "search for good settings with W&B on every GPU of this machine",
     "serve": "answer over HTTP with a model file, and show a page to try it",
     "classify": "ask a service for the classes of image files",

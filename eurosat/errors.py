@@ -42,7 +42,7 @@ class ExportError(EuroSATError):
     """A model cannot be exported, or its export differs from the checkpoint."""
 
 
-class GateError(ExportError):
+class ParityError(ExportError):
     """An exported model does not do what its checkpoint does: not a mistake of the user's."""
 
     exit_code = 1

@@ -1,1 +1,1 @@
-"""Model files: writing them behind a gate, and running them, with or without torch."""
+"""Model files: writing them behind a parity gate, and running them, with or without torch."""

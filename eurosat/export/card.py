@@ -33,7 +33,7 @@ class ModelCard:
         synthetic: Whether it was trained on generated patches; None where that is unknown.
         metrics: What the test of its run found, as in ``metrics.json``.
         git: Revision of the code that trained it, as in ``run.json``.
-        export: What the gate found when the file was made; empty for a checkpoint.
+        export: What the parity gate found when the file was made; empty for a checkpoint.
         examples: Image files that show what the model takes, base64 by file name.
         layout: Version of this card's layout.
     """

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from eurosat.errors import ExportError, GateError, ModelFileError
+from eurosat.errors import ExportError, ModelFileError, ParityError
 from eurosat.export.build import Write, build
 from eurosat.export.card import ModelCard
 from eurosat.export.checkpoint import open_checkpoint
 from eurosat.export.examples import draw_examples
 from eurosat.export.formats import ENDINGS, PACKAGES, Format, check_packages, is_int8
-from eurosat.export.gate import Comparison, check_accuracy, check_difference, compare
 from eurosat.export.images import open_images
+from eurosat.export.parity import Comparison, check_accuracy, check_difference, compare
 from eurosat.export.runtime import Patches, open_model
 
 
@@ -59,12 +59,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that passed its gate.
+    """A file that passed its parity gate.
 
     Attributes:
         path: The file.
         card: Its card.
-        found: What the gate found.
+        found: What the parity gate found.
         size: Bytes of the file, its .bin included.
     """
 
@@ -75,7 +75,7 @@ class Exported:
 
 
 def export_checkpoint(checkpoint: Path, settings: Settings) -> Exported:
-    """Write a checkpoint in another format, behind a gate.
+    """Write a checkpoint in another format, behind a parity gate.
 
     The file is made in a temporary folder beside its place, opened from there as it will be
     served, compared with the checkpoint, and moved to its place only if it passes.
@@ -90,7 +90,7 @@ def export_checkpoint(checkpoint: Path, settings: Settings) -> Exported:
     Raises:
         ModelFileError: The checkpoint is missing or not of this project.
         ExportError: The file cannot be made or written as asked.
-        GateError: The file does not do what the checkpoint does.
+        ParityError: The file does not do what the checkpoint does.
     """
     format = settings.format
     output = settings.output or checkpoint.with_name(f"{checkpoint.stem}-{format}{ENDINGS[format]}")
@@ -142,7 +142,7 @@ def export_checkpoint(checkpoint: Path, settings: Settings) -> Exported:
         _write(write, draft, card, output)
         final = open_model(draft)  # with the gate's figures in it, it must still be the same
         if final.card != card or not np.array_equal(final.predict(few), expected):
-            raise GateError(f"{output.name} was not written as it was compared; nothing is left")
+            raise ParityError(f"{output.name} was not written as it was compared; nothing is left")
         size = sum(path.stat().st_size for path in draft.parent.iterdir())
     return Exported(output, card, found, size)
 

@@ -1,4 +1,4 @@
-"""``eurosat export``: write a checkpoint as a file to serve, behind a gate."""
+"""``eurosat export``: write a checkpoint as a file to serve, behind a parity gate."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def export(
     version: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a checkpoint as ONNX, OpenVINO or torch.export file, behind a gate.
+    """Write a checkpoint as ONNX, OpenVINO or torch.export file, behind a parity gate.
 
     The file takes raw pixel values and gives probabilities. Before it is put in its place it is
     opened as it will be served and compared with the checkpoint on the run's validation images;

@@ -1,4 +1,4 @@
-"""The gate: an exported file is opened as it will be served, and must answer as its checkpoint."""
+"""The parity gate: an exported file must answer as its checkpoint does, opened as it is served."""
 
 import itertools
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from eurosat.errors import GateError
+from eurosat.errors import ParityError
 from eurosat.export.checkpoint import Predictor
 from eurosat.export.runtime import Model, Patches
 
@@ -19,7 +19,7 @@ BATCH_SIZES = (64, 1, 7, 32, 2)
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the gate found.
+    """What the parity gate found.
 
     Attributes:
         images: Number of validation patches compared.
@@ -62,7 +62,7 @@ def compare(
         The figures.
 
     Raises:
-        GateError: The file's answers are not probabilities of these patches.
+        ParityError: The file's answers are not probabilities of these patches.
     """
     batches = list(_batches(patches))
     # One after the other: their threads would get in each other's way.
@@ -71,7 +71,7 @@ def compare(
     answers = [model.predict(batch) for batch in _shown(batches)]
     for answer, reference in zip(answers, references, strict=True):
         if answer.shape != reference.shape or answer.dtype != np.float32:
-            raise GateError(
+            raise ParityError(
                 f"{len(reference)} patches gave {answer.dtype} of shape {answer.shape}: this "
                 "backbone cannot be exported to this format; choose another --format"
             )
@@ -100,13 +100,13 @@ def _shown(batches: list[Patches]) -> Iterator[Patches]:
 
 
 def check_difference(found: Comparison, tolerance: float) -> None:
-    """The gate of a float32 file.
+    """The parity gate of a float32 file.
 
     Raises:
-        GateError: Its probabilities differ by more than ``tolerance``.
+        ParityError: Its probabilities differ by more than ``tolerance``.
     """
     if not found.max_difference <= tolerance:
-        raise GateError(
+        raise ParityError(
             f"the file's probabilities differ from the checkpoint's by up to "
             f"{found.max_difference:.2g} on {found.images} validation images, more than the "
             f"tolerance of {tolerance:.2g}; {found.changed_predictions:.2%} of the predictions "
@@ -115,14 +115,14 @@ def check_difference(found: Comparison, tolerance: float) -> None:
 
 
 def check_accuracy(found: Comparison, max_accuracy_loss: float) -> None:
-    """The gate of an int8 file.
+    """The parity gate of an int8 file.
 
     Raises:
-        GateError: It lost more than ``max_accuracy_loss`` percentage points, or gave no numbers.
+        ParityError: It lost more than ``max_accuracy_loss`` percentage points, or gave no numbers.
     """
     # Sums of shares carry rounding errors far smaller than the share of one image.
     if not found.lost_points <= max_accuracy_loss + 1e-9 or np.isnan(found.max_difference):
-        raise GateError(
+        raise ParityError(
             f"int8 lost {found.lost_points:.2f} points of accuracy on {found.images} validation "
             f"images ({found.checkpoint_accuracy:.2%} to {found.accuracy:.2%}), more than "
             f"{max_accuracy_loss:g}; {found.changed_predictions:.2%} of the predictions changed. "
