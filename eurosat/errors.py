@@ -38,6 +38,10 @@ class ModelFileError(EuroSATError):
     """A model file is missing, damaged, not of this project, or not to be run here."""
 
 
+class ImagesError(EuroSATError):
+    """The images that a model was trained and tested on cannot be had, or are others."""
+
+
 class ExportError(EuroSATError):
     """A model cannot be exported, or its export differs from the checkpoint."""
 

@@ -156,6 +156,7 @@ def test_fit_leaves_everything_a_run_should_leave(trained: Run) -> None:
     assert card["seed"] == 42
     assert card["synthetic"] is True
     assert card["split"]["train"] + card["split"]["val"] + card["split"]["test"] == 120
+    assert card["split"]["fractions"] == [0.8, 0.1, 0.1]
     assert card["images_per_second"] > 0
     assert card["epochs"] == 2
     assert (trained.folder / card["best_checkpoint"]).is_file()

@@ -197,6 +197,9 @@ class RunRecord(Callback):
             card["split"] = {
                 "kind": split.kind,
                 "seed": data.split_seed if split.kind == "stratified" else None,
+                "fractions": list(data.split_fractions)
+                if split.kind in ("stratified", "longitude")
+                else None,
                 "fingerprint": split.fingerprint,
                 "train": len(split.train),
                 "val": len(split.val),

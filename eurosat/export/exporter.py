@@ -34,6 +34,7 @@ class Settings:
     output: Path | None = None
     source: str | None = None
     root: str | None = None
+    split_files: str | None = None
     images: int = 1000
     calibration_images: int = 300
     tolerance: float = 1e-4
@@ -104,7 +105,9 @@ def export_checkpoint(checkpoint: Path, settings: Settings) -> Exported:
     predictor, card = open_checkpoint(checkpoint)
     if settings.metrics:
         card = replace(card, metrics=_read_metrics(settings.metrics))
-    run = open_images(checkpoint, card, settings.source, settings.root)
+    run = open_images(
+        checkpoint, card, settings.source, settings.root, split_files=settings.split_files
+    )
     patches, labels = run.draw("val", None if is_int8(format) else settings.images)
     calibration = run.draw("train", settings.calibration_images)[0] if is_int8(format) else None
     print(f"Making {format} of {checkpoint}", file=sys.stderr)

@@ -12,6 +12,7 @@ def export(
     output: Path | None = None,
     source: str | None = None,
     root: str | None = None,
+    split_files: str | None = None,
     images: int = 1000,
     calibration_images: int = 300,
     tolerance: float = 1e-4,
@@ -34,6 +35,8 @@ def export(
         source: Another source of images than the run's; needed if the checkpoint has left its
             run folder.
         root: Folder for decoded data; the run's if not given.
+        split_files: Folder with train, val and test .txt lists, if such lists made the split; the
+            run's if not given.
         images: Validation images that a float32 file is compared on; an int8 file takes all.
         calibration_images: Training images that an int8 file is calibrated on.
         tolerance: Largest absolute difference of a probability that a float32 file may have.
