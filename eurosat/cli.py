@@ -22,12 +22,13 @@ TRAINER_VERBS = {
 }
 TOOL_VERBS = {
     "prepare": "find, check and decode a data set, and show what it holds",
-    "export": "write a checkpoint as ONNX, OpenVINO or torch.export file, behind a parity gate",
+    "study": "train a grid of settings with several seeds, and compare them",
     "sweep": "search for good settings with W&B on every GPU of this machine",
+    "export": "write a checkpoint as ONNX, OpenVINO or torch.export file, behind a parity gate",
+    "gate": "compare a model with the one in use; exit 1 if it should not replace it",
+    "promote": "register a model and put it into a stage, staging or production",
     "serve": "answer over HTTP with a model file, and show a page to try it",
     "classify": "ask a service for the classes of image files",
-    "promote": "register a model and put it into a stage, staging or production",
-    "study": "train a grid of settings with several seeds, and compare them",
 }
 EXTRAS = {"export": "export", "promote": "pipeline", "serve": "serve"}
 """Optional dependencies that a verb needs; those not named need ``train``."""

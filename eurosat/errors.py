@@ -52,6 +52,10 @@ class ParityError(ExportError):
     exit_code = 1
 
 
+class GateError(EuroSATError):
+    """Two models cannot be compared as asked."""
+
+
 class ServiceError(EuroSATError):
     """A service cannot be reached, refuses the caller, or is not one of this project."""
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from eurosat.files import replacing, write_csv, write_json
+from eurosat.files import replacing, replacing_in, write_csv, write_json
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -23,3 +23,26 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_csv_cells_with_commas_are_quoted(tmp_path: Path) -> None:
     write_csv(tmp_path / "a.csv", ["name", "value"], [["x,y", 1]])
     assert (tmp_path / "a.csv").read_text().splitlines() == ["name,value", '"x,y",1']
+
+
+def test_several_files_take_their_places_together(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+
+    def write(text: str, *, fail: bool = False) -> None:
+        with replacing_in(folder) as partial:
+            for name in ("a", "b"):
+                (partial / name).write_text(text)
+            if fail:
+                raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write("half", fail=True)
+    assert not folder.exists()
+    write("first")
+    (folder / "other").touch()
+    with pytest.raises(RuntimeError):
+        write("half", fail=True)
+    assert (folder / "a").read_text() == (folder / "b").read_text() == "first"
+    write("second")
+    assert (folder / "a").read_text() == (folder / "b").read_text() == "second"
+    assert {path.name for path in folder.iterdir()} == {"a", "b", "other"}

@@ -165,6 +165,20 @@ def confusion_matrix(
     return figure
 
 
+def confidence_bins(confidence: npt.NDArray[np.floating], bins: int = 15) -> npt.NDArray[np.int64]:
+    """Sort confidences into bins as torchmetrics does.
+
+    Args:
+        confidence: Probability of the predicted class, in [0, 1], shape (N,).
+        bins: Number of equal-width bins on [0, 1].
+
+    Returns:
+        Number of each one's bin, int64, shape (N,), from 0; exactly 1 has bin ``bins`` to itself.
+    """
+    edges = np.linspace(0, 1, bins + 1, dtype=np.float32)
+    return np.searchsorted(edges, confidence.astype(np.float32), side="right") - 1
+
+
 def reliability_diagram(
     confidence: npt.NDArray[np.floating],
     correct: npt.NDArray[np.bool_],
@@ -186,10 +200,10 @@ def reliability_diagram(
     Returns:
         Accuracy per bin against the diagonal with the gaps hatched; below it, images per bin.
     """
-    edges = np.linspace(0, 1, bins + 1, dtype=np.float32)
-    index = np.searchsorted(edges, confidence.astype(np.float32), side="right") - 1
-    # torchmetrics keeps confidences of exactly 1 in a bin of their own, and so must the number
-    # in the title; for the eye they belong to the last bar.
+    edges = np.linspace(0, 1, bins + 1)
+    index = confidence_bins(confidence, bins)
+    # The number in the title has confidences of exactly 1 in a bin of their own; for the eye they
+    # belong to the last bar.
     gap_sums = np.bincount(index, weights=correct - confidence.astype(np.float64))
     error = np.abs(gap_sums).sum() / max(len(confidence), 1)
     index = np.minimum(index, bins - 1)

@@ -87,6 +87,24 @@ def write_report(run_directory: Path) -> Path:
     return path
 
 
+def render_page(title: str, subtitle: str, sections: Iterable[str], *, synthetic: bool) -> str:
+    """One self-contained page in the style of all reports.
+
+    Args:
+        title: Heading, plain text.
+        subtitle: The line below it, plain text.
+        sections: HTML; empty ones are left out.
+        synthetic: Whether to say in a banner that the data are synthetic.
+    """
+    page = Template(files(__package__).joinpath("report_template.html").read_text("utf-8"))
+    return page.substitute(
+        title=escape(title),
+        subtitle=escape(subtitle),
+        banner=BANNER if synthetic else "",
+        sections="\n".join(filter(None, sections)),
+    )
+
+
 def wilson_interval(proportion: float, count: int) -> tuple[float, float]:
     """Bound a proportion by Wilson's 95% score interval (JASA 22, 1927).
 

@@ -1,0 +1,323 @@
+"""What a candidate must hold to pass: each check compares it with the baseline."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from eurosat.errors import GateError
+from eurosat.gate.corruptions import Corruption
+from eurosat.gate.evaluate import Answers, Latency
+from eurosat.gate.statistics import (
+    Interval,
+    brier_score,
+    calibration_error,
+    calibration_interval,
+    log_loss,
+    mean_interval,
+)
+
+Unit = Literal["share", "error", "milliseconds", "bytes"]
+"""Shares and errors are compared by difference, milliseconds and bytes by ratio."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What is allowed; `eurosat.tools.gate.gate` explains each, ``docs/gate.md`` why.
+
+    Margins of shares are in percentage points.
+    """
+
+    accuracy_margin: float = 0.5
+    class_margin: float = 2.0
+    calibration_margin: float = 0.02
+    max_latency_ratio: float = 1.5
+    max_size_ratio: float = 1.5
+    robustness_margin: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            GateError: One is negative or no number. Infinity is allowed: it asks for nothing.
+        """
+        for name, value in asdict(self).items():
+            if not value >= 0:
+                raise GateError(f"--{name} must be 0 or more, got {value:g}")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The figures of one model. Shares are 0 to 1.
+
+    Attributes:
+        accuracy: Of the clean test images.
+        recall: Of each class; None for a class without test images.
+        calibration_error: Expected calibration error in 15 bins.
+        brier_score: Mean squared distance of the probabilities to the truth.
+        log_loss: Mean of minus the true class's logarithmic probability, in nats.
+        milliseconds: Of a call with one image.
+        milliseconds_of_batch: Of a call with 64 images.
+        images_per_second: In such batches.
+        bytes: Of the file.
+        corrupted_accuracy: Mean over all corruptions and severities.
+        corrupted: Accuracy by corruption, at each severity.
+    """
+
+    accuracy: float
+    recall: dict[str, float | None]
+    calibration_error: float
+    brier_score: float
+    log_loss: float
+    milliseconds: float
+    milliseconds_of_batch: float
+    images_per_second: float
+    bytes: int
+    corrupted_accuracy: float
+    corrupted: dict[Corruption, list[float]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the verdict.
+
+    Attributes:
+        name: What is compared.
+        unit: What the figures are.
+        candidate: The candidate's figure.
+        baseline: The baseline's.
+        change: Candidate less baseline, or candidate over baseline where the unit is a cost.
+        interval: Of the change, where it is estimated from a sample of images.
+        allowed: What the change, or an end of its interval, may be at worst.
+        rule: The same in words.
+        passed: Whether it holds.
+    """
+
+    name: str
+    unit: Unit
+    candidate: float
+    baseline: float
+    change: float
+    interval: Interval | None
+    allowed: float
+    rule: str
+    passed: bool
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """How the recall of one class changed.
+
+    Attributes:
+        name: The class.
+        images: Its test images.
+        candidate: Recall of the candidate.
+        baseline: Recall of the baseline.
+        interval: Of the difference, with Bonferroni's correction for the number of classes.
+        passed: Whether it fell by no more than allowed, or not beyond doubt.
+    """
+
+    name: str
+    images: int
+    candidate: float
+    baseline: float
+    interval: Interval
+    passed: bool
+
+    @property
+    def change(self) -> float:
+        """Candidate less baseline."""
+        return self.candidate - self.baseline
+
+
+def measure(
+    answers: Answers,
+    latency: Latency,
+    size: int,
+    labels: npt.NDArray[np.int64],
+    classes: Sequence[str],
+) -> Measurement:
+    """Sum up what one model answered, and what it costs."""
+    own = {name: answers.right[labels == label] for label, name in enumerate(classes)}
+    return Measurement(
+        accuracy=float(answers.right.mean()),
+        recall={name: float(right.mean()) if len(right) else None for name, right in own.items()},
+        calibration_error=calibration_error(answers.probabilities, labels),
+        brier_score=brier_score(answers.probabilities, labels),
+        log_loss=log_loss(answers.probabilities, labels),
+        milliseconds=latency.one,
+        milliseconds_of_batch=latency.batch,
+        images_per_second=latency.images_per_second,
+        bytes=size,
+        corrupted_accuracy=float(_right_corrupted(answers).mean()),
+        corrupted={
+            corruption: right.mean(axis=1).tolist()
+            for corruption, right in answers.right_corrupted.items()
+        },
+    )
+
+
+def _right_corrupted(answers: Answers) -> npt.NDArray[np.float64]:
+    """Share of each image's corrupted versions that are recognised, shape (N,)."""
+    share: npt.NDArray[np.float64]
+    share = np.concatenate(list(answers.right_corrupted.values())).mean(axis=0)
+    return share
+
+
+def class_changes(
+    candidate: Answers,
+    baseline: Answers,
+    labels: npt.NDArray[np.int64],
+    classes: Sequence[str],
+    margin: float,
+) -> list[ClassChange]:
+    """Compare the recall of every class that has test images.
+
+    A class fails if its recall fell by more than ``margin`` points and the fall is no accident:
+    the whole interval lies below 0. As many classes are looked at, the intervals are wider by
+    Bonferroni's correction: the chance that any class fails by accident stays at 5 %.
+    """
+    present = [label for label in range(len(classes)) if (labels == label).any()]
+    changes = []
+    for label in present:
+        ours, theirs = (answers.right[labels == label] for answers in (candidate, baseline))
+        differences = ours.astype(np.float64) - theirs
+        interval = mean_interval(differences, 1 - 0.05 / len(present))
+        fell = _points(-differences.mean()) > margin and interval[1] < 0
+        changes.append(
+            ClassChange(
+                classes[label],
+                len(ours),
+                float(ours.mean()),
+                float(theirs.mean()),
+                interval,
+                not fell,
+            )
+        )
+    return changes
+
+
+def check(
+    answers: tuple[Answers, Answers],
+    figures: tuple[Measurement, Measurement],
+    changes: Sequence[ClassChange],
+    labels: npt.NDArray[np.int64],
+    allowed: Thresholds,
+) -> list[Check]:
+    """Compare candidate and baseline.
+
+    Args:
+        answers: Of candidate and baseline.
+        figures: Of candidate and baseline.
+        changes: From `class_changes`.
+        labels: int64, shape (N,).
+        allowed: The thresholds.
+
+    Returns:
+        One check a line of the report, in its order.
+    """
+    ours, theirs = figures
+    weakest = min(changes, key=lambda change: (change.passed, change.change))
+    calibration = ours.calibration_error - theirs.calibration_error
+    return [
+        _not_inferior(
+            "accuracy",
+            (ours.accuracy, theirs.accuracy),
+            answers[0].right.astype(np.float64) - answers[1].right,
+            allowed.accuracy_margin,
+        ),
+        Check(
+            f"recall, {weakest.name}",
+            "share",
+            weakest.candidate,
+            weakest.baseline,
+            weakest.change,
+            weakest.interval,
+            -allowed.class_margin / 100,
+            f"at least {0.0 - allowed.class_margin:g} points, or upper end 0 or more",
+            weakest.passed,
+        ),
+        Check(
+            "calibration error",
+            "error",
+            ours.calibration_error,
+            theirs.calibration_error,
+            calibration,
+            calibration_interval(answers[0].probabilities, answers[1].probabilities, labels),
+            allowed.calibration_margin,
+            f"at most +{allowed.calibration_margin:g}",
+            calibration <= allowed.calibration_margin,
+        ),
+        _not_dearer(
+            "time of one image",
+            "milliseconds",
+            (ours.milliseconds, theirs.milliseconds),
+            allowed.max_latency_ratio,
+        ),
+        _not_dearer(
+            "time of 64 images",
+            "milliseconds",
+            (ours.milliseconds_of_batch, theirs.milliseconds_of_batch),
+            allowed.max_latency_ratio,
+        ),
+        _not_dearer("size", "bytes", (ours.bytes, theirs.bytes), allowed.max_size_ratio),
+        _not_inferior(
+            "accuracy, corrupted",
+            (ours.corrupted_accuracy, theirs.corrupted_accuracy),
+            _right_corrupted(answers[0]) - _right_corrupted(answers[1]),
+            allowed.robustness_margin,
+        ),
+    ]
+
+
+def _not_inferior(
+    name: str, shares: tuple[float, float], differences: npt.NDArray[np.float64], margin: float
+) -> Check:
+    """Non-inferiority: it must be sure that the candidate is worse by no more than the margin.
+
+    That the difference is not significant would not do: with few images nothing is.
+    """
+    interval = mean_interval(differences)
+    passed = _points(interval[0]) >= -margin
+    change, rule = shares[0] - shares[1], f"lower end at least {0.0 - margin:g} points"
+    return Check(name, "share", *shares, change, interval, -margin / 100, rule, passed)
+
+
+def _not_dearer(name: str, unit: Unit, costs: tuple[float, float], maximum: float) -> Check:
+    ratio = costs[0] / costs[1]
+    return Check(
+        name, unit, *costs, ratio, None, maximum, f"at most {maximum:g} times", ratio <= maximum
+    )
+
+
+def _points(share: float) -> float:
+    """Percentage points, without the rounding errors of sums of shares."""
+    return round(100 * share, 9)
+
+
+def relative_corruption_error(candidate: Measurement, baseline: Measurement) -> float | None:
+    """Mean corruption error of the candidate relative to the baseline.
+
+    As Hendrycks and Dietterich (ICLR 2019): a corruption's errors over all severities, divided by
+    the baseline's, and the mean of that over corruptions, so that hard corruptions do not decide
+    alone. Below 1 the candidate is the more robust.
+
+    Returns:
+        None if the baseline makes no error under some corruption.
+    """
+    ratios = []
+    for corruption, theirs in baseline.corrupted.items():
+        errors = sum(1 - share for share in theirs)
+        if math.isclose(errors, 0, abs_tol=1e-12):
+            return None
+        ratios.append(sum(1 - share for share in candidate.corrupted[corruption]) / errors)
+    return sum(ratios) / len(ratios)
+
+
+def as_json(check: Check) -> dict[str, Any]:
+    """A check for the report, with an allowed infinity as null: JSON has none."""
+    content = asdict(check)
+    return content | {"allowed": check.allowed if math.isfinite(check.allowed) else None}

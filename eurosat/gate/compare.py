@@ -1,0 +1,106 @@
+"""The gate: a candidate against the baseline on the same test images, from files to verdict."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from eurosat.errors import GateError
+from eurosat.files import replacing_in
+from eurosat.gate.checks import Thresholds, check, class_changes, measure
+from eurosat.gate.corruptions import CORRUPTIONS, SEVERITIES
+from eurosat.gate.evaluate import HeldOut, Pair, answer, open_held_out, open_pair, time_in_turns
+from eurosat.gate.report import write_report
+from eurosat.gate.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a comparison is asked for; `eurosat.tools.gate.gate` explains each."""
+
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    severities: tuple[int, ...] = SEVERITIES
+    source: str | None = None
+    root: str | None = None
+    split_files: str | None = None
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            GateError: One is out of its range.
+        """
+        chosen = self.severities
+        if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(SEVERITIES):
+            raise GateError(
+                f"--severities must be some of {list(SEVERITIES)}, each once, got {list(chosen)}"
+            )
+        if self.threads is not None and self.threads < 1:
+            raise GateError(f"--threads must be 1 or more, got {self.threads}")
+
+
+def compare_models(candidate: Path, baseline: Path, output: Path, settings: Settings) -> Verdict:
+    """Compare two models and write ``gate.json``, ``gate.md`` and ``gate.html``.
+
+    Args:
+        candidate: The model file that is to be used.
+        baseline: The one that it is to replace.
+        output: Folder for the report, which appears whole or not at all.
+        settings: What is asked for.
+
+    Returns:
+        The verdict.
+
+    Raises:
+        ModelFileError: A model file is missing, damaged, not of this project or cannot run here.
+        ImagesError: The test images cannot be had, or are not those of the models.
+        GateError: The models cannot be compared, or the report cannot be written.
+    """
+    pair = open_pair(candidate, baseline, device=settings.device, threads=settings.threads)
+    held_out = open_held_out(
+        pair, source=settings.source, root=settings.root, split_files=settings.split_files
+    )
+    try:
+        # Opened first: that nothing can be written there should not turn out at the end.
+        with replacing_in(output) as draft:
+            verdict = _compare(pair, held_out, settings)
+            write_report(verdict, draft)
+    except OSError as error:
+        raise GateError(
+            f"the report cannot be written to {output} ({error.strerror or error}): choose another "
+            "--output"
+        ) from error
+    return verdict
+
+
+def _compare(pair: Pair, held_out: HeldOut, settings: Settings) -> Verdict:
+    versions = len(CORRUPTIONS) * len(settings.severities)
+    print(
+        f"Comparing on {len(held_out.labels):,} test images, clean and corrupted {versions} times",
+        file=sys.stderr,
+    )
+    assert held_out.data.store is not None
+    labels, classes = held_out.labels, pair[0].card.classes
+    latencies = time_in_turns(pair, held_out)
+    answers = answer(pair, held_out, settings.severities)
+    ours, theirs = (
+        measure(answers[which], latencies[which], pair[which].size, labels, classes)
+        for which in (0, 1)
+    )
+    changes = class_changes(*answers, labels, classes, settings.thresholds.class_margin)
+    return Verdict(
+        *pair,
+        figures=(ours, theirs),
+        checks=check(answers, (ours, theirs), changes, labels, settings.thresholds),
+        classes=changes,
+        only=(
+            int((answers[0].right & ~answers[1].right).sum()),
+            int((answers[1].right & ~answers[0].right).sum()),
+        ),
+        severities=settings.severities,
+        images=len(labels),
+        example=held_out.example(),
+        synthetic=held_out.data.store.card.synthetic,
+    )

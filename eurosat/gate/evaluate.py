@@ -1,0 +1,285 @@
+"""What two models answer to the same test images, clean and corrupted, and how fast."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from eurosat.bands import BANDS, Channel, is_rgb, resolve_channels
+from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.errors import GateError
+from eurosat.export.card import ModelCard
+from eurosat.export.images import open_images, run_config
+from eurosat.export.runtime import Model, Patches, Probabilities, open_model
+from eurosat.gate.corruptions import CORRUPTIONS, Corruption, Pixels, corrupt
+
+BATCH = 64
+"""Images a call where many are to be classified: the most that the service sends."""
+
+_TURNS = 7
+_CALLS = {1: 30, BATCH: 5}  # of a turn, by images a call
+_PAUSE = 0.05  # seconds, until the threads of the other model's backend have gone to sleep
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model file, opened as it is served.
+
+    Attributes:
+        path: The file.
+        model: What answers.
+    """
+
+    path: Path
+    model: Model
+
+    @property
+    def card(self) -> ModelCard:
+        """What the file says of itself."""
+        return self.model.card
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of the file, with the .bin that belongs to an .xml."""
+        weights = self.path.with_suffix(".bin")
+        companions = [weights] if self.path.suffix == ".xml" else []
+        return sum(path.stat().st_size for path in (self.path, *companions))
+
+
+Pair = tuple[Contender, Contender]
+"""The candidate and the baseline."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The test part of the split that both models were trained on.
+
+    Attributes:
+        data: The data.
+        pixels: Raw patches, uint8 or uint16, shape (N, height, width, C).
+        channels: The C channels: all that one of the models takes.
+        labels: int64, shape (N,).
+    """
+
+    data: EuroSATDataModule
+    pixels: Pixels
+    channels: tuple[Channel, ...]
+    labels: npt.NDArray[np.int64]
+
+    def patches(self, pixels: Pixels, card: ModelCard) -> Patches:
+        """Pixels of these channels as a model takes them, shape (N, its channels, size, size)."""
+        own = [self.channels.index(channel) for channel in resolve_channels(card.bands)]
+        patches: Patches = np.ascontiguousarray(pixels[..., own].transpose(0, 3, 1, 2))
+        return patches
+
+    def example(self) -> Pixels:
+        """A patch of middling contrast with all channels of the data, shape (1, h, w, 3 or 13)."""
+        assert self.data.store is not None
+        assert self.data.split is not None
+        contrasts = self.pixels.std(axis=(1, 2)).mean(axis=1)
+        middling = int(np.argsort(contrasts, kind="stable")[len(contrasts) // 2])
+        example: Pixels = self.data.store.images[self.data.split.test[[middling]]]
+        return example
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one model answered.
+
+    Attributes:
+        probabilities: Of the clean images, float32, shape (N, classes).
+        right: Whether the clean images' predictions are right, shape (N,).
+        right_corrupted: The same under each corruption, bool, shape (severities, N).
+    """
+
+    probabilities: Probabilities
+    right: npt.NDArray[np.bool_]
+    right_corrupted: dict[Corruption, npt.NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How fast a model is, as medians over turns.
+
+    Attributes:
+        one: Milliseconds of a call with one image.
+        batch: Milliseconds of a call with `BATCH` images.
+    """
+
+    one: float
+    batch: float
+
+    @property
+    def images_per_second(self) -> float:
+        """In batches."""
+        return 1000 * BATCH / self.batch
+
+
+def open_pair(candidate: Path, baseline: Path, *, device: str, threads: int | None) -> Pair:
+    """Open two models that can be compared.
+
+    Raises:
+        ModelFileError: A file is missing, damaged, not of this project or cannot run here.
+        GateError: They differ in classes, data or split, or do not say what theirs were.
+    """
+    pair = (
+        Contender(candidate, open_model(candidate, device=device, threads=threads)),
+        Contender(baseline, open_model(baseline, device=device, threads=threads)),
+    )
+    for contender in pair:
+        if contender.card.data is None or contender.card.split is None:
+            raise GateError(
+                f"{contender.path} does not say which images it was trained and tested on: give a "
+                "checkpoint in its run folder, beside its run.json, or a file exported from there"
+            )
+    for what, found in (
+        ("classes", _classes),
+        ("data", lambda card: _recorded(card.data)),
+        ("splits", lambda card: _recorded(card.split)),
+    ):
+        _check_equal(pair, what, found)
+    return pair
+
+
+def _classes(card: ModelCard) -> tuple[str, str]:
+    return "/".join(card.classes), ", ".join(card.classes)
+
+
+def _recorded(record: dict[str, Any] | None) -> tuple[str, str]:
+    """Fingerprint of data or a split, and how a person knows them."""
+    assert record is not None
+    kind, fingerprint = record.get("source", record.get("kind")), str(record["fingerprint"])
+    return fingerprint, f"{kind} with fingerprint {fingerprint[:12]}"
+
+
+def _check_equal(pair: Pair, what: str, found: Callable[[ModelCard], tuple[str, str]]) -> None:
+    (ours, our_name), (theirs, their_name) = (found(contender.card) for contender in pair)
+    if ours != theirs:
+        raise GateError(
+            f"the two models cannot be compared, their {what} differ: {pair[0].path} has "
+            f"{our_name}; {pair[1].path} has {their_name}. Train both on the same classes, data "
+            "and split"
+        )
+
+
+def open_held_out(
+    pair: Pair, *, source: str | None, root: str | None, split_files: str | None
+) -> HeldOut:
+    """Open the test images of two models.
+
+    Args:
+        pair: The models; one in its run folder shows where its data are.
+        source: Where the data are, if not where a run's configuration says.
+        root: Folder for decoded data.
+        split_files: Folder of lists, where those make the split.
+
+    Raises:
+        ImagesError: The images cannot be had, or are not those of the models.
+    """
+    in_run_folder = (contender for contender in pair if run_config(contender.path).is_file())
+    guide = next(in_run_folder, pair[0])
+    data = open_images(
+        guide.path, guide.card, source, root, split_files=split_files, exact=True
+    ).data
+    assert data.store is not None
+    assert data.split is not None
+    pixels, channels = data.store.images[data.split.test], data.channels
+    if not is_rgb(channels):
+        taken = {name for contender in pair for name in contender.card.bands}
+        channels = tuple(band for band in BANDS if band.name in taken)
+        pixels = pixels[..., [BANDS.index(channel) for channel in channels]]
+    return HeldOut(data, pixels, channels, data.store.labels[data.split.test])
+
+
+def answer(pair: Pair, held_out: HeldOut, severities: Sequence[int]) -> tuple[Answers, Answers]:
+    """Ask both models for the classes of all test images, as they are and corrupted.
+
+    Both get the same pixels.
+
+    Args:
+        pair: The models.
+        held_out: The images.
+        severities: Severities of each corruption.
+
+    Raises:
+        GateError: A model gives something else than probabilities.
+    """
+    versions = len(CORRUPTIONS) * len(severities)
+    total = (1 + versions) * len(pair) * len(held_out.labels)
+    right_corrupted: list[dict[Corruption, list[npt.NDArray[np.bool_]]]]
+    right_corrupted = [{corruption: [] for corruption in CORRUPTIONS} for _ in pair]
+    # disable=None: no bar where the terminal is a log file
+    with tqdm(total=total, desc="Classifying", unit="image", leave=False, disable=None) as bar:
+        clean = [_predict(contender, held_out, held_out.pixels, bar) for contender in pair]
+        for corruption in CORRUPTIONS:
+            for severity in severities:
+                corrupted = corrupt(held_out.pixels, corruption, severity, held_out.channels)
+                for contender, right in zip(pair, right_corrupted, strict=True):
+                    predicted = _predict(contender, held_out, corrupted, bar).argmax(axis=1)
+                    right[corruption].append(predicted == held_out.labels)
+    candidate, baseline = (
+        Answers(
+            probabilities,
+            probabilities.argmax(axis=1) == held_out.labels,
+            {corruption: np.stack(rows) for corruption, rows in right.items()},
+        )
+        for probabilities, right in zip(clean, right_corrupted, strict=True)
+    )
+    return candidate, baseline
+
+
+def _predict(contender: Contender, held_out: HeldOut, pixels: Pixels, bar: tqdm) -> Probabilities:
+    found = []
+    for start in range(0, len(pixels), BATCH):
+        patches = held_out.patches(pixels[start : start + BATCH], contender.card)
+        # A backend may write its next answer into the same memory.
+        found.append(contender.model.predict(patches).copy())
+        bar.update(len(patches))
+    probabilities = np.concatenate(found)
+    expected = (len(pixels), len(contender.card.classes))
+    if probabilities.shape != expected or not np.isfinite(probabilities).all():
+        raise GateError(
+            f"{contender.path} does not give {expected[1]} probabilities for each image: export "
+            "it again, or train it anew if its checkpoint does the same"
+        )
+    return probabilities
+
+
+def time_in_turns(pair: Pair, held_out: HeldOut) -> tuple[Latency, Latency]:
+    """Measure how long calls take, the models in turns.
+
+    What else the machine does then slows both alike. In each turn the first call, which wakes a
+    model's threads, does not count.
+    """
+    images = {}
+    for size in _CALLS:
+        pixels = held_out.pixels[np.arange(size) % len(held_out.pixels)]
+        images[size] = [held_out.patches(pixels, contender.card) for contender in pair]
+    times: dict[int, tuple[list[float], list[float]]] = {size: ([], []) for size in _CALLS}
+    for turn in range(_TURNS):
+        for size, calls in _CALLS.items():
+            for which in (0, 1) if turn % 2 else (1, 0):
+                time.sleep(_PAUSE)
+                taken = _time(pair[which].model, images[size][which], calls)
+                times[size][which].append(taken)
+    candidate, baseline = (
+        Latency(*(statistics.median(times[size][which]) for size in _CALLS)) for which in (0, 1)
+    )
+    return candidate, baseline
+
+
+def _time(model: Model, patches: Patches, calls: int) -> float:
+    """Median milliseconds of a call."""
+    times = []
+    for _ in range(1 + calls):
+        start = time.perf_counter()
+        model.predict(patches)
+        times.append(1000 * (time.perf_counter() - start))
+    return statistics.median(times[1:])

@@ -1,0 +1,301 @@
+"""The report of a comparison: the same lines as terminal text, Markdown, HTML and JSON."""
+
+import base64
+import io
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from eurosat.callbacks.report import render_page
+from eurosat.files import write_json
+from eurosat.gate import figures
+from eurosat.gate.checks import Check, ClassChange, Measurement, relative_corruption_error
+from eurosat.gate.corruptions import AMOUNTS, CORRUPTIONS, MEANINGS
+from eurosat.gate.verdict import Verdict
+
+Row = Sequence[str]
+
+CHECK_HEADINGS = ("check", "candidate", "baseline", "change (interval)", "allowed", "passed")
+
+NOTES = (
+    "Changes of shares and errors are candidate less baseline on the same images, with 95 % "
+    "intervals from a paired bootstrap over images; that of the recall is widened for the number "
+    "of classes (Bonferroni). Times and sizes are ratios. Of the classes, the one that lost most "
+    "is shown."
+)
+CORRUPTION_NOTE = (
+    "Accuracy on the same test images, corrupted. This is what to expect when images drift from "
+    "those of the training: by weather, by the sensor, by processing on the way."
+)
+SYNTHETIC_NOTE = (
+    "Synthetic data: these numbers show that the program works and say nothing about land use."
+)
+
+
+def write_report(verdict: Verdict, folder: Path) -> None:
+    """Write ``gate.json``, ``gate.md`` and ``gate.html`` into a folder."""
+    write_json(folder / "gate.json", verdict.as_dict())
+    (folder / "gate.md").write_text(_markdown(verdict), encoding="utf-8")
+    (folder / "gate.html").write_text(_html(verdict), encoding="utf-8")
+
+
+def summary(verdict: Verdict) -> str:
+    """The checks as a table for a terminal, and the verdict."""
+    rows = [CHECK_HEADINGS, *map(_check_row, verdict.checks)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+    return "\n".join([*lines, "", _title(verdict)])
+
+
+def _title(verdict: Verdict) -> str:
+    failed = sum(not check.passed for check in verdict.checks)
+    if not failed:
+        return "Gate passed"
+    return f"Gate failed: {failed} of {len(verdict.checks)} checks"
+
+
+def _subtitle(verdict: Verdict) -> str:
+    candidate, baseline = verdict.candidate.card, verdict.baseline.card
+    return (
+        f"candidate {candidate.version} ({candidate.format}) against baseline {baseline.version} "
+        f"({baseline.format}), on {verdict.images:,} test images"
+    )
+
+
+def _check_row(check: Check) -> Row:
+    return (
+        check.name,
+        _value(check, check.candidate),
+        _value(check, check.baseline),
+        _change(check),
+        check.rule,
+        "yes" if check.passed else "NO",
+    )
+
+
+def _value(check: Check, value: float) -> str:
+    match check.unit:
+        case "share":
+            return _share(value)
+        case "error":
+            return f"{value:.4f}"
+        case "milliseconds":
+            return f"{value:.2f} ms"
+        case "bytes":
+            return f"{value / 1e6:.2f} MB"
+
+
+def _change(check: Check) -> str:
+    match check.unit:
+        case "share":
+            assert check.interval is not None
+            return _points(check.change, check.interval)
+        case "error":
+            assert check.interval is not None
+            low, high = check.interval
+            return f"{check.change:+.4f} ({low:+.4f} to {high:+.4f})"
+        case "milliseconds" | "bytes":
+            return f"{check.change:.2f} times"
+
+
+def _share(value: float) -> str:
+    return f"{value:.2%}"
+
+
+def _points(change: float, interval: tuple[float, float]) -> str:
+    low, high = (100 * end for end in interval)
+    return f"{100 * change:+.2f} points ({low:+.2f} to {high:+.2f})"
+
+
+def _class_rows(verdict: Verdict) -> list[Row]:
+    def row(change: ClassChange) -> Row:
+        return (
+            change.name,
+            f"{change.images:,}",
+            _share(change.candidate),
+            _share(change.baseline),
+            _points(change.change, change.interval),
+            "yes" if change.passed else "NO",
+        )
+
+    return [row(change) for change in sorted(verdict.classes, key=lambda change: change.change)]
+
+
+CLASS_HEADINGS = ("class", "images", "candidate", "baseline", "change (interval)", "passed")
+
+
+def _corruption_rows(found: Measurement) -> list[Row]:
+    rows: list[Row] = []
+    for corruption in CORRUPTIONS:
+        shares = found.corrupted[corruption]
+        mean = sum(shares) / len(shares)
+        rows.append((figures.readable(corruption), *map(_share, shares), _share(mean)))
+    return rows
+
+
+def _corruption_headings(verdict: Verdict) -> Row:
+    return ("corruption", *(f"severity {number}" for number in verdict.severities), "mean")
+
+
+def _amount_rows(verdict: Verdict) -> list[Row]:
+    return [
+        (
+            figures.readable(corruption),
+            MEANINGS[corruption],
+            *(f"{AMOUNTS[corruption][severity - 1]:g}" for severity in verdict.severities),
+        )
+        for corruption in CORRUPTIONS
+    ]
+
+
+def _amount_headings(verdict: Verdict) -> Row:
+    return ("corruption", "amount", *(f"severity {number}" for number in verdict.severities))
+
+
+def _robustness(verdict: Verdict) -> str:
+    """In a sentence or two, how robust the candidate is."""
+    ours, theirs = verdict.figures
+    by_mean = {name: sum(shares) / len(shares) for name, shares in ours.corrupted.items()}
+    worst = min(by_mean, key=lambda name: by_mean[name])
+    text = (
+        f"The candidate recognises {_share(ours.accuracy)} of the clean images and "
+        f"{_share(ours.corrupted_accuracy)} of the corrupted ones (baseline "
+        f"{_share(theirs.accuracy)} and {_share(theirs.corrupted_accuracy)}); it suffers most from "
+        f"{figures.readable(worst)} ({_share(by_mean[worst])} on average)."
+    )
+    relative = relative_corruption_error(ours, theirs)
+    if relative is not None:
+        text += f" Its mean corruption error relative to the baseline's is {relative:.2f}."
+    return text
+
+
+def _other_rows(verdict: Verdict) -> list[Row]:
+    """Figures that no check asks for."""
+    lines: list[tuple[str, Callable[[Measurement], str]]] = [
+        ("images/s in batches of 64", lambda found: f"{found.images_per_second:,.0f}"),
+        ("Brier score", lambda found: f"{found.brier_score:.4f}"),
+        ("log loss", lambda found: f"{found.log_loss:.4f}"),
+    ]
+    rows: list[Row] = [
+        ("right where the other is wrong", *(f"{count:,} images" for count in verdict.only))
+    ]
+    rows += [(name, *map(text, verdict.figures)) for name, text in lines]
+    for name in ("version", "format", "backbone", "checkpoint"):
+        cards = (verdict.candidate.card, verdict.baseline.card)
+        rows.append((name, *(str(getattr(card, name))[:40] for card in cards)))
+    rows.append(("file", str(verdict.candidate.path), str(verdict.baseline.path)))
+    return rows
+
+
+OTHER_HEADINGS = ("", "candidate", "baseline")
+
+
+def _markdown(verdict: Verdict) -> str:
+    """The report for a pull request."""
+    ours, theirs = verdict.figures
+    headings = _corruption_headings(verdict)
+    parts = [
+        f"# {_title(verdict)}",
+        _subtitle(verdict),
+        f"**{SYNTHETIC_NOTE}**" if verdict.synthetic else "",
+        _markdown_table(CHECK_HEADINGS, map(_check_row, verdict.checks)),
+        NOTES,
+        "## Robustness",
+        _robustness(verdict),
+        CORRUPTION_NOTE,
+        "Candidate:",
+        _markdown_table(headings, _corruption_rows(ours)),
+        "Baseline:",
+        _markdown_table(headings, _corruption_rows(theirs)),
+        "Amounts:",
+        _markdown_table(_amount_headings(verdict), _amount_rows(verdict)),
+        "## Classes",
+        _markdown_table(CLASS_HEADINGS, _class_rows(verdict)),
+        "## Models",
+        _markdown_table(OTHER_HEADINGS, _other_rows(verdict)),
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _markdown_table(headings: Row, rows: Iterable[Row]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    cells = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def _html(verdict: Verdict) -> str:
+    """The report for people: one page without scripts, figures inside."""
+    ours, theirs = verdict.figures
+    headings = _corruption_headings(verdict)
+    sections = [
+        _html_table(CHECK_HEADINGS, map(_check_row, verdict.checks)),
+        _soft(NOTES),
+        "<h2>Robustness</h2>",
+        f"<p>{escape(_robustness(verdict))}</p>",
+        _soft(CORRUPTION_NOTE),
+        _figure(
+            figures.accuracy_by_severity(ours, theirs, verdict.severities),
+            "Test accuracy against the severity of each corruption.",
+        ),
+        "<h3>Candidate</h3>",
+        _html_table(headings, _corruption_rows(ours)),
+        "<h3>Baseline</h3>",
+        _html_table(headings, _corruption_rows(theirs)),
+        "<h2>What the corruptions do</h2>",
+        _figure(
+            figures.corrupted_examples(verdict.example, verdict.severities),
+            "One test patch under every corruption, severity rising to the right; the numbers are "
+            "the amounts of the table below.",
+        ),
+        _html_table(_amount_headings(verdict), _amount_rows(verdict)),
+        "<h2>Classes, largest loss first</h2>",
+        _html_table(CLASS_HEADINGS, _class_rows(verdict)),
+        "<h2>Models</h2>",
+        _html_table(OTHER_HEADINGS, _other_rows(verdict), numbers=False),
+    ]
+    return render_page(_title(verdict), _subtitle(verdict), sections, synthetic=verdict.synthetic)
+
+
+def _soft(text: str) -> str:
+    return f'<p class="soft">{escape(text)}</p>'
+
+
+def _html_table(headings: Row, rows: Iterable[Row], *, numbers: bool = True) -> str:
+    """A table whose first column names the rows; what did not pass stands out.
+
+    Args:
+        headings: Of the columns.
+        rows: Cells as plain text.
+        numbers: Whether the other columns hold numbers, apart from the two known to hold words.
+    """
+    right = [numbers and heading not in ("allowed", "amount") for heading in headings]
+    styles = ["", *(' class="number"' if column else "" for column in right[1:])]
+    cells = zip(styles, headings, strict=True)
+    head = "".join(f"<th{style}>{escape(heading)}</th>" for style, heading in cells)
+    body = []
+    for name, *values in rows:
+        failed = ' class="failed"' if values[-1] == "NO" else ""
+        data = "".join(
+            f"<td{style}>{escape(value)}</td>"
+            for style, value in zip(styles[1:], values, strict=True)
+        )
+        body.append(f'<tr{failed}><th scope="row">{escape(name)}</th>{data}</tr>')
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def _figure(figure: Figure, caption: str) -> str:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150, metadata={"Software": None})
+    data = base64.b64encode(content.getvalue()).decode("ascii")
+    return (
+        f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )

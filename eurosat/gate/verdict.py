@@ -1,0 +1,89 @@
+"""What a comparison found, ready for a report."""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import eurosat
+from eurosat.callbacks.record import git_state
+from eurosat.gate.checks import (
+    Check,
+    ClassChange,
+    Measurement,
+    as_json,
+    relative_corruption_error,
+)
+from eurosat.gate.corruptions import AMOUNTS, CORRUPTIONS, Pixels
+from eurosat.gate.evaluate import Contender
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate found.
+
+    Attributes:
+        candidate: The candidate.
+        baseline: The model that it is to replace.
+        figures: Of candidate and baseline.
+        checks: The lines of the verdict.
+        classes: How each class's recall changed.
+        only: Images that only the candidate, and only the baseline, recognised.
+        severities: Severities of each corruption.
+        images: Number of test images.
+        example: One of them, with all channels of the data.
+        synthetic: Whether the images are generated.
+    """
+
+    candidate: Contender
+    baseline: Contender
+    figures: tuple[Measurement, Measurement]
+    checks: list[Check]
+    classes: list[ClassChange]
+    only: tuple[int, int]
+    severities: tuple[int, ...]
+    images: int
+    example: Pixels
+    synthetic: bool
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check holds."""
+        return all(check.passed for check in self.checks)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``gate.json``."""
+        card = self.candidate.card
+        return {
+            "passed": self.passed,
+            "synthetic": self.synthetic,
+            "checks": [as_json(check) for check in self.checks],
+            "candidate": _described(self.candidate) | asdict(self.figures[0]),
+            "baseline": _described(self.baseline) | asdict(self.figures[1]),
+            "classes": [asdict(change) | {"change": change.change} for change in self.classes],
+            "only_candidate_right": self.only[0],
+            "only_baseline_right": self.only[1],
+            "relative_corruption_error": relative_corruption_error(*self.figures),
+            "severities": list(self.severities),
+            "amounts": {
+                name: [AMOUNTS[name][severity - 1] for severity in self.severities]
+                for name in CORRUPTIONS
+            },
+            "images": self.images,
+            "data": card.data,
+            "split": card.split,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "eurosat": eurosat.__version__,
+            "git": git_state(),
+        }
+
+
+def _described(contender: Contender) -> dict[str, Any]:
+    card = contender.card
+    return {
+        "file": str(contender.path),
+        "version": card.version,
+        "format": card.format,
+        "backbone": card.backbone,
+        "bands": list(card.bands),
+        "checkpoint": card.checkpoint,
+    }

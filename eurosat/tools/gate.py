@@ -1,0 +1,78 @@
+"""``eurosat gate``: may this model replace that one?"""
+
+from pathlib import Path
+from typing import Literal
+
+
+def gate(
+    candidate: Path,
+    *,
+    against: Path,
+    output: Path = Path("outputs/gate"),
+    source: str | None = None,
+    root: str | None = None,
+    split_files: str | None = None,
+    accuracy_margin: float = 0.5,
+    class_margin: float = 2.0,
+    calibration_margin: float = 0.02,
+    max_latency_ratio: float = 1.5,
+    max_size_ratio: float = 1.5,
+    robustness_margin: float = 1.0,
+    severities: tuple[int, ...] = (1, 2, 3, 4, 5),
+    device: Literal["cpu", "cuda"] = "cpu",
+    threads: int | None = None,
+) -> int:
+    """Compare a model with the one in use, on their test images, clean and corrupted.
+
+    Both files are opened as they are served. The report says how accurate, calibrated, fast,
+    large and robust they are: gate.html for people, gate.md for a pull request, gate.json for
+    programs. The exit code is 0 if every check passes and 1 if one fails. A model against itself
+    gives its figures alone.
+
+    Args:
+        candidate: The model that is to be used: a checkpoint (.ckpt) or a file made by
+            'eurosat export' (.onnx, .xml, .pt2).
+        against: The model that it is to replace, in any format, trained on the same classes, data
+            and split.
+        output: Folder for the report; an older one there is replaced.
+        source: Where the data of both models are; needed if neither file lies in its run folder.
+        root: Folder for decoded data.
+        split_files: Folder with train, val and test .txt lists, if such lists made the split.
+        accuracy_margin: Percentage points of accuracy that the candidate may be worse, at the
+            lower end of the 95 % interval of the difference.
+        class_margin: Percentage points of recall that a class may lose; more fails if the loss is
+            significant.
+        calibration_margin: How much larger the expected calibration error may be.
+        max_latency_ratio: How many times as long the candidate may take, for one image and for 64.
+        max_size_ratio: How many times as large its file may be.
+        robustness_margin: Percentage points of mean accuracy on corrupted images that the candidate
+            may be worse, at the lower end of the 95 % interval.
+        severities: Severities of each corruption, of 1 to 5; fewer are faster.
+        device: Where both models run.
+        threads: Threads that each model may use; as many as the machine has cores if not given.
+    """
+    from eurosat.gate.checks import Thresholds
+    from eurosat.gate.compare import Settings, compare_models
+    from eurosat.gate.report import summary
+
+    thresholds = Thresholds(
+        accuracy_margin=accuracy_margin,
+        class_margin=class_margin,
+        calibration_margin=calibration_margin,
+        max_latency_ratio=max_latency_ratio,
+        max_size_ratio=max_size_ratio,
+        robustness_margin=robustness_margin,
+    )
+    settings = Settings(
+        thresholds,
+        severities=severities,
+        source=source,
+        root=root,
+        split_files=split_files,
+        device=device,
+        threads=threads,
+    )
+    verdict = compare_models(candidate, against, output, settings)
+    print(summary(verdict))
+    print(f"\nReport: {output / 'gate.html'}, gate.md, gate.json")
+    return 0 if verdict.passed else 1

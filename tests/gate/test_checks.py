@@ -1,0 +1,125 @@
+"""What passes and what does not, on answers made by hand."""
+
+import numpy as np
+import pytest
+
+from eurosat.errors import GateError
+from eurosat.gate.checks import (
+    Check,
+    Thresholds,
+    check,
+    class_changes,
+    measure,
+    relative_corruption_error,
+)
+from eurosat.gate.corruptions import CORRUPTIONS
+from eurosat.gate.evaluate import Answers, Latency
+
+CLASSES = ("wood", "water")
+LABELS = np.repeat([0, 1], 500)
+
+
+def answers(wrong: int = 0, wrong_corrupted: int = 0, confidence: float = 0.9) -> Answers:
+    """Answers with so many mistakes, the first ones of the first class."""
+    right = np.arange(1000) >= wrong
+    predicted = np.where(right, LABELS, 1 - LABELS)
+    probabilities = np.full((1000, 2), 1 - confidence, np.float32)
+    probabilities[np.arange(1000), predicted] = confidence
+    corrupted = np.tile(np.arange(1000) >= wrong_corrupted, (2, 1))
+    return Answers(probabilities, right, dict.fromkeys(CORRUPTIONS, corrupted))
+
+
+def checks(
+    candidate: Answers,
+    baseline: Answers,
+    allowed: Thresholds | None = None,
+    latency: Latency | None = None,
+    size: int = 100,
+) -> dict[str, Check]:
+    """The checks by name."""
+    allowed = allowed or Thresholds()
+    figures = (
+        measure(candidate, latency or Latency(1, 10), size, LABELS, CLASSES),
+        measure(baseline, Latency(1, 10), 100, LABELS, CLASSES),
+    )
+    changes = class_changes(candidate, baseline, LABELS, CLASSES, allowed.class_margin)
+    found = check((candidate, baseline), figures, changes, LABELS, allowed)
+    return {entry.name: entry for entry in found}
+
+
+def failed(found: dict[str, Check]) -> list[str]:
+    return [name for name, entry in found.items() if not entry.passed]
+
+
+def test_the_same_answers_pass_even_where_nothing_is_allowed() -> None:
+    nothing = Thresholds(0, 0, 0, 1, 1, 0)
+    assert failed(checks(answers(7, 9), answers(7, 9), nothing)) == []
+
+
+def test_a_loss_within_the_margin_fails_while_it_may_be_larger() -> None:
+    found = checks(answers(4), answers())["accuracy"]  # 0.4 points
+    assert found.change == pytest.approx(-0.004)
+    assert found.interval is not None
+    assert found.interval[0] < -0.005
+    assert not found.passed
+    assert checks(answers(4), answers(), Thresholds(accuracy_margin=1))["accuracy"].passed
+
+
+def test_mistakes_that_the_baseline_makes_too_do_not_count() -> None:
+    assert checks(answers(400), answers(400))["accuracy"].interval == (0, 0)
+
+
+def test_a_class_fails_by_more_than_the_margin_and_beyond_doubt() -> None:
+    lost = checks(answers(20), answers())  # 4 points of the class
+    assert "recall, wood" in failed(lost)
+    assert lost["recall, wood"].change == pytest.approx(-0.04)
+    wide = Thresholds(class_margin=5)
+    assert checks(answers(20), answers(), wide)["recall, wood"].passed
+    narrow = Thresholds(class_margin=0.1)
+    assert checks(answers(2), answers(), narrow)["recall, wood"].passed  # may be chance
+    assert not checks(answers(20), answers(), narrow)["recall, wood"].passed
+
+
+def test_a_class_without_images_is_left_out() -> None:
+    ours = answers()
+    names = (*CLASSES, "ice")
+    changes = class_changes(ours, ours, LABELS, names, 2)
+    assert [change.name for change in changes] == list(CLASSES)
+    assert measure(ours, Latency(1, 1), 1, LABELS, names).recall["ice"] is None
+
+
+def test_calibration() -> None:
+    found = checks(answers(confidence=0.93), answers(confidence=0.95))["calibration error"]
+    assert found.change == pytest.approx(0.02, abs=1e-6)
+    strict, wide = Thresholds(calibration_margin=0.01), Thresholds(calibration_margin=0.03)
+    assert not checks(answers(confidence=0.93), answers(confidence=0.95), strict)[found.name].passed
+    assert checks(answers(confidence=0.93), answers(confidence=0.95), wide)[found.name].passed
+
+
+def test_costs_are_ratios() -> None:
+    same = answers()
+    assert failed(checks(same, same, latency=Latency(1.5, 15), size=150)) == []
+    assert failed(checks(same, same, latency=Latency(1.51, 10))) == ["time of one image"]
+    assert failed(checks(same, same, latency=Latency(1, 15.1))) == ["time of 64 images"]
+    assert failed(checks(same, same, size=151)) == ["size"]
+    anything = Thresholds(max_size_ratio=float("inf"))
+    assert failed(checks(same, same, anything, size=10**9)) == []
+
+
+def test_robustness() -> None:
+    assert failed(checks(answers(0, 30), answers())) == ["accuracy, corrupted"]
+    found = checks(answers(0, 30), answers(0, 10))["accuracy, corrupted"]
+    assert (found.candidate, found.baseline) == pytest.approx((0.97, 0.99))
+    ours, theirs = (
+        measure(answers(0, wrong), Latency(1, 1), 1, LABELS, CLASSES) for wrong in (30, 10)
+    )
+    assert relative_corruption_error(ours, theirs) == pytest.approx(3)
+    perfect = measure(answers(), Latency(1, 1), 1, LABELS, CLASSES)
+    assert relative_corruption_error(ours, perfect) is None
+
+
+@pytest.mark.parametrize("name", Thresholds.__dataclass_fields__)
+@pytest.mark.parametrize("value", [-0.1, float("nan")])
+def test_thresholds_are_numbers_from_0(name: str, value: float) -> None:
+    with pytest.raises(GateError, match=f"--{name} must be 0 or more"):
+        Thresholds(**{name: value})
