@@ -2,18 +2,16 @@
 
 import base64
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from eurosat.data.decode import IMAGE_SUFFIXES
-from eurosat.errors import EuroSATError, ModelFileError
-from eurosat.export.runtime import MODEL_SUFFIXES, open_model
+from eurosat.errors import EuroSATError
+from eurosat.export.runtime import open_model
 from eurosat.logs import LogLevel
-from eurosat.registry.fetch import fetch
-from eurosat.registry.reference import is_reference, parse_reference
+from eurosat.registry.find import find_model
 from eurosat.serving.api import ClassifierAPI
 from eurosat.serving.guard import Limits
 from eurosat.serving.server import Server
@@ -102,61 +100,6 @@ def _port_of(environment: Mapping[str, str]) -> int:
     if not given.isdecimal():
         raise EuroSATError(f"the port in the environment is '{given}', not a number")
     return int(given)
-
-
-def find_model(place: str, folder: Path) -> Path:
-    """The model file at a place.
-
-    Args:
-        place: A file, a folder with one model file in it, either in a bucket (``gs://...``), or a
-            registered model (``registry:production``).
-        folder: An empty folder for what has to be fetched.
-
-    Raises:
-        ModelFileError: There is none, there are several, or the bucket cannot be read.
-    """
-    if is_reference(place):
-        return fetch(parse_reference(place), folder)
-    if "://" in place:
-        place = str(_fetch(place, folder))
-    path = Path(place)
-    if not path.is_dir():
-        return path
-    found = sorted(file for file in path.rglob("*") if file.suffix in MODEL_SUFFIXES)
-    if len(found) != 1:
-        names = ", ".join(file.name for file in found) or "none"
-        raise ModelFileError(f"{place} must hold one model file, found {names}: name the file")
-    return found[0]
-
-
-def _fetch(address: str, folder: Path) -> Path:
-    """Copy a file or folder from a bucket."""
-    try:
-        import fsspec
-
-        filesystem, path = fsspec.core.url_to_fs(address)
-        if filesystem.isfile(path):
-            names = [path]
-            if path.endswith(".xml"):
-                names.append(path.removesuffix(".xml") + ".bin")
-        else:
-            names = filesystem.find(path)
-        if not names:
-            raise FileNotFoundError("there is nothing")
-        for name in names:
-            filesystem.get_file(name, str(folder / Path(name).name))
-    except ImportError as error:
-        raise ModelFileError(
-            f"{address} cannot be fetched without a package for it ({error}): "
-            "pip install gcsfs for gs://"
-        ) from error
-    except Exception as error:  # every kind of bucket has errors of its own
-        shutil.rmtree(folder, ignore_errors=True)
-        raise ModelFileError(
-            f"{address} cannot be fetched ({type(error).__name__}: {error}): check the address "
-            "and the rights of this machine's account"
-        ) from error
-    return folder
 
 
 def _cuda_devices(path: Path) -> int:

@@ -1,13 +1,14 @@
 """``eurosat gate``: may this model replace that one?"""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 
 def gate(
-    candidate: Path,
+    candidate: str,
     *,
-    against: Path,
+    against: str,
     output: Path = Path("outputs/gate"),
     source: str | None = None,
     root: str | None = None,
@@ -31,9 +32,10 @@ def gate(
 
     Args:
         candidate: The model that is to be used: a checkpoint (.ckpt) or a file made by
-            'eurosat export' (.onnx, .xml, .pt2).
-        against: The model that it is to replace, in any format, trained on the same classes, data
-            and split.
+            'eurosat export' (.onnx, .xml, .pt2), a bucket address (gs://...) of one, or a
+            registered model such as registry:staging.
+        against: The model that it is to replace, such as registry:production, trained on the same
+            classes, data and split.
         output: Folder for the report; an older one there is replaced.
         source: Where the data of both models are; needed if neither file lies in its run folder.
         root: Folder for decoded data.
@@ -54,6 +56,7 @@ def gate(
     from eurosat.gate.checks import Thresholds
     from eurosat.gate.compare import Settings, compare_models
     from eurosat.gate.report import summary
+    from eurosat.registry.find import find_model
 
     thresholds = Thresholds(
         accuracy_margin=accuracy_margin,
@@ -72,7 +75,9 @@ def gate(
         device=device,
         threads=threads,
     )
-    verdict = compare_models(candidate, against, output, settings)
+    with TemporaryDirectory() as first, TemporaryDirectory() as second:
+        files = find_model(candidate, Path(first)), find_model(against, Path(second))
+        verdict = compare_models(*files, output, settings)
     print(summary(verdict))
     print(f"\nReport: {output / 'gate.html'}, gate.md, gate.json")
     return 0 if verdict.passed else 1

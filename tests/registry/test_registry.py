@@ -13,7 +13,7 @@ import yaml
 from eurosat.cli import main
 from eurosat.errors import RegistryError
 from eurosat.export.runtime import open_model
-from eurosat.registry.fetch import fetch
+from eurosat.registry.find import fetch_registered as fetch
 from eurosat.registry.reference import parse_reference
 from tests.conftest import Run
 from tests.pipeline import Checkout, gcs_emulator, gcs_environment
@@ -130,6 +130,17 @@ def test_the_version_says_what_it_is(repository: Checkout) -> None:
     )
 
 
+def test_the_gate_compares_with_what_is_in_production(
+    repository: Checkout, store_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gate = ["gate", MODEL, "--against=registry:production", "--source=synthetic", "--threads=1"]
+    gate += [f"--root={store_root}", "--severities=[3]", "--max_latency_ratio=.inf"]
+    assert "there is no registry:eurosat@production" in refused(gate, capsys)
+    assert main(["promote", MODEL, "--stage=production"]) == 0
+    assert main(gate) == 0
+    assert (repository.folder / "outputs/gate/gate.html").is_file()
+
+
 def test_both_files_of_an_openvino_model_are_registered(
     repository: Checkout, model_files: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -162,7 +173,7 @@ def test_a_pushed_model_is_served_elsewhere(repository: Checkout, tmp_path: Path
             tmp_path, {**environment, "EUROSAT_REGISTRY": str(tmp_path / "origin.git")}
         )
         script = (
-            "import sys; from pathlib import Path; from eurosat.serving.start import find_model; "
+            "import sys; from pathlib import Path; from eurosat.registry.find import find_model; "
             "print(find_model('registry:production', Path(sys.argv[1])))"
         )
         (tmp_path / "fetched").mkdir()

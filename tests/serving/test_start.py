@@ -12,7 +12,7 @@ import torch
 
 from eurosat.cli import main
 from eurosat.errors import ModelFileError
-from eurosat.serving.start import find_model
+from eurosat.registry.find import find_model
 from tests.conftest import Run
 from tests.serving.conftest import StartService, free_port, wait_ready
 

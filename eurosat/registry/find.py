@@ -1,0 +1,96 @@
+"""The file of a model, wherever it is: on disk, in a bucket, or in a registry."""
+
+import shutil
+from pathlib import Path
+
+from eurosat.errors import ModelFileError, RegistryError
+from eurosat.export.runtime import MODEL_SUFFIXES
+from eurosat.registry.reference import Reference, is_reference, parse_reference
+
+
+def find_model(place: str, folder: Path) -> Path:
+    """The model file at a place.
+
+    Args:
+        place: A file, a folder with one model file in it, either in a bucket (``gs://...``), or a
+            registered model (``registry:production``).
+        folder: An empty folder for what has to be fetched.
+
+    Raises:
+        ModelFileError: There is none, there are several, or the bucket cannot be read.
+        RegistryError: There is no such registered model, or its file cannot be had.
+    """
+    if is_reference(place):
+        return fetch_registered(parse_reference(place), folder)
+    if "://" in place:
+        place = str(_fetch_from_bucket(place, folder))
+    path = Path(place)
+    if not path.is_dir():
+        return path
+    found = sorted(file for file in path.rglob("*") if file.suffix in MODEL_SUFFIXES)
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found) or "none"
+        raise ModelFileError(f"{place} must hold one model file, found {names}: name the file")
+    return found[0]
+
+
+def fetch_registered(reference: Reference, folder: Path) -> Path:
+    """Fetch a registered model and verify its checksum.
+
+    Args:
+        reference: The model.
+        folder: An empty folder for its file.
+
+    Returns:
+        The file.
+
+    Raises:
+        RegistryError: There is no such model, its file cannot be had or is damaged, or a package
+            for its registry is missing.
+    """
+    try:
+        match reference.registry:
+            case "wandb":
+                from eurosat.registry import wandb_registry
+
+                return wandb_registry.fetch(reference, folder)
+            case _:
+                from eurosat.registry import git
+
+                return git.fetch(reference, folder)
+    except ModuleNotFoundError as error:
+        extra = "track" if reference.registry == "wandb" else "pipeline"
+        raise RegistryError(
+            f"{reference} needs the package {error.name}, which is not installed: "
+            f"pip install 'eurosat[{extra}]'"
+        ) from error
+
+
+def _fetch_from_bucket(address: str, folder: Path) -> Path:
+    """Copy a file or folder from a bucket."""
+    try:
+        import fsspec
+
+        filesystem, path = fsspec.core.url_to_fs(address)
+        if filesystem.isfile(path):
+            names = [path]
+            if path.endswith(".xml"):
+                names.append(path.removesuffix(".xml") + ".bin")
+        else:
+            names = filesystem.find(path)
+        if not names:
+            raise FileNotFoundError("there is nothing")
+        for name in names:
+            filesystem.get_file(name, str(folder / Path(name).name))
+    except ImportError as error:
+        raise ModelFileError(
+            f"{address} cannot be fetched without a package for it ({error}): "
+            "pip install gcsfs for gs://"
+        ) from error
+    except Exception as error:  # every kind of bucket has errors of its own
+        shutil.rmtree(folder, ignore_errors=True)
+        raise ModelFileError(
+            f"{address} cannot be fetched ({type(error).__name__}: {error}): check the address "
+            "and the rights of this machine's account"
+        ) from error
+    return folder
