@@ -298,7 +298,7 @@ def test_files_that_are_no_models(
         capsys, "nowhere.onnx", f"--against={good.best}"
     )
     assert "not an ONNX model" in refused(capsys, good.best, f"--against={text}")
-    assert "is no model file" in refused(capsys, good.folder, f"--against={good.best}")
+    assert "must hold one model file" in refused(capsys, good.folder, f"--against={good.best}")
 
 
 def test_a_model_without_answers_leaves_the_last_report_as_it_is(
