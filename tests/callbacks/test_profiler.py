@@ -118,7 +118,7 @@ def test_a_sleep_counts_for_its_phase_and_no_other(run: Callable[..., Run]) -> N
     options = "--trainer.callbacks=tests.callbacks.test_profiler.SlowCallback"
     phases = run("fit", *QUICK, "--profile", options).json("profile.json")["phases"]
     assert 200 <= phases["logging"]["median_ms"] < 260
-    assert phases["logging"]["seconds"] >= 0.05 * (STEPS - WARM_UP_STEPS)
+    assert phases["logging"]["seconds"] >= 0.2 * (STEPS - WARM_UP_STEPS)
     assert sum(phases[name]["median_ms"] for name in ("data", "transfer", "other")) < 50
 
 
