@@ -50,6 +50,15 @@ class Promoted:
     tags: list[str]
 
 
+@dataclass(frozen=True)
+class _Version:
+    """A registered version: its name such as ``"v0.1.0"``, its commit, the stages it is in."""
+
+    name: str
+    commit: str
+    stages: list[str]
+
+
 def promote(model: Path | Reference, stage: Stage, *, version: str | None, push: bool) -> Promoted:
     """Put a model into a stage; a file that has no version yet gets one.
 
@@ -77,7 +86,7 @@ def promote(model: Path | Reference, stage: Stage, *, version: str | None, push:
             known = _version_of(root, name, path) or _register(root, name, path, version, made)
         if version not in (None, known):
             raise RegistryError(f"{model} is {name} {known} already: leave out --version")
-        if known in _versions_in(root, name, stage):
+        if any(v.name == known and stage in v.stages for v in _versions(str(root), name)):
             raise RegistryError(f"{name} {known} is in {stage} already")
         assignment = gto.api.assign(
             str(root),
@@ -110,10 +119,8 @@ def fetch(reference: Reference, folder: Path) -> Path:
     """
     place = os.environ.get(PLACE_VARIABLE) or str(_repository())
     with _named_errors():
-        _resolve(reference, place)
-        found = artifacts_show(
-            reference.name, version=reference.version, stage=reference.stage, repo=place
-        )
+        version = _resolve(reference, place)
+        found = artifacts_show(reference.name, version=version, repo=place)
         files = DVCFileSystem(place, rev=found["rev"])
         for name in _with_companion(found["path"]):
             target = folder / Path(name).name
@@ -197,10 +204,9 @@ def _check_file(root: Path, model: Path) -> tuple[str, str]:
 def _version_of(root: Path, name: str, path: str) -> str | None:
     """The newest registered version that has this very file."""
     wanted = [_md5(root / part) for part in _with_companion(path)]
-    for entry in _rows(str(root), name):
-        revision = entry["commit_hexsha"]
-        if [_md5_at(root, part, revision) for part in _with_companion(path)] == wanted:
-            return str(entry["version"])
+    for version in _versions(str(root), name):
+        if [_md5_at(root, part, version.commit) for part in _with_companion(path)] == wanted:
+            return version.name
     return None
 
 
@@ -217,12 +223,13 @@ def _register(root: Path, name: str, path: str, version: str | None, made: list[
 
 def _resolve(reference: Reference, place: str) -> str:
     """The version that a reference means."""
-    rows = _rows(place, reference.name)
-    for row in rows:
-        if row["version"] == reference.version or reference.stage in _stages(row):
-            return str(row["version"])
+    versions = _versions(place, reference.name)
+    for version in versions:
+        if version.name == reference.version or reference.stage in version.stages:
+            return version.name
     there = ", ".join(
-        f"{row['version']}{''.join(f' ({stage})' for stage in _stages(row))}" for row in rows
+        f"{version.name}{''.join(f' ({stage})' for stage in version.stages)}"
+        for version in versions
     )
     raise RegistryError(
         f"there is no {reference}; {place} has {there or 'no version of it'}: promote one with "
@@ -230,23 +237,31 @@ def _resolve(reference: Reference, place: str) -> str:
     )
 
 
-def _versions_in(root: Path, name: str, stage: Stage) -> list[str]:
-    rows = _rows(str(root), name)
-    return [str(row["version"]) for row in rows if stage in _stages(row)]
+def _versions(place: str, name: str) -> list[_Version]:
+    """Registered versions of a model, newest first, with the stages they are in now.
 
-
-def _rows(place: str, name: str) -> list[dict[str, Any]]:
-    """Registered versions of a model, newest first; a stage is with the last that got it."""
+    A stage is with the version whose tag for it has the highest number. GTO's own answer goes by
+    the tags' times, which are whole seconds and may be equal.
+    """
     try:
-        rows: list[dict[str, Any]] = gto.api.show(place, name, registered_only=True)
+        rows = gto.api.show(place, name, registered_only=True, versions_per_stage=-1)
     except ArtifactNotFound:
         return []
-    return rows
-
-
-def _stages(row: dict[str, Any]) -> list[str]:
-    """Stages that a version is in now."""
-    return [str(assignment["stage"]) for assignment in row["stages"]]
+    holders: dict[str, tuple[int, str]] = {}
+    for row in rows:
+        for held in row["stages"]:
+            for assignment in held["assignments"] if held["is_active"] else []:
+                number = int(assignment["tag"].rpartition("#")[2])
+                claim = (number, str(row["version"]))
+                holders[held["stage"]] = max(claim, holders.get(held["stage"], claim))
+    return [
+        _Version(
+            str(row["version"]),
+            str(row["commit_hexsha"]),
+            [stage for stage, (_, holder) in holders.items() if holder == row["version"]],
+        )
+        for row in rows
+    ]
 
 
 def _push(root: Path, promoted: Promoted) -> None:
