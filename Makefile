@@ -50,5 +50,5 @@ lock:  ## pin the environments anew (needs uv)
 		--generate-hashes --no-emit-index-url --no-annotate --upgrade --quiet \
 		--custom-compile-command "make lock" --output-file tests/sweeps-requirements.txt
 
-clean:  ## remove the environment, decoded data and runs
-	rm -rf $(VENV) $(SWEEPS_VENV) data outputs
+clean:  ## remove the environments, decoded data and runs; data/raw is left
+	rm -rf $(VENV) $(SWEEPS_VENV) outputs $(filter-out data/raw,$(wildcard data/*))
