@@ -21,10 +21,13 @@ def find_model(place: str, folder: Path) -> Path:
         RegistryError: There is no such registered model, or its file cannot be had.
     """
     if is_reference(place):
-        return fetch_registered(parse_reference(place), folder)
-    if "://" in place:
-        place = str(_fetch_from_bucket(place, folder))
-    path = Path(place)
+        _fetch_registered(parse_reference(place), folder)
+        path = folder
+    elif "://" in place:
+        _fetch_from_bucket(place, folder)
+        path = folder
+    else:
+        path = Path(place)
     if not path.is_dir():
         return path
     found = sorted(file for file in path.rglob("*") if file.suffix in MODEL_SUFFIXES)
@@ -34,15 +37,8 @@ def find_model(place: str, folder: Path) -> Path:
     return found[0]
 
 
-def fetch_registered(reference: Reference, folder: Path) -> Path:
+def _fetch_registered(reference: Reference, folder: Path) -> None:
     """Fetch a registered model and verify its checksum.
-
-    Args:
-        reference: The model.
-        folder: An empty folder for its file.
-
-    Returns:
-        The file.
 
     Raises:
         RegistryError: There is no such model, its file cannot be had or is damaged, or a package
@@ -53,11 +49,11 @@ def fetch_registered(reference: Reference, folder: Path) -> Path:
             case "wandb":
                 from eurosat.registry import wandb_registry
 
-                return wandb_registry.fetch(reference, folder)
+                wandb_registry.fetch(reference, folder)
             case _:
                 from eurosat.registry import git
 
-                return git.fetch(reference, folder)
+                git.fetch(reference, folder)
     except ModuleNotFoundError as error:
         extra = "track" if reference.registry == "wandb" else "pipeline"
         raise RegistryError(
@@ -66,7 +62,7 @@ def fetch_registered(reference: Reference, folder: Path) -> Path:
         ) from error
 
 
-def _fetch_from_bucket(address: str, folder: Path) -> Path:
+def _fetch_from_bucket(address: str, folder: Path) -> None:
     """Copy a file or folder from a bucket."""
     try:
         import fsspec
@@ -93,4 +89,3 @@ def _fetch_from_bucket(address: str, folder: Path) -> Path:
             f"{address} cannot be fetched ({type(error).__name__}: {error}): check the address "
             "and the rights of this machine's account"
         ) from error
-    return folder

@@ -104,15 +104,12 @@ def promote(model: Path | Reference, stage: Stage, *, version: str | None, push:
     return promoted
 
 
-def fetch(reference: Reference, folder: Path) -> Path:
+def fetch(reference: Reference, folder: Path) -> None:
     """Fetch a registered model through DVC and verify its checksum.
 
     Args:
         reference: The model; the git repository is that of `PLACE_VARIABLE`, or the one here.
         folder: An empty folder for the file.
-
-    Returns:
-        The file.
 
     Raises:
         RegistryError: There is no such version or stage, or its file cannot be had or is damaged.
@@ -139,7 +136,6 @@ def fetch(reference: Reference, folder: Path) -> Path:
                     f"{name} of {reference} is damaged: its MD5 is not {expected}, which dvc.lock "
                     "says; delete it from the cache or remote, and push it again"
                 )
-    return folder / Path(found["path"]).name
 
 
 def _repository() -> Path:

@@ -16,6 +16,9 @@ from eurosat.registry.reference import DEFAULT_NAME, Reference, Stage
 _COLLECTION = "wandb-registry-model/{name}"
 """Where W&B keeps an organisation's registered models."""
 
+_RETRIES = 2
+"""Of a request; W&B's own 20 outlast its patience, and its error is then that it was busy."""
+
 
 def promote(model: Path | Reference, stage: Stage) -> str:
     """Log a model file as an artifact and link it to the registry under a stage's alias.
@@ -49,8 +52,12 @@ def promote(model: Path | Reference, stage: Stage) -> str:
         return f"{DEFAULT_NAME} {artifact.version} is now in {stage} of the W&B Registry"
 
 
-def fetch(reference: Reference, folder: Path) -> Path:
+def fetch(reference: Reference, folder: Path) -> None:
     """Download a registered model; W&B's own digests verify the files.
+
+    Args:
+        reference: The model.
+        folder: An empty folder for its files.
 
     Raises:
         RegistryError: There is no such model, or it cannot be had.
@@ -59,8 +66,6 @@ def fetch(reference: Reference, folder: Path) -> Path:
         artifact = wandb.Api().artifact(_address(reference), type="model")
         artifact.download(str(folder))
         artifact.verify(str(folder))
-    (path,) = (path for path in folder.iterdir() if path.suffix != ".bin")
-    return path
 
 
 def _address(reference: Reference) -> str:
@@ -75,7 +80,8 @@ def _connected() -> Iterator[None]:
     Raises:
         RegistryError: W&B is offline, there is no account, or it cannot be reached or refuses.
     """
-    if wandb.setup().settings.mode not in ("online", "shared"):
+    session = wandb.setup(wandb.Settings(x_graphql_retry_max=_RETRIES))
+    if session.settings.mode not in ("online", "shared"):
         raise RegistryError(
             "the W&B Registry cannot be used offline: unset WANDB_MODE, or use the registry in git"
         )

@@ -13,8 +13,7 @@ import yaml
 from eurosat.cli import main
 from eurosat.errors import RegistryError
 from eurosat.export.runtime import open_model
-from eurosat.registry.find import fetch_registered as fetch
-from eurosat.registry.reference import parse_reference
+from eurosat.registry.find import find_model
 from tests.conftest import Run
 from tests.pipeline import Checkout, gcs_emulator, gcs_environment
 
@@ -103,13 +102,11 @@ def test_a_model_goes_through_the_stages(
     assert main(["promote", MODEL, "--version=v1.0.0"]) == 0
     (tmp_path / "new").mkdir()
     (tmp_path / "old").mkdir()
-    new = fetch(parse_reference("registry:staging"), tmp_path / "new")
-    old = fetch(parse_reference("registry:production"), tmp_path / "old")
+    new = find_model("registry:staging", tmp_path / "new")
+    old = find_model("registry:production", tmp_path / "old")
     assert new.read_bytes() == (repository.folder / MODEL).read_bytes()
     assert old.read_bytes() == model_files["onnx"].read_bytes() != new.read_bytes()
-    assert fetch(parse_reference("registry:v0.0.1"), tmp_path / "old").read_bytes() == (
-        old.read_bytes()
-    )
+    assert find_model("registry:v0.0.1", tmp_path / "old").read_bytes() == (old.read_bytes())
 
     # Faster than a second, which is all that a tag's time tells.
     for version in ("v1.0.0", "v0.0.1", "v1.0.0"):
@@ -117,7 +114,7 @@ def test_a_model_goes_through_the_stages(
     # The older file is still known, whatever HEAD has: production goes back to it and forth.
     assert main(["promote", "registry:v0.0.1", "--stage=production"]) == 0
     (tmp_path / "back").mkdir()
-    back = fetch(parse_reference("registry:eurosat@production"), tmp_path / "back")
+    back = find_model("registry:eurosat@production", tmp_path / "back")
     assert back.read_bytes() == old.read_bytes()
 
 
@@ -154,7 +151,7 @@ def test_both_files_of_an_openvino_model_are_registered(
     repository.commit()
     assert main(["promote", "models/eurosat.xml"]) == 0
     (tmp_path / "fetched").mkdir()
-    path = fetch(parse_reference("registry:staging"), tmp_path / "fetched")
+    path = find_model("registry:staging", tmp_path / "fetched")
     patches = np.zeros((2, 3, 64, 64), dtype=np.uint8)
     expected = open_model(model_files["openvino"]).predict(patches)
     np.testing.assert_array_equal(open_model(path).predict(patches), expected)
@@ -346,7 +343,7 @@ def test_a_damaged_or_missing_file_is_not_served(repository: Checkout, tmp_path:
     cached.chmod(0o644)
     cached.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     with pytest.raises(RegistryError, match=r"is damaged: its MD5 is not"):
-        fetch(parse_reference("registry:staging"), tmp_path / "fetched")
+        find_model("registry:staging", tmp_path / "fetched")
     assert list((tmp_path / "fetched").iterdir()) == []
     cached.unlink()
     with gcs_emulator("another") as environment:
