@@ -87,11 +87,17 @@ class Study:
         It ends with a digest of all that the run is asked for, contents of the configuration files
         included: a run of other settings never passes for this one.
         """
+        return self._name(cell, f"seed{seed}", [self.arguments(cell, seed), self.minutes])
+
+    def speed_folder(self, cell: Cell) -> str:
+        """Name of the folder of the short run that measures a cell's speed, whatever the seed."""
+        return self._name(cell, "speed", [self.arguments(cell, 0)])
+
+    def _name(self, cell: Cell, kind: str, asked: list[Any]) -> str:
         content = [yaml.safe_load(Path(path).read_text()) for path in self.configs]
-        asked = json.dumps([content, self.arguments(cell, seed), self.minutes])
-        digest = hashlib.sha256(asked.encode()).hexdigest()[:8]
+        digest = hashlib.sha256(json.dumps([content, *asked]).encode()).hexdigest()[:8]
         labels = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", str(v)) for v in cell.labels.values())
-        return f"{labels}-seed{seed}-{digest}"
+        return f"{labels}-{kind}-{digest}"
 
 
 def read_study(path: Path) -> Study:

@@ -5,16 +5,18 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from eurosat.errors import StudyError
 from eurosat.study.plan import Cell, Study
 
-_PROBE_STEPS = 60
+_SPEED_STEPS = 60
 """Optimiser steps that measure a cell's speed."""
 
 
@@ -35,18 +37,14 @@ class Run:
     @property
     def finished(self) -> Path | None:
         """The run folder of the attempt that finished, the newest if there are several."""
-        done = [path for path in self._attempts if (path / "metrics.json").is_file()]
-        return next((path for path in reversed(done) if _status(path) == "finished"), None)
+        done = [path for path in _finished(self.folder) if (path / "metrics.json").is_file()]
+        return done[-1] if done else None
 
     @property
     def checkpoint(self) -> Path | None:
         """The last checkpoint of an attempt that did not finish."""
-        found = [path / "checkpoints" / "last.ckpt" for path in self._attempts]
-        return next((path for path in reversed(found) if path.is_file()), None)
-
-    @property
-    def _attempts(self) -> list[Path]:
-        return sorted(self.folder.glob("*Z*"))
+        found = sorted(self.folder.glob("*Z*/checkpoints/last.ckpt"))
+        return found[-1] if found else None
 
 
 def plan_runs(study: Study, output: Path) -> list[Run]:
@@ -80,7 +78,7 @@ def train(study: Study, runs: Sequence[Run], extra: Sequence[str]) -> Iterator[R
     """Train what is not done yet, one run after the other.
 
     A run that was cut off goes on from its last checkpoint. One that fails says so, and the others
-    go on.
+    go on. One that another process is at is left to it.
 
     Args:
         study: The study.
@@ -90,44 +88,75 @@ def train(study: Study, runs: Sequence[Run], extra: Sequence[str]) -> Iterator[R
     Yields:
         Each run that was tried; one that is not ``finished`` has failed.
     """
+    open_runs = [run for run in runs if not run.finished]
+    if study.minutes is not None and open_runs:
+        _measure_all(study, open_runs, extra)
     bar = tqdm(runs, desc=study.name, unit="run")
     for run in bar:
-        if run.finished:
-            continue
         bar.set_postfix_str(f"{_name(run.cell)}, seed {run.seed}")
-        arguments = [*study.arguments(run.cell, run.seed), *extra]
-        try:
-            if study.minutes is not None:
-                arguments += _length(study.minutes, run, arguments)
-            if run.checkpoint:
-                arguments.append(f"--ckpt_path={run.checkpoint}")
-            _fit(run.folder, arguments)
-        except StudyError as error:
-            tqdm.write(f"{_name(run.cell)}, seed {run.seed} failed: {error}", file=sys.stderr)
+        with _claimed(run.folder) as ours:
+            if not ours or run.finished:
+                continue
+            arguments = [*study.arguments(run.cell, run.seed), *extra]
+            try:
+                if study.minutes is not None:
+                    speed = _speed(study, run, extra)
+                    arguments += _length(study.minutes, speed)
+                if run.checkpoint:
+                    arguments.append(f"--ckpt_path={run.checkpoint}")
+                _fit(run.folder, arguments)
+            except StudyError as error:
+                tqdm.write(f"{_name(run.cell)}, seed {run.seed} failed: {error}", file=sys.stderr)
         yield run
 
 
-def _length(minutes: float, run: Run, arguments: Sequence[str]) -> list[str]:
-    """Number and size of epochs that train for some minutes at the speed of this cell.
+@contextmanager
+def _claimed(folder: Path) -> Iterator[bool]:
+    """Keep other processes off a run, here or on a machine that shares the folder.
 
-    The speed is measured once, in a short run of its own, and then stands: the length of a run
-    does not depend on what else the machine does later.
+    Yields:
+        Whether it is ours; otherwise another process is at it.
     """
-    probe = run.folder.with_name(f".{run.folder.name}-speed")
-    if not list(probe.glob("*/run.json")):
-        _fit(
-            probe,
-            [
-                *arguments,
-                f"--trainer.limit_train_batches={_PROBE_STEPS}",
-                "--trainer.limit_val_batches=1",
-                "--trainer.max_epochs=1",
-                "--test_after_fit=false",
-            ],
-        )
-    folder = sorted(probe.glob("*/run.json"))[-1].parent
-    card = json.loads((folder / "run.json").read_text())
-    config = yaml.safe_load((folder / "config.yaml").read_text())
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", blocking=False):
+            yield True
+    except Timeout:
+        yield False
+
+
+def _measure_all(study: Study, runs: Sequence[Run], extra: Sequence[str]) -> None:
+    """Measure the speed of all cells, one after the other, before any of them is trained.
+
+    So they are measured under the same conditions. Other processes of the study wait.
+    """
+    cells = {study.folder(run.cell, 0): run for run in runs}
+    output = runs[0].folder.parent
+    output.mkdir(parents=True, exist_ok=True)
+    with FileLock(output / ".speed.lock"):
+        for run in tqdm(cells.values(), desc="speed", unit="cell"):
+            with suppress(StudyError):  # it comes again, and is told, with the cell's runs
+                _speed(study, run, extra)
+
+
+def _speed(study: Study, run: Run, extra: Sequence[str]) -> Path:
+    """A short run that measures a cell's speed, once: the run folder."""
+    folder = run.folder.with_name(study.speed_folder(run.cell))
+    if not _finished(folder):
+        limits = [
+            f"--trainer.limit_train_batches={_SPEED_STEPS}",
+            "--trainer.limit_val_batches=1",
+            "--trainer.max_epochs=1",
+            "--test_after_fit=false",
+        ]
+        _fit(folder, [*study.arguments(run.cell, 0), *extra, *limits])
+    return _finished(folder)[-1]
+
+
+def _length(minutes: float, speed: Path) -> list[str]:
+    """Number and size of epochs that train for some minutes at a measured speed."""
+    card = json.loads((speed / "run.json").read_text())
+    config = yaml.safe_load((speed / "config.yaml").read_text())
     batch = config["data"]["batch_size"] * card["hardware"]["devices"]
     steps = max(1, round(60 * minutes * card["images_per_second"] / batch))
     epochs = math.ceil(steps / math.ceil(card["split"]["train"] / batch))
@@ -149,6 +178,11 @@ def _fit(folder: Path, arguments: Sequence[str]) -> None:
     if code:
         lines = log.read_text().strip().splitlines()
         raise StudyError(f"{lines[-1] if lines else f'exit code {code}'} (see {log})")
+
+
+def _finished(folder: Path) -> list[Path]:
+    """The run folders in a folder whose runs came to their end, oldest first."""
+    return [path for path in sorted(folder.glob("*Z*")) if _status(path) == "finished"]
 
 
 def _status(run_folder: Path) -> str:

@@ -15,8 +15,9 @@ def study(
     """Train every combination of a study's settings with several seeds, and compare them.
 
     Runs that are done already are left alone, and one that was cut off goes on from its last
-    checkpoint: call it again until all is done. After every run the results so far are written:
-    runs.csv (one row a run), table.md and plot.png.
+    checkpoint: call it again until all is done. Call it several times at once, for several GPUs
+    or on machines that share the folder, and each takes the runs that no other is at. After every
+    run the results so far are written: runs.csv (one row a run), table.md and plot.png.
 
     Args:
         file: The study, such as configs/studies/training_fraction.yaml.
@@ -45,7 +46,11 @@ def study(
     summaries = summarise(plan, runs)
     write_results(plan, summaries, output)
     print(markdown_table(plan, summaries))
-    print(f"{sum(len(s.rows) for s in summaries)} of {len(runs)} runs are done, see {output}")
+    done = sum(len(summary.rows) for summary in summaries)
+    print(f"{done} of {len(runs)} runs are done, see {output}")
+    elsewhere = len(runs) - done - len(failed)
+    if elsewhere and not only_results:
+        print(f"{elsewhere} more under way in other processes")
     if failed:
         print(f"{len(failed)} runs failed; call it again to try them again", file=sys.stderr)
     return 1 if failed else 0

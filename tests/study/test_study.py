@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,16 +105,61 @@ def test_equal_minutes_set_the_length_from_a_measured_speed(
     write: Callable[..., Path], tmp_path: Path, store_root: Path
 ) -> None:
     output = tmp_path / "out"
-    file = write(axes={"data.batch_size": [16]}, minutes=0.01)
+    file = write(axes={"data.batch_size": [16]}, minutes=0.01, seeds=[3, 4])
     assert main(["study", str(file), f"--root={store_root}", f"--output={output}"]) == 0
-    (planned,) = plan_runs(read_study(file), output)
-    (speed,) = output.glob(".*-speed/*/run.json")
-    assert planned.finished is not None
-    config = yaml.safe_load((planned.finished / "config.yaml").read_text())
-    trainer = config["trainer"]
-    images = 16 * trainer["max_epochs"] * trainer["limit_train_batches"]
+    (speed,) = output.glob("16-speed-*/*/run.json")  # one for both seeds
     expected = 0.6 * json.loads(speed.read_text())["images_per_second"]
-    assert images == pytest.approx(expected, abs=16 * (trainer["max_epochs"] + 1))
+    for planned in plan_runs(read_study(file), output):
+        assert planned.finished is not None
+        config = yaml.safe_load((planned.finished / "config.yaml").read_text())
+        trainer = config["trainer"]
+        images = 16 * trainer["max_epochs"] * trainer["limit_train_batches"]
+        assert images == pytest.approx(expected, abs=16 * (trainer["max_epochs"] + 1))
+
+
+def test_a_cell_whose_speed_cannot_be_measured_fails_alone(
+    write: Callable[..., Path], tmp_path: Path, store_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    axes = {"size": {"none": {"data.batch_size": 0}, "16": {"data.batch_size": 16}}}
+    output = tmp_path / "out"
+    arguments = [str(write(axes=axes, minutes=0.01)), f"--root={store_root}"]
+    assert main(["study", *arguments, f"--output={output}"]) == 1
+    said = capsys.readouterr()
+    assert "size none, seed 3 failed:" in said.err
+    assert "1 of 2 runs are done" in said.out
+
+
+def test_processes_share_a_study(
+    write: Callable[..., Path], tmp_path: Path, store_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    file = write()
+    theirs, ours = plan_runs(read_study(file), output)
+    arguments = ["study", str(file), f"--root={store_root}", f"--output={output}"]
+    # Another process is at the first run, and dies.
+    theirs.folder.mkdir(parents=True)
+    code = (
+        "import sys, time, filelock\n"
+        "lock = filelock.FileLock(sys.argv[1])\n"
+        "lock.acquire()\n"
+        "print('held', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(theirs.folder / ".lock")], stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        assert main(arguments) == 0
+        assert theirs.finished is None
+        assert ours.finished is not None
+        said = capsys.readouterr().out
+        assert "1 of 2 runs are done" in said
+        assert "1 more under way in other processes" in said
+        other.kill()
+    assert main(arguments) == 0
+    assert theirs.finished is not None
+    assert "2 of 2 runs are done" in capsys.readouterr().out
 
 
 def test_a_run_of_other_settings_never_passes_for_this_one(
