@@ -64,6 +64,12 @@ class StudyError(EuroSATError):
     """A study cannot be read, or its runs do not belong together."""
 
 
+class StudyEndedError(EuroSATError):
+    """Ctrl-C or SIGTERM ended a study before all of its runs were done."""
+
+    exit_code = 1
+
+
 class RegistryError(EuroSATError):
     """A model cannot be registered, or a registered one cannot be had."""
 

@@ -115,25 +115,50 @@ def read_study(path: Path) -> Study:
     Raises:
         StudyError: The file is missing, or does not describe a study.
     """
+    from jsonargparse import ArgumentError, ArgumentParser
+
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise StudyError(f"the study {path} cannot be read ({error})") from error
-    known = {entry.name for entry in fields(Study)} - {"name"}
-    if not isinstance(content, dict) or not {"title", "configs", "axes"} <= content.keys():
+    needed = {"title", "configs", "axes"}
+    if not isinstance(content, dict) or not needed <= content.keys():
         raise StudyError(f"{path} is no study: it needs a title, configs and axes")
+    known = {entry.name for entry in fields(Study)} - {"name"}
     if unknown := content.keys() - known:
         raise StudyError(
             f"{path} has unknown keys {', '.join(sorted(map(str, unknown)))}: a study has "
             f"{', '.join(sorted(known))}"
         )
-    axes = content["axes"]
-    if not isinstance(axes, dict) or not axes or not all(axes.values()):
+    if isinstance(axes := content["axes"], dict):
+        content["axes"] = {name: _by_label(name, values) for name, values in axes.items()}
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Study, skip={"name"})
+    try:
+        parsed = parser.parse_object({k: v for k, v in content.items() if v is not None})
+    except ArgumentError as error:
+        raise StudyError(f"{path}: {' '.join(str(error).split())}") from error
+    study = Study(path.stem, **parsed.as_dict())
+    _check(path, study)
+    return study
+
+
+def _by_label(name: str, values: Any) -> Any:
+    return (
+        {_label(value): {name: value} for value in values} if isinstance(values, list) else values
+    )
+
+
+def _check(path: Path, study: Study) -> None:
+    """Refuse what has the right type, and no meaning.
+
+    Raises:
+        StudyError: There is something of the kind.
+    """
+    if not study.axes or not all(study.axes.values()):
         raise StudyError(f"{path}: axes must name one axis or more, each with values")
-    content["axes"] = {name: _axis(path, name, values) for name, values in axes.items()}
-    if not content.get("seeds", [0]):
-        raise StudyError(f"{path}: seeds must name one number or more")
-    study = Study(path.stem, **content)
+    if not study.seeds or len(set(study.seeds)) < len(study.seeds):
+        raise StudyError(f"{path}: seeds must name one number or more, each once")
     if study.minutes is not None and not study.minutes > 0:
         raise StudyError(f"{path}: minutes must be more than 0, got {study.minutes}")
     for config in study.configs:
@@ -142,17 +167,6 @@ def read_study(path: Path) -> Study:
                 f"{path} names the configuration {config}, which is not there: paths start at the "
                 "folder that eurosat is called from"
             )
-    return study
-
-
-def _axis(path: Path, name: str, values: Any) -> dict[Any, Settings]:
-    if isinstance(values, list):
-        return {_label(value): {name: value} for value in values}
-    if isinstance(values, dict) and all(isinstance(value, dict) for value in values.values()):
-        return values
-    raise StudyError(
-        f"{path}: the axis {name} must be a list of that option's values, or options by label"
-    )
 
 
 def _label(value: Any) -> Any:

@@ -19,7 +19,7 @@ from eurosat.study.plan import Cell, Study
 from eurosat.study.runner import Run
 
 _METRICS = ("accuracy", "accuracy_macro", "f1_macro", "ece", "loss")
-_FACTS = ("images_per_second", "train_seconds", "epochs")
+_FACTS = ("images_per_second", "epochs")
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ def markdown_table(study: Study, summaries: Sequence[Summary]) -> str:
     lines = [header, ["---"] * len(header)]
     for summary in summaries:
         first, count = summary.rows[0], len(summary.rows)
-        rate = statistics.median(row["images_per_second"] for row in summary.rows)
+        # A run that was cut off in its test, and went on there, has no speed.
+        rates = [rate for row in summary.rows if (rate := row["images_per_second"])]
         lines.append(
             [
                 *map(str, summary.cell.labels.values()),
@@ -115,11 +116,13 @@ def markdown_table(study: Study, summaries: Sequence[Summary]) -> str:
                 str(count),
                 f"{first['train_images']:,}",
                 str(first["epochs"]),
-                f"{rate:,.0f}",
+                f"{statistics.median(rates):,.0f}" if rates else "n/a",
                 f"{first['parameters'] / 1e6:.2f} M",
             ]
         )
-    text = f"{study.title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    synthetic = any(row["synthetic"] for summary in summaries for row in summary.rows)
+    title = f"{study.title} – synthetic data" if synthetic else study.title
+    text = f"{title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
     if any(len(summary.rows) == 1 for summary in summaries):
         text += "\n\\* one run: Wilson's interval over its test images, not over seeds\n"
     return text

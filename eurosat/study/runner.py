@@ -2,7 +2,7 @@
 
 import json
 import math
-import subprocess
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,7 +13,8 @@ import yaml
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from eurosat.errors import StudyError
+from eurosat.errors import StudyEndedError, StudyError
+from eurosat.processes import supervise
 from eurosat.study.plan import Cell, Study
 
 _SPEED_STEPS = 60
@@ -66,15 +67,21 @@ def check_settings(study: Study) -> None:
 
     Raises:
         SettingsError: ``eurosat fit`` does not take a setting.
+        StudyError: A setting keeps runs from what the study is to compare.
     """
     from eurosat.training_cli import resolve_settings
 
     for cell in study.cells:
         arguments = ["fit", *study.arguments(cell, study.seeds[0])]
-        resolve_settings(arguments, f"the settings of {_name(cell)}")
+        settings = resolve_settings(arguments, f"the settings of {_name(cell)}")
+        if not settings["test_after_fit"]:
+            raise StudyError(f"{_name(cell)}: a study compares tests, leave test_after_fit on")
+        split = settings["data"]["split"]
+        if study.resplit and split != "stratified":
+            raise StudyError(f"{_name(cell)}: resplit draws a stratified split, not a {split} one")
 
 
-def train(study: Study, runs: Sequence[Run], extra: Sequence[str]) -> Iterator[Run]:
+def train(study: Study, runs: Sequence[Run], extra: Sequence[str] = ()) -> Iterator[Run]:
     """Train what is not done yet, one run after the other.
 
     A run that was cut off goes on from its last checkpoint. One that fails says so, and the others
@@ -83,10 +90,13 @@ def train(study: Study, runs: Sequence[Run], extra: Sequence[str]) -> Iterator[R
     Args:
         study: The study.
         runs: Its runs.
-        extra: Further arguments of every ``eurosat fit``, such as where the data are.
+        extra: Further arguments of every ``eurosat fit`` that do not change what comes out.
 
     Yields:
         Each run that was tried; one that is not ``finished`` has failed.
+
+    Raises:
+        StudyEndedError: Ctrl-C or SIGTERM ended the run under way.
     """
     open_runs = [run for run in runs if not run.finished]
     if study.minutes is not None and open_runs:
@@ -167,17 +177,25 @@ def _length(minutes: float, speed: Path) -> list[str]:
 
 
 def _fit(folder: Path, arguments: Sequence[str]) -> None:
-    """Train in a process of its own, whose output goes to a file."""
+    """Train in a process of its own, whose output goes to a file.
+
+    Raises:
+        StudyError: It failed.
+        StudyEndedError: It was ended by a signal.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "output.txt"
     command = [sys.executable, "-m", "eurosat", "fit", *arguments]
     command += [f"--output_root={folder.parent}", f"--experiment={folder.name}"]
     command += ["--trainer.enable_progress_bar=false"]
     with log.open("w") as output:
-        code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode
+        (code,) = supervise(command, output=output).values()
+    if code == -signal.SIGTERM:
+        raise StudyEndedError("ended during a run: call it again, and it goes on from there")
     if code:
         lines = log.read_text().strip().splitlines()
-        raise StudyError(f"{lines[-1] if lines else f'exit code {code}'} (see {log})")
+        last = f" after: {lines[-1]}" if lines else ""
+        raise StudyError(f"exit code {code}{last} (see {log})")
 
 
 def _finished(folder: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """``eurosat study``: grids of training runs with confidence intervals."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 
@@ -31,10 +32,11 @@ def study(
     from eurosat.study.runner import check_settings, plan_runs, train
 
     plan = read_study(file)
+    if source is not None:  # one of the settings, so that runs of another source are other runs
+        plan = replace(plan, settings={**plan.settings, "data.source": source})
     output = output or Path("outputs") / "studies" / plan.name
     runs = plan_runs(plan, output)
-    extra = [f"--data.source={source}"] if source else []
-    extra += [f"--data.root={root}"] if root else []
+    extra = [f"--data.root={root}"] if root else []
     failed = []
     if not only_results:
         check_settings(plan)

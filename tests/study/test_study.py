@@ -2,8 +2,10 @@
 
 import csv
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ import yaml
 from scipy.stats import ttest_1samp
 
 from eurosat.cli import main
+from eurosat.study.figure import accuracy_figure
 from eurosat.study.plan import read_study
-from eurosat.study.results import confidence_interval
+from eurosat.study.results import confidence_interval, summarise
 from eurosat.study.runner import plan_runs
 from tests.conftest import CONFIGS, REPOSITORY
 
@@ -72,33 +75,113 @@ def test_a_study_trains_what_is_missing_and_tells_what_it_found(
     assert "2 of 2 runs are done" in capsys.readouterr().out
 
 
-def test_a_run_that_was_cut_off_goes_on(
-    write: Callable[..., Path], tmp_path: Path, store_root: Path
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_study_that_is_ended_goes_on_from_there(
+    number: int,
+    write: Callable[..., Path],
+    tmp_path: Path,
+    store_root: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    file = write(axes={"data.batch_size": [16]})
+    settings = TINY_STUDY["settings"] | {"trainer.max_epochs": 20}
+    file = write(axes={"data.batch_size": [16]}, settings=settings)
     output = tmp_path / "out"
-    study = read_study(file)
-    (planned,) = plan_runs(study, output)
-    assert (
-        main(
-            [
-                "fit",
-                *study.arguments(planned.cell, 3),
-                f"--data.root={store_root}",
-                f"--output_root={output}",
-                f"--experiment={planned.folder.name}",
-                "--trainer.max_steps=10",  # one of two epochs
-                "--test_after_fit=false",
-            ]
-        )
-        == 0
+    (planned,) = plan_runs(read_study(file), output)
+    arguments = ["study", str(file), f"--root={store_root}", f"--output={output}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eurosat", *arguments], stderr=subprocess.PIPE, text=True
     )
+    deadline = time.monotonic() + 120
+    while planned.checkpoint is None:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "ended during a run: call it again" in shown
+    assert "Traceback" not in shown
+    first = planned.checkpoint.parent.parent
+    # The run had ended too, and had written its record.
+    assert json.loads((first / "run.json").read_text())["status"] == "terminated"
     assert planned.finished is None
-    assert main(["study", str(file), f"--root={store_root}", f"--output={output}"]) == 0
+
+    assert main(arguments) == 0
     assert planned.finished is not None
     assert "--ckpt_path=" in json.loads((planned.finished / "run.json").read_text())["command"]
     with (planned.finished / "metrics.csv").open() as rows:
-        assert {row["epoch"] for row in csv.DictReader(rows) if row["train/loss"]} == {"1"}
+        epochs = [int(row["epoch"]) for row in csv.DictReader(rows) if row["train/loss"]]
+    assert 0 < epochs[0] <= epochs[-1] == 19
+    assert "1 of 1 runs are done" in capsys.readouterr().out
+
+
+def test_a_run_that_was_cut_off_in_its_test_is_tested(
+    write: Callable[..., Path], tmp_path: Path, store_root: Path
+) -> None:
+    output = tmp_path / "out"
+    file = write(axes={"data.batch_size": [16]})
+    (planned,) = plan_runs(read_study(file), output)
+    arguments = ["study", str(file), f"--root={store_root}", f"--output={output}"]
+    assert main(arguments) == 0
+    first = planned.finished
+    assert first is not None
+    accuracy = json.loads((first / "metrics.json").read_text())["accuracy"]
+    (first / "metrics.json").unlink()  # as if it had been killed before
+    assert main(arguments) == 0
+    assert planned.finished not in (None, first)
+    (row,) = csv.DictReader((output / "runs.csv").read_text().splitlines())
+    assert float(row["accuracy"]) == accuracy
+    assert "| n/a |" in (output / "table.md").read_text()
+    assert main([*arguments, "--only_results=true"]) == 0
+
+
+def test_runs_of_another_source_are_other_runs(
+    write: Callable[..., Path], tmp_path: Path, store_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["study", str(write(axes={"data.batch_size": [16]})), f"--root={store_root}"]
+    arguments.append(f"--output={tmp_path / 'out'}")
+    assert main(arguments) == 0
+    assert "Two sizes – synthetic data" in capsys.readouterr().out
+    assert main([*arguments, "--source=EuroSAT_RGB.zip", "--only_results=true"]) == 0
+    assert "0 of 1 runs are done" in capsys.readouterr().out
+
+
+def test_a_grid_is_drawn_with_intervals_over_seeds(
+    write: Callable[..., Path], tmp_path: Path, store_root: Path
+) -> None:
+    axes = {
+        "size": {"small": {"data.batch_size": 16}, "large": {"data.batch_size": 32}},
+        "training fraction": {
+            0.3: {"data.split_fractions": [0.3, 0.2, 0.5]},
+            0.6: {"data.split_fractions": [0.6, 0.2, 0.2]},
+        },
+    }
+    file = write(axes=axes, seeds=[3, 4], resplit=True)
+    output = tmp_path / "out"
+    assert main(["study", str(file), f"--root={store_root}", f"--output={output}"]) == 0
+    rows = list(csv.DictReader((output / "runs.csv").read_text().splitlines()))
+    assert len({(row["size"], row["training fraction"], row["seed"]) for row in rows}) == 8
+    study = read_study(file)
+    summaries = summarise(study, plan_runs(study, output))
+    for summary in summaries:
+        own = [
+            float(r["accuracy"])
+            for r in rows
+            if r["size"] == summary.cell.labels["size"]
+            and float(r["training fraction"]) == summary.cell.labels["training fraction"]
+        ]
+        expected = ttest_1samp(own, 0).confidence_interval(0.95)
+        assert summary.mean == pytest.approx(sum(own) / 2)
+        if own[0] != own[1]:
+            assert summary.low == pytest.approx(max(0, expected.low))
+            assert summary.high == pytest.approx(min(1, expected.high))
+    (axes_drawn,) = accuracy_figure(study, summaries).axes
+    lines = [container for container in axes_drawn.containers]
+    assert [line.get_label() for line in lines] == ["small", "large"]
+    for line, size in zip(lines, ("small", "large"), strict=True):
+        drawn = line.lines[0].get_xydata()
+        means = [s.mean for s in summaries if s.cell.labels["size"] == size]
+        assert drawn.tolist() == [[0.3, means[0]], [0.6, means[1]]]
 
 
 def test_equal_minutes_set_the_length_from_a_measured_speed(
@@ -208,7 +291,17 @@ def test_the_interval_is_students(monkeypatch: pytest.MonkeyPatch) -> None:
     ("changes", "message"),
     [
         ({"axes": {}}, "axes must name one axis"),
-        ({"axes": {"data.batch_size": 3}}, "must be a list"),
+        ({"axes": {"data.batch_size": 3}}, "Expected a <class 'dict'>"),
+        ({"seeds": 3}, "Expected a <class 'list'>"),
+        ({"seeds": ["first"]}, "Expected a <class 'int'>"),
+        ({"seeds": [1, 1]}, "each once"),
+        ({"settings": [1]}, "Expected a <class 'dict'>"),
+        ({"configs": "configs/fast.yaml"}, "Expected a <class 'list'>"),
+        ({"settings": {"test_after_fit": False}}, "leave test_after_fit on"),
+        (
+            {"resplit": True, "settings": {"data.split": "source"}},
+            "resplit draws a stratified split, not a source one",
+        ),
         ({"axis": {}}, "unknown keys axis"),
         ({"seeds": []}, "seeds must name"),
         ({"minutes": 0}, "minutes must be more than 0"),
