@@ -37,12 +37,14 @@ def read_sweep(path: Path) -> Sweep:
     """
     definition = _load(path)
     try:
+        _check_search(definition)
         arguments = _fixed_arguments(definition)
         settings = _settings(arguments, f"the command of {path}")
-        for name, parameter in definition["parameters"].items():
-            for value in _values_to_try(name, parameter):
-                _try(arguments, name, value, settings)
-        return Sweep(definition, _check_metric(definition, settings))
+        logged = _logged_metrics(settings)
+        _check_run(settings, logged)
+        for name, argument, parameters in _trials(definition["parameters"]):
+            _check_run(_try(name, argument, [*arguments, *parameters], settings), logged)
+        return Sweep(definition, _check_metric(definition, settings, logged))
     except SweepError as error:
         raise SweepError(f"{path}: {error}") from error
 
@@ -63,6 +65,28 @@ def _load(path: Path) -> dict[str, Any]:
     if missing or not isinstance(definition["parameters"], dict):
         raise SweepError(f"{path} lacks {', '.join(missing) or 'named parameters'}: {example}")
     return definition
+
+
+def _check_search(definition: dict[str, Any]) -> None:
+    """What W&B's server knows and this machine's client does not check."""
+    choices = {
+        "method": (definition["method"], ("grid", "random", "bayes")),
+        "goal of the metric": (_of(definition, "metric", "goal"), ("minimize", "maximize", None)),
+        "type of early_terminate": (
+            _of(definition, "early_terminate", "type"),
+            ("hyperband", None),
+        ),
+    }
+    for name, (value, known) in choices.items():
+        if value not in known:
+            raise SweepError(
+                f"the {name} cannot be {value}: choose {' or '.join(filter(None, known))}"
+            )
+
+
+def _of(definition: dict[str, Any], part: str, name: str) -> Any:
+    content = definition.get(part)
+    return content.get(name) if isinstance(content, dict) else None
 
 
 def _fixed_arguments(definition: dict[str, Any]) -> list[str]:
@@ -97,13 +121,31 @@ def _settings(arguments: list[str], what: str) -> dict[str, Any]:
         raise SweepError(str(error)) from error
 
 
-def _try(arguments: list[str], name: str, value: Any, settings: dict[str, Any]) -> None:
-    """Let the parser judge a parameter, written as W&B's agent writes it."""
-    from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
+def _trials(parameters: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
+    """Every value to try, among the first values of the other parameters.
 
-    (argument,) = create_sweep_command_args({"args": {name: {"value": value}}})["args"]
+    A parameter's first value comes with those before it only, so that it is to blame if it is
+    refused.
+
+    Yields:
+        The parameter's name, its argument, and all parameters' arguments in the file's order, all
+        written as W&B's agent writes them.
+    """
+    values = {name: _values_to_try(name, parameter) for name, parameter in parameters.items()}
+    first = [f"--{name}={options[0]}" for name, options in values.items()]
+    for place, (name, options) in enumerate(values.items()):
+        yield name, first[place], first[: place + 1]
+        for option in options[1:]:
+            argument = f"--{name}={option}"
+            yield name, argument, [*first[:place], argument, *first[place + 1 :]]
+
+
+def _try(
+    name: str, argument: str, arguments: list[str], settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Let the parser judge a parameter's argument among the others of a run."""
     try:
-        _settings([*arguments, argument], argument)
+        return _settings(arguments, argument)
     except SweepError as error:
         known = sorted(_names(settings))
         if name not in known and (close := difflib.get_close_matches(name, known, n=3)):
@@ -111,6 +153,34 @@ def _try(arguments: list[str], name: str, value: Any, settings: dict[str, Any]) 
                 f"there is no setting {name}; close names are {', '.join(close)}"
             ) from error
         raise
+
+
+def _check_run(settings: dict[str, Any], logged: list[str]) -> None:
+    """Refuse settings with which a run would fail, or the sweep not hear of it."""
+    trainer = settings["trainer"]
+    loggers = trainer["logger"]
+    loggers = loggers if isinstance(loggers, list) else [loggers]
+    if not any(isinstance(one, dict) and "Wandb" in one["class_path"] for one in loggers):
+        raise SweepError(
+            "its runs do not report to W&B: add --config=configs/logger/wandb.yaml to the command"
+        )
+    if trainer["limit_val_batches"] == 0:
+        raise SweepError("its runs do not validate: leave out trainer.limit_val_batches")
+    if settings["run_directory"]:
+        raise SweepError("all its runs would share a folder: leave out run_directory")
+    monitor = settings["checkpoint"]["monitor"]
+    if monitor is not None and monitor not in logged:
+        raise SweepError(f"checkpoints watch {monitor}, which no run logs")
+
+
+def _logged_metrics(settings: dict[str, Any]) -> list[str]:
+    from eurosat.models.classifier import EuroSATClassifier
+
+    return [
+        name
+        for name in EuroSATClassifier(backbone="patchnet").logged_metrics
+        if settings["test_after_fit"] or not name.startswith("test/")
+    ]
 
 
 def _names(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -129,13 +199,13 @@ def _values_to_try(name: str, parameter: Any) -> list[Any]:
             return list(values)
         case {"parameters": _}:
             raise SweepError(f"{name} is nested: write its settings as names with dots")
-        case {"min": int() | float() as low, "max": int() | float() as high}:
+        case {"min": int() | float() as low, "max": int() | float() as high} if low < high:
             ends: list[Any] = [low, high]
         case {"mu": int() | float() as middle}:
             ends = [middle]
         case _:
             raise SweepError(
-                f"{name} needs a value, a list of values, or a distribution with min and max "
+                f"{name} needs a value, a list of values, or a distribution with min below max "
                 "(as numbers: YAML reads 1e-3 as a word, and 1.0e-3 as a number)"
             )
     match str(parameter.get("distribution", "")):
@@ -147,10 +217,10 @@ def _values_to_try(name: str, parameter: Any) -> list[Any]:
             return ends
 
 
-def _check_metric(definition: dict[str, Any], settings: dict[str, Any]) -> list[str]:
+def _check_metric(
+    definition: dict[str, Any], settings: dict[str, Any], logged: list[str]
+) -> list[str]:
     """Refuse a metric that no run logs; warn of one that checkpoints do not watch."""
-    from eurosat.models.classifier import EuroSATClassifier
-
     metric = definition.get("metric")
     if metric is None:
         if definition["method"] == "bayes" or "early_terminate" in definition:
@@ -158,11 +228,6 @@ def _check_metric(definition: dict[str, Any], settings: dict[str, Any]) -> list[
         return []
     if not isinstance(metric, dict) or "name" not in metric:
         raise SweepError("the metric needs a name and a goal")
-    logged = [
-        name
-        for name in EuroSATClassifier(backbone="patchnet").logged_metrics
-        if settings["test_after_fit"] or not name.startswith("test/")
-    ]
     if metric["name"] not in logged:
         raise SweepError(
             f"no run logs the metric {metric['name']}: choose one of {', '.join(logged)}"

@@ -116,6 +116,33 @@ def test_all_that_a_run_logs_may_be_a_metric(trained: Run) -> None:
             ["refuses the command of", "configs/nowhere.yaml"],
         ),
         (lambda sweep: sweep.pop("parameters"), ["lacks parameters"]),
+        (
+            lambda sweep: sweep["command"].remove("--config=configs/logger/wandb.yaml"),
+            ["do not report to W&B"],
+        ),
+        (parameter("trainer.logger", value=False), ["do not report to W&B"]),
+        (parameter("trainer.limit_val_batches", values=[1.0, 0]), ["do not validate"]),
+        (parameter("run_directory", value="outputs/sweep"), ["share a folder"]),
+        (
+            parameter("checkpoint.monitor", values=["val/accuracy", "val/acc"]),
+            ["watch val/acc, which no run logs"],
+        ),
+        (parameter("model.label_smoothing", min=0.2, max=0.1), ["min below max"]),
+        (lambda sweep: sweep.update(method="baysian"), ["method cannot be baysian", "bayes"]),
+        (lambda sweep: sweep["metric"].update(goal="maximise"), ["cannot be maximise"]),
+        (
+            lambda sweep: sweep.update(early_terminate={"type": "hyperbnd"}),
+            ["cannot be hyperbnd: choose hyperband"],
+        ),
+        (
+            lambda sweep: sweep["parameters"].update(
+                {
+                    "model.optimizer": {"values": ["torch.optim.SGD", "torch.optim.Adam"]},
+                    "model.optimizer.init_args.momentum": {"values": [0.9, 0.95]},
+                }
+            ),
+            ["refuses --model.optimizer=torch.optim.Adam", "momentum"],
+        ),
     ],
 )
 def test_what_would_make_runs_fail_or_search_blindly_is_named(
@@ -130,6 +157,17 @@ def test_what_would_make_runs_fail_or_search_blindly_is_named(
     assert error.startswith(f"eurosat sweep: error: {path}")
     for message in messages:
         assert message in error
+
+
+def test_a_parameter_may_need_another(sweep_file: Callable[..., str]) -> None:
+    def tune_momentum(sweep: dict[str, Any]) -> None:
+        sweep["parameters"] = {
+            "model.optimizer": {"value": "torch.optim.SGD"},
+            "model.optimizer.init_args.lr": {"values": [0.1, 0.2]},
+            "model.optimizer.init_args.momentum": {"values": [0.9, 0.95]},
+        }
+
+    assert main(["sweep", sweep_file(tune_momentum), "--check=true"]) == 0
 
 
 @pytest.mark.parametrize(
