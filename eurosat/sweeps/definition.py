@@ -124,8 +124,8 @@ def _settings(arguments: list[str], what: str) -> dict[str, Any]:
 def _trials(parameters: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
     """Every value to try, among the first values of the other parameters.
 
-    A parameter's first value comes with those before it only, so that it is to blame if it is
-    refused.
+    The first values come first, each with those before it only, so that the last argument is to
+    blame if it is refused.
 
     Yields:
         The parameter's name, its argument, and all parameters' arguments in the file's order, all
@@ -133,8 +133,9 @@ def _trials(parameters: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
     """
     values = {name: _values_to_try(name, parameter) for name, parameter in parameters.items()}
     first = [f"--{name}={options[0]}" for name, options in values.items()]
-    for place, (name, options) in enumerate(values.items()):
+    for place, name in enumerate(values):
         yield name, first[place], first[: place + 1]
+    for place, (name, options) in enumerate(values.items()):
         for option in options[1:]:
             argument = f"--{name}={option}"
             yield name, argument, [*first[:place], argument, *first[place + 1 :]]
