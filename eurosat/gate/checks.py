@@ -141,10 +141,12 @@ def measure(
     classes: Sequence[str],
 ) -> Measurement:
     """Sum up what one model answered, and what it costs."""
-    own = {name: answers.right[labels == label] for label, name in enumerate(classes)}
+    own = {name: answers.correct[labels == label] for label, name in enumerate(classes)}
     return Measurement(
-        accuracy=float(answers.right.mean()),
-        recall={name: float(right.mean()) if len(right) else None for name, right in own.items()},
+        accuracy=float(answers.correct.mean()),
+        recall={
+            name: float(correct.mean()) if len(correct) else None for name, correct in own.items()
+        },
         calibration_error=calibration_error(answers.probabilities, labels),
         brier_score=brier_score(answers.probabilities, labels),
         log_loss=log_loss(answers.probabilities, labels),
@@ -152,18 +154,18 @@ def measure(
         milliseconds_of_batch=latency.batch,
         images_per_second=latency.images_per_second,
         bytes=size,
-        corrupted_accuracy=float(_right_corrupted(answers).mean()),
+        corrupted_accuracy=float(_correct_corrupted(answers).mean()),
         corrupted={
-            corruption: right.mean(axis=1).tolist()
-            for corruption, right in answers.right_corrupted.items()
+            corruption: correct.mean(axis=1).tolist()
+            for corruption, correct in answers.correct_corrupted.items()
         },
     )
 
 
-def _right_corrupted(answers: Answers) -> npt.NDArray[np.float64]:
+def _correct_corrupted(answers: Answers) -> npt.NDArray[np.float64]:
     """Share of each image's corrupted versions that are recognised, shape (N,)."""
     share: npt.NDArray[np.float64]
-    share = np.concatenate(list(answers.right_corrupted.values())).mean(axis=0)
+    share = np.concatenate(list(answers.correct_corrupted.values())).mean(axis=0)
     return share
 
 
@@ -183,7 +185,7 @@ def class_changes(
     present = [label for label in range(len(classes)) if (labels == label).any()]
     changes = []
     for label in present:
-        ours, theirs = (answers.right[labels == label] for answers in (candidate, baseline))
+        ours, theirs = (answers.correct[labels == label] for answers in (candidate, baseline))
         differences = ours.astype(np.float64) - theirs
         interval = mean_interval(differences, 1 - 0.05 / len(present))
         fell = _points(-differences.mean()) > margin and interval[1] < 0
@@ -220,25 +222,25 @@ def check(
         One check a line of the report, in its order.
     """
     ours, theirs = figures
-    weakest = min(changes, key=lambda change: (change.passed, change.change))
+    largest_loss = min(changes, key=lambda change: (change.passed, change.change))
     calibration = ours.calibration_error - theirs.calibration_error
     return [
         _not_inferior(
             "accuracy",
             (ours.accuracy, theirs.accuracy),
-            answers[0].right.astype(np.float64) - answers[1].right,
+            answers[0].correct.astype(np.float64) - answers[1].correct,
             allowed.accuracy_margin,
         ),
         Check(
-            f"recall, {weakest.name}",
+            f"recall, {largest_loss.name}",
             "share",
-            weakest.candidate,
-            weakest.baseline,
-            weakest.change,
-            weakest.interval,
+            largest_loss.candidate,
+            largest_loss.baseline,
+            largest_loss.change,
+            largest_loss.interval,
             -allowed.class_margin / 100,
             f"at least {0.0 - allowed.class_margin:g} points, or upper end 0 or more",
-            weakest.passed,
+            largest_loss.passed,
         ),
         Check(
             "calibration error",
@@ -251,23 +253,23 @@ def check(
             f"at most +{allowed.calibration_margin:g}",
             calibration <= allowed.calibration_margin,
         ),
-        _not_dearer(
+        _check_cost(
             "time of one image",
             "milliseconds",
             (ours.milliseconds, theirs.milliseconds),
             allowed.max_latency_ratio,
         ),
-        _not_dearer(
+        _check_cost(
             "time of 64 images",
             "milliseconds",
             (ours.milliseconds_of_batch, theirs.milliseconds_of_batch),
             allowed.max_latency_ratio,
         ),
-        _not_dearer("size", "bytes", (ours.bytes, theirs.bytes), allowed.max_size_ratio),
+        _check_cost("size", "bytes", (ours.bytes, theirs.bytes), allowed.max_size_ratio),
         _not_inferior(
             "accuracy, corrupted",
             (ours.corrupted_accuracy, theirs.corrupted_accuracy),
-            _right_corrupted(answers[0]) - _right_corrupted(answers[1]),
+            _correct_corrupted(answers[0]) - _correct_corrupted(answers[1]),
             allowed.robustness_margin,
         ),
     ]
@@ -286,7 +288,7 @@ def _not_inferior(
     return Check(name, "share", *shares, change, interval, -margin / 100, rule, passed)
 
 
-def _not_dearer(name: str, unit: Unit, costs: tuple[float, float], maximum: float) -> Check:
+def _check_cost(name: str, unit: Unit, costs: tuple[float, float], maximum: float) -> Check:
     ratio = costs[0] / costs[1]
     return Check(
         name, unit, *costs, ratio, None, maximum, f"at most {maximum:g} times", ratio <= maximum

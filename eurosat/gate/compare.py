@@ -96,8 +96,8 @@ def _compare(pair: Pair, held_out: HeldOut, settings: Settings) -> Verdict:
         checks=check(answers, (ours, theirs), changes, labels, settings.thresholds),
         classes=changes,
         only=(
-            int((answers[0].right & ~answers[1].right).sum()),
-            int((answers[1].right & ~answers[0].right).sum()),
+            int((answers[0].correct & ~answers[1].correct).sum()),
+            int((answers[1].correct & ~answers[0].correct).sum()),
         ),
         severities=settings.severities,
         images=len(labels),

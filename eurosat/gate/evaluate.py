@@ -95,13 +95,13 @@ class Answers:
 
     Attributes:
         probabilities: Of the clean images, float32, shape (N, classes).
-        right: Whether the clean images' predictions are right, shape (N,).
-        right_corrupted: The same under each corruption, bool, shape (severities, N).
+        correct: Whether the predictions of the clean images are correct, shape (N,).
+        correct_corrupted: The same under each corruption, bool, shape (severities, N).
     """
 
     probabilities: Probabilities
-    right: npt.NDArray[np.bool_]
-    right_corrupted: dict[Corruption, npt.NDArray[np.bool_]]
+    correct: npt.NDArray[np.bool_]
+    correct_corrupted: dict[Corruption, npt.NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -213,24 +213,24 @@ def answer(pair: Pair, held_out: HeldOut, severities: Sequence[int]) -> tuple[An
     """
     versions = len(CORRUPTIONS) * len(severities)
     total = (1 + versions) * len(pair) * len(held_out.labels)
-    right_corrupted: list[dict[Corruption, list[npt.NDArray[np.bool_]]]]
-    right_corrupted = [{corruption: [] for corruption in CORRUPTIONS} for _ in pair]
+    correct_corrupted: list[dict[Corruption, list[npt.NDArray[np.bool_]]]]
+    correct_corrupted = [{corruption: [] for corruption in CORRUPTIONS} for _ in pair]
     # disable=None: no bar where the terminal is a log file
     with tqdm(total=total, desc="Classifying", unit="image", leave=False, disable=None) as bar:
         clean = [_predict(contender, held_out, held_out.pixels, bar) for contender in pair]
         for corruption in CORRUPTIONS:
             for severity in severities:
                 corrupted = corrupt(held_out.pixels, corruption, severity, held_out.channels)
-                for contender, right in zip(pair, right_corrupted, strict=True):
+                for contender, correct in zip(pair, correct_corrupted, strict=True):
                     predicted = _predict(contender, held_out, corrupted, bar).argmax(axis=1)
-                    right[corruption].append(predicted == held_out.labels)
+                    correct[corruption].append(predicted == held_out.labels)
     candidate, baseline = (
         Answers(
             probabilities,
             probabilities.argmax(axis=1) == held_out.labels,
-            {corruption: np.stack(rows) for corruption, rows in right.items()},
+            {corruption: np.stack(rows) for corruption, rows in correct.items()},
         )
-        for probabilities, right in zip(clean, right_corrupted, strict=True)
+        for probabilities, correct in zip(clean, correct_corrupted, strict=True)
     )
     return candidate, baseline
 

@@ -182,7 +182,7 @@ def _other_rows(verdict: Verdict) -> list[Row]:
         ("log loss", lambda found: f"{found.log_loss:.4f}"),
     ]
     rows: list[Row] = [
-        ("right where the other is wrong", *(f"{count:,} images" for count in verdict.only))
+        ("correct where the other is wrong", *(f"{count:,} images" for count in verdict.only))
     ]
     rows += [(name, *map(text, verdict.figures)) for name, text in lines]
     for name in ("version", "format", "backbone", "checkpoint"):
@@ -273,8 +273,8 @@ def _html_table(headings: Row, rows: Iterable[Row], *, numbers: bool = True) -> 
         rows: Cells as plain text.
         numbers: Whether the other columns hold numbers, apart from the two known to hold words.
     """
-    right = [numbers and heading not in ("allowed", "amount") for heading in headings]
-    styles = ["", *(' class="number"' if column else "" for column in right[1:])]
+    numeric = [numbers and heading not in ("allowed", "amount") for heading in headings]
+    styles = ["", *(' class="number"' if column else "" for column in numeric[1:])]
     cells = zip(styles, headings, strict=True)
     head = "".join(f"<th{style}>{escape(heading)}</th>" for style, heading in cells)
     body = []

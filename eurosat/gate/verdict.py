@@ -60,8 +60,8 @@ class Verdict:
             "candidate": _described(self.candidate) | asdict(self.figures[0]),
             "baseline": _described(self.baseline) | asdict(self.figures[1]),
             "classes": [asdict(change) | {"change": change.change} for change in self.classes],
-            "only_candidate_right": self.only[0],
-            "only_baseline_right": self.only[1],
+            "only_candidate_correct": self.only[0],
+            "only_baseline_correct": self.only[1],
             "relative_corruption_error": relative_corruption_error(*self.figures),
             "severities": list(self.severities),
             "amounts": {

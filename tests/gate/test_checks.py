@@ -21,12 +21,12 @@ LABELS = np.repeat([0, 1], 500)
 
 def answers(wrong: int = 0, wrong_corrupted: int = 0, confidence: float = 0.9) -> Answers:
     """Answers with so many mistakes, the first ones of the first class."""
-    right = np.arange(1000) >= wrong
-    predicted = np.where(right, LABELS, 1 - LABELS)
+    correct = np.arange(1000) >= wrong
+    predicted = np.where(correct, LABELS, 1 - LABELS)
     probabilities = np.full((1000, 2), 1 - confidence, np.float32)
     probabilities[np.arange(1000), predicted] = confidence
     corrupted = np.tile(np.arange(1000) >= wrong_corrupted, (2, 1))
-    return Answers(probabilities, right, dict.fromkeys(CORRUPTIONS, corrupted))
+    return Answers(probabilities, correct, dict.fromkeys(CORRUPTIONS, corrupted))
 
 
 def checks(

@@ -92,7 +92,7 @@ def test_a_worse_model_fails_with_a_report_and_a_better_one_passes(
     assert found["passed"] is False
     failed = {check["name"].partition(", ")[0] for check in found["checks"] if not check["passed"]}
     assert {"accuracy", "recall"} <= failed
-    assert found["only_baseline_right"] > found["only_candidate_right"]
+    assert found["only_baseline_correct"] > found["only_candidate_correct"]
     report = (output / "gate.md").read_text()
     assert re.match(r"# Gate failed: \d of 7 checks\n", report)
     assert "| NO |" in report
