@@ -7,10 +7,12 @@ from typing import Literal
 
 from eurosat.errors import GateError
 from eurosat.files import replacing_in
-from eurosat.gate.checks import Thresholds, check, class_changes, measure
+from eurosat.gate.checks import check, class_changes
 from eurosat.gate.corruptions import CORRUPTIONS, SEVERITIES
 from eurosat.gate.evaluate import HeldOut, Pair, answer, open_held_out, open_pair, time_in_turns
+from eurosat.gate.measurement import measure
 from eurosat.gate.report import write_report
+from eurosat.gate.thresholds import Thresholds
 from eurosat.gate.verdict import Verdict
 
 

@@ -8,8 +8,8 @@ from matplotlib.ticker import PercentFormatter
 
 from eurosat.bands import BANDS, RGB, render_rgb
 from eurosat.callbacks.figures import BLUE, FAINT, GREY, ORANGE
-from eurosat.gate.checks import Measurement
 from eurosat.gate.corruptions import AMOUNTS, CORRUPTIONS, Corruption, Pixels, corrupt
+from eurosat.gate.measurement import Measurement
 
 
 def readable(corruption: Corruption) -> str:

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from eurosat.callbacks.report import render_page
 from eurosat.files import write_json
 from eurosat.gate import figures
-from eurosat.gate.checks import Check, ClassChange, Measurement, relative_corruption_error
+from eurosat.gate.checks import Check, ClassChange
 from eurosat.gate.corruptions import AMOUNTS, CORRUPTIONS, MEANINGS
+from eurosat.gate.measurement import Measurement, relative_corruption_error
 from eurosat.gate.verdict import Verdict
 
 Row = Sequence[str]

@@ -6,15 +6,10 @@ from typing import Any
 
 import eurosat
 from eurosat.callbacks.record import git_state
-from eurosat.gate.checks import (
-    Check,
-    ClassChange,
-    Measurement,
-    as_json,
-    relative_corruption_error,
-)
+from eurosat.gate.checks import Check, ClassChange, as_json
 from eurosat.gate.corruptions import AMOUNTS, CORRUPTIONS, Pixels
 from eurosat.gate.evaluate import Contender
+from eurosat.gate.measurement import Measurement, relative_corruption_error
 
 
 @dataclass(frozen=True)

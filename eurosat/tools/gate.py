@@ -4,6 +4,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
+from eurosat.gate.thresholds import Thresholds
+
 
 def gate(
     candidate: str,
@@ -13,12 +15,12 @@ def gate(
     source: str | None = None,
     root: str | None = None,
     split_files: str | None = None,
-    accuracy_margin: float = 0.5,
-    class_margin: float = 2.0,
-    calibration_margin: float = 0.02,
-    max_latency_ratio: float = 1.5,
-    max_size_ratio: float = 1.5,
-    robustness_margin: float = 1.0,
+    accuracy_margin: float = Thresholds.accuracy_margin,
+    class_margin: float = Thresholds.class_margin,
+    calibration_margin: float = Thresholds.calibration_margin,
+    max_latency_ratio: float = Thresholds.max_latency_ratio,
+    max_size_ratio: float = Thresholds.max_size_ratio,
+    robustness_margin: float = Thresholds.robustness_margin,
     severities: tuple[int, ...] = (1, 2, 3, 4, 5),
     device: Literal["cpu", "cuda"] = "cpu",
     threads: int | None = None,
@@ -53,7 +55,6 @@ def gate(
         device: Where both models run.
         threads: Threads that each model may use; as many as the machine has cores if not given.
     """
-    from eurosat.gate.checks import Thresholds
     from eurosat.gate.compare import Settings, compare_models
     from eurosat.gate.report import summary
     from eurosat.registry.find import find_model

@@ -1,19 +1,17 @@
 """What passes and what does not, on answers made by hand."""
 
+import inspect
+
 import numpy as np
 import pytest
 
 from eurosat.errors import GateError
-from eurosat.gate.checks import (
-    Check,
-    Thresholds,
-    check,
-    class_changes,
-    measure,
-    relative_corruption_error,
-)
+from eurosat.gate.checks import Check, check, class_changes
 from eurosat.gate.corruptions import CORRUPTIONS
 from eurosat.gate.evaluate import Answers, Latency
+from eurosat.gate.measurement import measure, relative_corruption_error
+from eurosat.gate.thresholds import Thresholds
+from eurosat.tools.gate import gate
 
 CLASSES = ("wood", "water")
 LABELS = np.repeat([0, 1], 500)
@@ -123,3 +121,9 @@ def test_robustness() -> None:
 def test_thresholds_are_numbers_from_0(name: str, value: float) -> None:
     with pytest.raises(GateError, match=f"--{name} must be 0 or more"):
         Thresholds(**{name: value})
+
+
+def test_every_threshold_is_an_option_with_its_default() -> None:
+    options = inspect.signature(gate).parameters
+    for name, field in Thresholds.__dataclass_fields__.items():
+        assert options[name].default == field.default
