@@ -10,7 +10,14 @@ import numpy.typing as npt
 
 from eurosat.gate.evaluate import Answers
 from eurosat.gate.measurement import Measurement, correct_corrupted
-from eurosat.gate.statistics import Interval, calibration_interval, mean_interval
+from eurosat.gate.statistics import (
+    Interval,
+    calibration_interval,
+    images_to_rule_out,
+    mean_interval,
+    paired_interval,
+    smallest_loss_ruled_out,
+)
 from eurosat.gate.thresholds import Thresholds
 
 Unit = Literal["share", "error", "milliseconds", "bytes"]
@@ -31,6 +38,8 @@ class Check:
         allowed: What the change, or an end of its interval, may be at worst.
         rule: The same in words.
         passed: Whether it holds.
+        bootstrap: Of the change, where the check asks for non-inferiority; decides nothing.
+        note: What to do where too few images are why it does not hold.
     """
 
     name: str
@@ -42,6 +51,8 @@ class Check:
     allowed: float
     rule: str
     passed: bool
+    bootstrap: Interval | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,7 @@ def class_changes(
     for label in present:
         ours, theirs = (answers.correct[labels == label] for answers in (candidate, baseline))
         differences = ours.astype(np.float64) - theirs
-        interval = mean_interval(differences, 1 - 0.05 / len(present))
+        interval = paired_interval(differences, 1 - 0.05 / len(present))
         fell = _points(-differences.mean()) > margin and interval[1] < 0
         changes.append(
             ClassChange(
@@ -109,6 +120,8 @@ def check(
     changes: Sequence[ClassChange],
     labels: npt.NDArray[np.int64],
     allowed: Thresholds,
+    *,
+    identical: bool,
 ) -> list[Check]:
     """Compare candidate and baseline.
 
@@ -118,6 +131,7 @@ def check(
         changes: From `class_changes`.
         labels: int64, shape (N,).
         allowed: The thresholds.
+        identical: Whether both are the same file, whose accuracy needs no proof.
 
     Returns:
         One check a line of the report, in its order.
@@ -130,7 +144,9 @@ def check(
             "accuracy",
             (ours.accuracy, theirs.accuracy),
             answers[0].correct.astype(np.float64) - answers[1].correct,
+            "accuracy_margin",
             allowed.accuracy_margin,
+            identical=identical,
         ),
         Check(
             f"recall, {largest_loss.name}",
@@ -171,22 +187,54 @@ def check(
             "accuracy, corrupted",
             (ours.corrupted_accuracy, theirs.corrupted_accuracy),
             correct_corrupted(answers[0]) - correct_corrupted(answers[1]),
+            "robustness_margin",
             allowed.robustness_margin,
+            identical=identical,
         ),
     ]
 
 
 def _not_inferior(
-    name: str, shares: tuple[float, float], differences: npt.NDArray[np.float64], margin: float
+    name: str,
+    shares: tuple[float, float],
+    differences: npt.NDArray[np.float64],
+    option: str,
+    margin: float,
+    *,
+    identical: bool,
 ) -> Check:
     """Non-inferiority: it must be sure that the candidate is worse by no more than the margin.
 
     That the difference is not significant would not do: with few images nothing is.
     """
-    interval = mean_interval(differences)
-    passed = _points(interval[0]) >= -margin
-    change, rule = shares[0] - shares[1], f"lower end at least {0.0 - margin:g} points"
-    return Check(name, "share", *shares, change, interval, -margin / 100, rule, passed)
+    interval = paired_interval(differences)
+    passed = identical or _points(interval[0]) >= -margin
+    return Check(
+        name,
+        "share",
+        *shares,
+        shares[0] - shares[1],
+        interval,
+        -margin / 100,
+        "the same file" if identical else f"lower end at least {0.0 - margin:g} points",
+        passed,
+        mean_interval(differences),
+        "" if passed else _too_few(len(differences), option, margin),
+    )
+
+
+def _too_few(images: int, option: str, margin: float) -> str:
+    """What to do if so few images cannot rule out the margin, even if all get equal answers."""
+    needed = images_to_rule_out(margin / 100)
+    if images >= needed:
+        return ""
+    allow = math.ceil(1000 * smallest_loss_ruled_out(images)) / 10
+    larger = f", which takes {needed:,} images" if math.isfinite(needed) else ""
+    return (
+        f"{images:,} test images are too few to tell: even equal answers to all of them do not "
+        f"rule out a loss of {margin:g} points{larger}. Test on more images, or allow more with "
+        f"--{option}, from {allow:g} on"
+    )
 
 
 def _check_cost(name: str, unit: Unit, costs: tuple[float, float], maximum: float) -> Check:

@@ -9,7 +9,15 @@ from eurosat.errors import GateError
 from eurosat.files import replacing_in
 from eurosat.gate.checks import check, class_changes
 from eurosat.gate.corruptions import CORRUPTIONS, SEVERITIES
-from eurosat.gate.evaluate import HeldOut, Pair, answer, open_held_out, open_pair, time_in_turns
+from eurosat.gate.evaluate import (
+    HeldOut,
+    Pair,
+    answer,
+    are_identical,
+    open_held_out,
+    open_pair,
+    time_in_turns,
+)
 from eurosat.gate.measurement import measure
 from eurosat.gate.report import write_report
 from eurosat.gate.thresholds import Thresholds
@@ -95,7 +103,14 @@ def _compare(pair: Pair, held_out: HeldOut, settings: Settings) -> Verdict:
     return Verdict(
         *pair,
         figures=(ours, theirs),
-        checks=check(answers, (ours, theirs), changes, labels, settings.thresholds),
+        checks=check(
+            answers,
+            (ours, theirs),
+            changes,
+            labels,
+            settings.thresholds,
+            identical=are_identical(pair),
+        ),
         classes=changes,
         only=(
             int((answers[0].correct & ~answers[1].correct).sum()),

@@ -1,5 +1,6 @@
 """What two models answer to the same test images, clean and corrupted, and how fast."""
 
+import filecmp
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -45,12 +46,15 @@ class Contender:
         """What the file says of itself."""
         return self.model.card
 
+    @property
+    def files(self) -> list[Path]:
+        """The file, with the .bin that belongs to an .xml."""
+        return [self.path] + [self.path.with_suffix(".bin")] * (self.path.suffix == ".xml")
+
     @cached_property
     def size(self) -> int:
-        """Bytes of the file, with the .bin that belongs to an .xml."""
-        weights = self.path.with_suffix(".bin")
-        companions = [weights] if self.path.suffix == ".xml" else []
-        return sum(path.stat().st_size for path in (self.path, *companions))
+        """Bytes of the files."""
+        return sum(path.stat().st_size for path in self.files)
 
 
 Pair = tuple[Contender, Contender]
@@ -146,6 +150,14 @@ def open_pair(candidate: Path, baseline: Path, *, device: str, threads: int | No
     ):
         _check_equal(pair, what, found)
     return pair
+
+
+def are_identical(pair: Pair) -> bool:
+    """Whether both are the same file, byte by byte, wherever it lies."""
+    ours, theirs = (contender.files for contender in pair)
+    return len(ours) == len(theirs) and all(
+        filecmp.cmp(*files, shallow=False) for files in zip(ours, theirs, strict=True)
+    )
 
 
 def _classes(card: ModelCard) -> tuple[str, str]:

@@ -22,9 +22,9 @@ CHECK_HEADINGS = ("check", "candidate", "baseline", "change (interval)", "allowe
 
 NOTES = (
     "Changes of shares and errors are candidate less baseline on the same images, with 95 % "
-    "intervals from a paired bootstrap over images; that of the recall is widened for the number "
-    "of classes (Bonferroni). Times and sizes are ratios. Of the classes, the one that lost most "
-    "is shown."
+    "intervals: score intervals of paired shares (Tango, 1998); for the calibration error, a "
+    "paired bootstrap over images. That of the recall is widened for the number of classes "
+    "(Bonferroni). Times and sizes are ratios. Of the classes, the one that lost most is shown."
 )
 CORRUPTION_NOTE = (
     "Accuracy on the same test images, corrupted. This is what to expect when images drift from "
@@ -50,7 +50,7 @@ def summary(verdict: Verdict) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
-    return "\n".join([*lines, "", _title(verdict)])
+    return "\n".join([*lines, "", *_advice(verdict), _title(verdict)])
 
 
 def _title(verdict: Verdict) -> str:
@@ -58,6 +58,21 @@ def _title(verdict: Verdict) -> str:
     if not failed:
         return "Gate passed"
     return f"Gate failed: {failed} of {len(verdict.checks)} checks"
+
+
+def _advice(verdict: Verdict) -> list[str]:
+    """What to do about checks that so few images cannot pass."""
+    return [f"{check.name}: {check.note}." for check in verdict.checks if check.note]
+
+
+def _bootstrap(verdict: Verdict) -> str:
+    """The intervals that a paired bootstrap gives, for comparison."""
+    found = (
+        f"{check.name} {_ends(check.bootstrap)} points"
+        for check in verdict.checks
+        if check.bootstrap is not None
+    )
+    return f"For comparison, 95 % intervals of a paired bootstrap: {'; '.join(found)}."
 
 
 def _subtitle(verdict: Verdict) -> str:
@@ -109,8 +124,13 @@ def _share(value: float) -> str:
 
 
 def _points(change: float, interval: tuple[float, float]) -> str:
+    return f"{100 * change:+.2f} points ({_ends(interval)})"
+
+
+def _ends(interval: tuple[float, float]) -> str:
+    """Of an interval of shares, in points."""
     low, high = (100 * end for end in interval)
-    return f"{100 * change:+.2f} points ({low:+.2f} to {high:+.2f})"
+    return f"{low:+.2f} to {high:+.2f}"
 
 
 def _class_rows(verdict: Verdict) -> list[Row]:
@@ -205,7 +225,8 @@ def _markdown(verdict: Verdict) -> str:
         _subtitle(verdict),
         f"**{SYNTHETIC_NOTE}**" if verdict.synthetic else "",
         _markdown_table(CHECK_HEADINGS, map(_check_row, verdict.checks)),
-        NOTES,
+        *_advice(verdict),
+        f"{NOTES} {_bootstrap(verdict)}",
         "## Robustness",
         _robustness(verdict),
         CORRUPTION_NOTE,
@@ -235,7 +256,8 @@ def _html(verdict: Verdict) -> str:
     headings = _corruption_headings(verdict)
     sections = [
         _html_table(CHECK_HEADINGS, map(_check_row, verdict.checks)),
-        _soft(NOTES),
+        *(f"<p>{escape(line)}</p>" for line in _advice(verdict)),
+        _soft(f"{NOTES} {_bootstrap(verdict)}"),
         "<h2>Robustness</h2>",
         f"<p>{escape(_robustness(verdict))}</p>",
         _soft(CORRUPTION_NOTE),

@@ -33,6 +33,7 @@ def checks(
     allowed: Thresholds | None = None,
     latency: Latency | None = None,
     size: int = 100,
+    identical: bool = False,
 ) -> dict[str, Check]:
     """The checks by name."""
     allowed = allowed or Thresholds()
@@ -41,7 +42,8 @@ def checks(
         measure(baseline, Latency(1, 10), 100, LABELS, CLASSES),
     )
     changes = class_changes(candidate, baseline, LABELS, CLASSES, allowed.class_margin)
-    found = check((candidate, baseline), figures, changes, LABELS, allowed)
+    answers = (candidate, baseline)
+    found = check(answers, figures, changes, LABELS, allowed, identical=identical)
     return {entry.name: entry for entry in found}
 
 
@@ -49,9 +51,24 @@ def failed(found: dict[str, Check]) -> list[str]:
     return [name for name, entry in found.items() if not entry.passed]
 
 
-def test_the_same_answers_pass_even_where_nothing_is_allowed() -> None:
+def test_the_same_file_passes_even_where_nothing_is_allowed() -> None:
     nothing = Thresholds(0, 0, 0, 1, 1, 0)
-    assert failed(checks(answers(7, 9), answers(7, 9), nothing)) == []
+    found = checks(answers(7, 9), answers(7, 9), nothing, identical=True)
+    assert failed(found) == []
+    assert found["accuracy"].rule == "the same file"
+
+
+def test_equal_answers_of_two_files_may_be_too_few_to_tell() -> None:
+    found = checks(answers(7), answers(7), Thresholds(accuracy_margin=0.3))
+    assert failed(found) == ["accuracy"]
+    assert found["accuracy"].note == (
+        "1,000 test images are too few to tell: even equal answers to all of them do not rule out "
+        "a loss of 0.3 points, which takes 1,277 images. Test on more images, or allow more with "
+        "--accuracy_margin, from 0.4 on"
+    )
+    assert failed(checks(answers(7), answers(7), Thresholds(accuracy_margin=0.4))) == []
+    none = checks(answers(7), answers(7), Thresholds(accuracy_margin=0))["accuracy"]
+    assert "do not rule out a loss of 0 points. Test" in none.note
 
 
 def test_a_loss_within_the_margin_fails_while_it_may_be_larger() -> None:
@@ -60,11 +77,14 @@ def test_a_loss_within_the_margin_fails_while_it_may_be_larger() -> None:
     assert found.interval is not None
     assert found.interval[0] < -0.005
     assert not found.passed
-    assert checks(answers(4), answers(), Thresholds(accuracy_margin=1))["accuracy"].passed
+    assert found.note == ""
+    assert checks(answers(4), answers(), Thresholds(accuracy_margin=1.1))["accuracy"].passed
 
 
 def test_mistakes_that_the_baseline_makes_too_do_not_count() -> None:
-    assert checks(answers(400), answers(400))["accuracy"].interval == (0, 0)
+    found = checks(answers(400), answers(400))["accuracy"]
+    assert found.interval == checks(answers(), answers())["accuracy"].interval
+    assert found.bootstrap == (0, 0)
 
 
 def test_a_class_fails_by_more_than_the_margin_and_beyond_doubt() -> None:

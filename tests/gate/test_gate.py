@@ -66,7 +66,9 @@ def test_a_model_passes_against_itself(
         assert check["passed"]
         if check["unit"] == "share":
             assert check["change"] == 0
-            assert check["interval"] == [0, 0]
+            assert check["interval"][0] < 0 < check["interval"][1]
+        if check["name"].startswith("accuracy"):
+            assert check["rule"] == "the same file"
     metrics = good.json("metrics.json")
     candidate = found["candidate"]
     assert candidate["accuracy"] == pytest.approx(metrics["accuracy"])
@@ -136,13 +138,25 @@ def test_the_reports_say_the_same(good: Run, bad: Run, tmp_path: Path) -> None:
 
 
 def test_exported_files_need_no_run_folder(
-    good: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store_root: Path
+    good: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    store_root: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for format, name in (("onnx", "deep/folder/model.onnx"), ("openvino", "other/model.xml")):
         assert main(["export", str(good.best), f"--format={format}", f"--output={name}"]) == 0
     onnx, openvino = Path("deep/folder/model.onnx"), Path("other/model.xml")
     code, found = gate(onnx, openvino, Path("out"), f"--root={store_root}")
+    assert code == 1
+    shown = capsys.readouterr().out
+    report = Path("out/gate.md").read_text()
+    for text in (shown, report):
+        assert "accuracy: 90 test images are too few to tell" in text
+        assert "--accuracy_margin, from 4.1 on" in text
+    roomy = ("--accuracy_margin=4.1", "--robustness_margin=8")
+    code, found = gate(onnx, openvino, Path("out"), f"--root={store_root}", *roomy)
     assert code == 0
     assert found["candidate"]["accuracy"] == found["baseline"]["accuracy"]
     weights = openvino.with_suffix(".bin").stat().st_size

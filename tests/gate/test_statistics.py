@@ -3,15 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binom
+from scipy.optimize import minimize_scalar
+from scipy.stats import binom, norm
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from eurosat.gate.statistics import (
     brier_score,
     calibration_error,
     calibration_interval,
+    images_to_rule_out,
     log_loss,
     mean_interval,
+    paired_interval,
+    smallest_loss_ruled_out,
 )
 
 
@@ -44,6 +48,66 @@ def test_the_bootstrap_of_differences_is_as_wide_as_theory_says() -> None:
 
 def test_no_difference_is_certain() -> None:
     assert mean_interval(np.zeros(50)) == (0, 0)
+
+
+def changes(gained: int, lost: int, images: int) -> np.ndarray:
+    """Differences of two models' answers to so many images."""
+    return np.repeat([1.0, -1.0, 0.0], [gained, lost, images - gained - lost])
+
+
+@pytest.mark.parametrize(("images", "gain"), [(90, 0), (90, 0.02), (400, 0), (400, 0.005)])
+def test_a_loss_as_large_as_the_margin_passes_once_in_40_times(images: int, gain: float) -> None:
+    margin, times = 0.005, 4000
+    shares = [gain, gain + margin, 1 - 2 * gain - margin]
+    draws = np.random.default_rng(0).multinomial(images, shares, size=times)
+    found, counts = np.unique(draws[:, :2], axis=0, return_counts=True)
+    lower_ends = [paired_interval(changes(*pair, images))[0] for pair in found.tolist()]
+    passed = counts[np.array(lower_ends) >= -margin].sum() / times
+    assert passed < 0.025 + 3 * np.sqrt(0.025 * 0.975 / times)
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "images"), [(5, 3, 40), (0, 4, 100), (1, 0, 44), (20, 40, 2700)]
+)
+@pytest.mark.parametrize("confidence", [0.95, 0.995])
+def test_the_paired_interval_is_where_the_score_test_begins_to_reject(
+    gained: int, lost: int, images: int, confidence: float
+) -> None:
+    for end in paired_interval(changes(gained, lost, images), confidence):
+
+        def improbability(share: float, end: float = end) -> float:
+            parts = [(gained, share + end), (lost, share)]
+            parts.append((images - gained - lost, 1 - 2 * share - end))
+            return -sum(count * np.log(part) for count, part in parts if count)
+
+        bounds = (max(0, -end), (1 - end) / 2)
+        likeliest = minimize_scalar(
+            improbability, bounds, method="bounded", options={"xatol": 1e-9}
+        )
+        variance = (2 * likeliest.x + end - end**2) / images
+        score = ((gained - lost) / images - end) / np.sqrt(variance)
+        assert abs(score) == pytest.approx(norm.ppf((1 + confidence) / 2), rel=1e-3)
+
+
+def test_shares_are_intervals_of_the_same_kind() -> None:
+    differences = np.repeat([0.4, 0.0, -0.2, -0.6], [200, 2000, 250, 250])
+    low, high = paired_interval(differences)
+    mean, spread = differences.mean(), 1.96 * differences.std() / np.sqrt(2700)
+    assert low == pytest.approx(mean - spread, abs=0.05 * spread)
+    assert high == pytest.approx(mean + spread, abs=0.05 * spread)
+    everything = paired_interval(-np.ones(20))
+    assert everything[0] == pytest.approx(-1)
+    assert -0.7 < everything[1] < -0.6
+
+
+def test_equal_answers_rule_out_what_so_many_images_can() -> None:
+    assert smallest_loss_ruled_out(90) == pytest.approx(0.0409, abs=1e-4)
+    for images in (90, 2700):
+        loss = smallest_loss_ruled_out(images)
+        assert paired_interval(np.zeros(images)) == pytest.approx((-loss, loss))
+        assert images_to_rule_out(1.0001 * loss) == images
+    assert images_to_rule_out(0.005) == 765
+    assert images_to_rule_out(0) == np.inf
 
 
 def test_the_calibration_error_is_torchmetrics(answers: tuple[np.ndarray, np.ndarray]) -> None:
