@@ -1,13 +1,14 @@
 """What a candidate must hold to pass: each check compares it with the baseline."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from eurosat.gate.corruptions import readable
 from eurosat.gate.evaluate import Answers
 from eurosat.gate.measurement import Measurement, correct_corrupted
 from eurosat.gate.statistics import (
@@ -56,15 +57,15 @@ class Check:
 
 
 @dataclass(frozen=True)
-class ClassChange:
-    """How the recall of one class changed.
+class PartChange:
+    """How accuracy changed in a part of the images, such as one class, or under one corruption.
 
     Attributes:
-        name: The class.
+        name: The class or corruption.
         images: Its test images.
-        candidate: Recall of the candidate.
-        baseline: Recall of the baseline.
-        interval: Of the difference, with Bonferroni's correction for the number of classes.
+        candidate: Share that the candidate recognised.
+        baseline: Share that the baseline recognised.
+        interval: Of the difference, with Bonferroni's correction for the number of parts.
         passed: Whether it fell by no more than allowed, or not beyond doubt.
     """
 
@@ -87,37 +88,49 @@ def class_changes(
     labels: npt.NDArray[np.int64],
     classes: Sequence[str],
     margin: float,
-) -> list[ClassChange]:
-    """Compare the recall of every class that has test images.
+) -> list[PartChange]:
+    """Compare the recall of every class that has test images, by `_part_changes`."""
+    parts = {
+        name: (candidate.correct[labels == label], baseline.correct[labels == label])
+        for label, name in enumerate(classes)
+        if (labels == label).any()
+    }
+    return _part_changes(parts, margin)
 
-    A class fails if its recall fell by more than ``margin`` points and the fall is no accident:
-    the whole interval lies below 0. As many classes are looked at, the intervals are wider by
-    Bonferroni's correction: the chance that any class fails by accident stays at 5 %.
+
+def corruption_changes(candidate: Answers, baseline: Answers, margin: float) -> list[PartChange]:
+    """Compare the accuracy under every corruption, over its severities, by `_part_changes`."""
+    parts = {
+        readable(name): (ours.mean(axis=0), baseline.correct_corrupted[name].mean(axis=0))
+        for name, ours in candidate.correct_corrupted.items()
+    }
+    return _part_changes(parts, margin)
+
+
+def _part_changes(
+    parts: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]], margin: float
+) -> list[PartChange]:
+    """Compare every part of the images, given what candidate and baseline recognised.
+
+    A part fails if its share fell by more than ``margin`` points and the fall is no accident: the
+    whole interval lies below 0. As many parts are looked at, the intervals are wider by
+    Bonferroni's correction: the chance that any fails by accident stays at 5 %.
     """
-    present = [label for label in range(len(classes)) if (labels == label).any()]
     changes = []
-    for label in present:
-        ours, theirs = (answers.correct[labels == label] for answers in (candidate, baseline))
+    for name, (ours, theirs) in parts.items():
         differences = ours.astype(np.float64) - theirs
-        interval = paired_interval(differences, 1 - 0.05 / len(present))
+        interval = paired_interval(differences, 1 - 0.05 / len(parts))
         fell = _points(-differences.mean()) > margin and interval[1] < 0
-        changes.append(
-            ClassChange(
-                classes[label],
-                len(ours),
-                float(ours.mean()),
-                float(theirs.mean()),
-                interval,
-                not fell,
-            )
-        )
+        shares = float(ours.mean()), float(theirs.mean())
+        changes.append(PartChange(name, len(ours), *shares, interval, not fell))
     return changes
 
 
 def check(
     answers: tuple[Answers, Answers],
     figures: tuple[Measurement, Measurement],
-    changes: Sequence[ClassChange],
+    classes: Sequence[PartChange],
+    corruptions: Sequence[PartChange],
     labels: npt.NDArray[np.int64],
     allowed: Thresholds,
     *,
@@ -128,7 +141,8 @@ def check(
     Args:
         answers: Of candidate and baseline.
         figures: Of candidate and baseline.
-        changes: From `class_changes`.
+        classes: From `class_changes`.
+        corruptions: From `corruption_changes`.
         labels: int64, shape (N,).
         allowed: The thresholds.
         identical: Whether both are the same file, whose accuracy needs no proof.
@@ -137,7 +151,6 @@ def check(
         One check a line of the report, in its order.
     """
     ours, theirs = figures
-    largest_loss = min(changes, key=lambda change: (change.passed, change.change))
     calibration = ours.calibration_error - theirs.calibration_error
     return [
         _not_inferior(
@@ -148,17 +161,7 @@ def check(
             allowed.accuracy_margin,
             identical=identical,
         ),
-        Check(
-            f"recall, {largest_loss.name}",
-            "share",
-            largest_loss.candidate,
-            largest_loss.baseline,
-            largest_loss.change,
-            largest_loss.interval,
-            -allowed.class_margin / 100,
-            f"at least {0.0 - allowed.class_margin:g} points, or upper end 0 or more",
-            largest_loss.passed,
-        ),
+        _largest_loss("recall", classes, allowed.class_margin),
         Check(
             "calibration error",
             "error",
@@ -191,7 +194,24 @@ def check(
             allowed.robustness_margin,
             identical=identical,
         ),
+        _largest_loss("accuracy", corruptions, allowed.corruption_margin),
     ]
+
+
+def _largest_loss(what: str, changes: Sequence[PartChange], margin: float) -> Check:
+    """The part that lost most, of those that failed if any did."""
+    largest_loss = min(changes, key=lambda change: (change.passed, change.change))
+    return Check(
+        f"{what}, {largest_loss.name}",
+        "share",
+        largest_loss.candidate,
+        largest_loss.baseline,
+        largest_loss.change,
+        largest_loss.interval,
+        -margin / 100,
+        f"at least {0.0 - margin:g} points, or upper end 0 or more",
+        largest_loss.passed,
+    )
 
 
 def _not_inferior(

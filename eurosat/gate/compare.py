@@ -7,7 +7,7 @@ from typing import Literal
 
 from eurosat.errors import GateError
 from eurosat.files import replacing_in
-from eurosat.gate.checks import check, class_changes
+from eurosat.gate.checks import check, class_changes, corruption_changes
 from eurosat.gate.corruptions import CORRUPTIONS, SEVERITIES
 from eurosat.gate.evaluate import (
     HeldOut,
@@ -99,19 +99,23 @@ def _compare(pair: Pair, held_out: HeldOut, settings: Settings) -> Verdict:
         measure(answers[which], latencies[which], pair[which].size, labels, classes)
         for which in (0, 1)
     )
-    changes = class_changes(*answers, labels, classes, settings.thresholds.class_margin)
+    allowed = settings.thresholds
+    class_parts = class_changes(*answers, labels, classes, allowed.class_margin)
+    corruption_parts = corruption_changes(*answers, allowed.corruption_margin)
     return Verdict(
         *pair,
         figures=(ours, theirs),
         checks=check(
             answers,
             (ours, theirs),
-            changes,
+            class_parts,
+            corruption_parts,
             labels,
-            settings.thresholds,
+            allowed,
             identical=are_identical(pair),
         ),
-        classes=changes,
+        classes=class_parts,
+        corruptions=corruption_parts,
         only=(
             int((answers[0].correct & ~answers[1].correct).sum()),
             int((answers[1].correct & ~answers[0].correct).sum()),

@@ -56,6 +56,11 @@ _CIRRUS = "B10"
 _CHUNK = 256  # patches, so that floats take little memory
 
 
+def readable(corruption: Corruption) -> str:
+    """A corruption's name for people."""
+    return "JPEG" if corruption == "jpeg" else corruption.replace("_", " ")
+
+
 def corrupt(
     pixels: Pixels,
     corruption: Corruption,

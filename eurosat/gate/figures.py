@@ -8,13 +8,8 @@ from matplotlib.ticker import PercentFormatter
 
 from eurosat.bands import BANDS, RGB, render_rgb
 from eurosat.callbacks.figures import BLUE, FAINT, GREY, ORANGE
-from eurosat.gate.corruptions import AMOUNTS, CORRUPTIONS, Corruption, Pixels, corrupt
+from eurosat.gate.corruptions import AMOUNTS, CORRUPTIONS, Pixels, corrupt, readable
 from eurosat.gate.measurement import Measurement
-
-
-def readable(corruption: Corruption) -> str:
-    """A corruption's name for people."""
-    return "JPEG" if corruption == "jpeg" else corruption.replace("_", " ")
 
 
 def accuracy_by_severity(

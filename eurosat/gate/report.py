@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from eurosat.callbacks.report import render_page
 from eurosat.files import write_json
 from eurosat.gate import figures
-from eurosat.gate.checks import Check, ClassChange
-from eurosat.gate.corruptions import AMOUNTS, CORRUPTIONS, MEANINGS
+from eurosat.gate.checks import Check, PartChange
+from eurosat.gate.corruptions import AMOUNTS, CORRUPTIONS, MEANINGS, readable
 from eurosat.gate.measurement import Measurement, relative_corruption_error
 from eurosat.gate.verdict import Verdict
 
@@ -23,8 +23,8 @@ CHECK_HEADINGS = ("check", "candidate", "baseline", "change (interval)", "allowe
 NOTES = (
     "Changes of shares and errors are candidate less baseline on the same images, with 95 % "
     "intervals: score intervals of paired shares (Tango, 1998); for the calibration error, a "
-    "paired bootstrap over images. That of the recall is widened for the number of classes "
-    "(Bonferroni). Times and sizes are ratios. Of the classes, the one that lost most is shown."
+    "paired bootstrap over images. Those of a class or a corruption are widened for their number "
+    "(Bonferroni); the one that lost most is shown. Times and sizes are ratios."
 )
 CORRUPTION_NOTE = (
     "Accuracy on the same test images, corrupted. This is what to expect when images drift from "
@@ -133,8 +133,10 @@ def _ends(interval: tuple[float, float]) -> str:
     return f"{low:+.2f} to {high:+.2f}"
 
 
-def _class_rows(verdict: Verdict) -> list[Row]:
-    def row(change: ClassChange) -> Row:
+def _part_rows(changes: Sequence[PartChange]) -> list[Row]:
+    """Classes or corruptions, largest loss first."""
+
+    def row(change: PartChange) -> Row:
         return (
             change.name,
             f"{change.images:,}",
@@ -144,10 +146,11 @@ def _class_rows(verdict: Verdict) -> list[Row]:
             "yes" if change.passed else "NO",
         )
 
-    return [row(change) for change in sorted(verdict.classes, key=lambda change: change.change)]
+    return [row(change) for change in sorted(changes, key=lambda change: change.change)]
 
 
-CLASS_HEADINGS = ("class", "images", "candidate", "baseline", "change (interval)", "passed")
+def _part_headings(part: str) -> Row:
+    return (part, "images", "candidate", "baseline", "change (interval)", "passed")
 
 
 def _corruption_rows(found: Measurement) -> list[Row]:
@@ -155,7 +158,7 @@ def _corruption_rows(found: Measurement) -> list[Row]:
     for corruption in CORRUPTIONS:
         shares = found.corrupted[corruption]
         mean = sum(shares) / len(shares)
-        rows.append((figures.readable(corruption), *map(_share, shares), _share(mean)))
+        rows.append((readable(corruption), *map(_share, shares), _share(mean)))
     return rows
 
 
@@ -166,7 +169,7 @@ def _corruption_headings(verdict: Verdict) -> Row:
 def _amount_rows(verdict: Verdict) -> list[Row]:
     return [
         (
-            figures.readable(corruption),
+            readable(corruption),
             MEANINGS[corruption],
             *(f"{AMOUNTS[corruption][severity - 1]:g}" for severity in verdict.severities),
         )
@@ -187,7 +190,7 @@ def _robustness(verdict: Verdict) -> str:
         f"The candidate recognises {_share(ours.accuracy)} of the clean images and "
         f"{_share(ours.corrupted_accuracy)} of the corrupted ones (baseline "
         f"{_share(theirs.accuracy)} and {_share(theirs.corrupted_accuracy)}); it suffers most from "
-        f"{figures.readable(worst)} ({_share(by_mean[worst])} on average)."
+        f"{readable(worst)} ({_share(by_mean[worst])} on average)."
     )
     relative = relative_corruption_error(ours, theirs)
     if relative is not None:
@@ -230,6 +233,8 @@ def _markdown(verdict: Verdict) -> str:
         "## Robustness",
         _robustness(verdict),
         CORRUPTION_NOTE,
+        "Over all severities, largest loss first:",
+        _markdown_table(_part_headings("corruption"), _part_rows(verdict.corruptions)),
         "Candidate:",
         _markdown_table(headings, _corruption_rows(ours)),
         "Baseline:",
@@ -237,7 +242,7 @@ def _markdown(verdict: Verdict) -> str:
         "Amounts:",
         _markdown_table(_amount_headings(verdict), _amount_rows(verdict)),
         "## Classes",
-        _markdown_table(CLASS_HEADINGS, _class_rows(verdict)),
+        _markdown_table(_part_headings("class"), _part_rows(verdict.classes)),
         "## Models",
         _markdown_table(OTHER_HEADINGS, _other_rows(verdict)),
     ]
@@ -265,6 +270,8 @@ def _html(verdict: Verdict) -> str:
             figures.accuracy_by_severity(ours, theirs, verdict.severities),
             "Test accuracy against the severity of each corruption.",
         ),
+        "<h3>Over all severities, largest loss first</h3>",
+        _html_table(_part_headings("corruption"), _part_rows(verdict.corruptions)),
         "<h3>Candidate</h3>",
         _html_table(headings, _corruption_rows(ours)),
         "<h3>Baseline</h3>",
@@ -277,7 +284,7 @@ def _html(verdict: Verdict) -> str:
         ),
         _html_table(_amount_headings(verdict), _amount_rows(verdict)),
         "<h2>Classes, largest loss first</h2>",
-        _html_table(CLASS_HEADINGS, _class_rows(verdict)),
+        _html_table(_part_headings("class"), _part_rows(verdict.classes)),
         "<h2>Models</h2>",
         _html_table(OTHER_HEADINGS, _other_rows(verdict), numbers=False),
     ]

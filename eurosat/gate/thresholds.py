@@ -18,6 +18,7 @@ class Thresholds:
     max_latency_ratio: float = 1.5
     max_size_ratio: float = 1.5
     robustness_margin: float = 1.0
+    corruption_margin: float = 2.0
 
     def __post_init__(self) -> None:
         """Check the numbers.

@@ -6,7 +6,7 @@ from typing import Any
 
 import eurosat
 from eurosat.callbacks.record import git_state
-from eurosat.gate.checks import Check, ClassChange, as_json
+from eurosat.gate.checks import Check, PartChange, as_json
 from eurosat.gate.corruptions import AMOUNTS, CORRUPTIONS, Pixels
 from eurosat.gate.evaluate import Contender
 from eurosat.gate.measurement import Measurement, relative_corruption_error
@@ -22,6 +22,7 @@ class Verdict:
         figures: Of candidate and baseline.
         checks: The lines of the verdict.
         classes: How each class's recall changed.
+        corruptions: How the accuracy under each corruption changed, over its severities.
         only: Images that only the candidate, and only the baseline, recognised.
         severities: Severities of each corruption.
         images: Number of test images.
@@ -33,7 +34,8 @@ class Verdict:
     baseline: Contender
     figures: tuple[Measurement, Measurement]
     checks: list[Check]
-    classes: list[ClassChange]
+    classes: list[PartChange]
+    corruptions: list[PartChange]
     only: tuple[int, int]
     severities: tuple[int, ...]
     images: int
@@ -54,7 +56,8 @@ class Verdict:
             "checks": [as_json(check) for check in self.checks],
             "candidate": _described(self.candidate) | asdict(self.figures[0]),
             "baseline": _described(self.baseline) | asdict(self.figures[1]),
-            "classes": [asdict(change) | {"change": change.change} for change in self.classes],
+            "classes": _parts(self.classes),
+            "corruptions": _parts(self.corruptions),
             "only_candidate_correct": self.only[0],
             "only_baseline_correct": self.only[1],
             "relative_corruption_error": relative_corruption_error(*self.figures),
@@ -70,6 +73,10 @@ class Verdict:
             "eurosat": eurosat.__version__,
             "git": git_state(),
         }
+
+
+def _parts(changes: list[PartChange]) -> list[dict[str, Any]]:
+    return [asdict(change) | {"change": change.change} for change in changes]
 
 
 def _described(contender: Contender) -> dict[str, Any]:

@@ -21,6 +21,7 @@ def gate(
     max_latency_ratio: float = Thresholds.max_latency_ratio,
     max_size_ratio: float = Thresholds.max_size_ratio,
     robustness_margin: float = Thresholds.robustness_margin,
+    corruption_margin: float = Thresholds.corruption_margin,
     severities: tuple[int, ...] = (1, 2, 3, 4, 5),
     device: Literal["cpu", "cuda"] = "cpu",
     threads: int | None = None,
@@ -51,6 +52,8 @@ def gate(
         max_size_ratio: How many times as large its file may be.
         robustness_margin: Percentage points of mean accuracy on corrupted images that the candidate
             may be worse, at the lower end of the 95 % interval.
+        corruption_margin: Percentage points of accuracy that may be lost under a corruption; more
+            fails if the loss is significant.
         severities: Severities of each corruption, of 1 to 5; fewer are faster.
         device: Where both models run.
         threads: Threads that each model may use; as many as the machine has cores if not given.
@@ -66,6 +69,7 @@ def gate(
         max_latency_ratio=max_latency_ratio,
         max_size_ratio=max_size_ratio,
         robustness_margin=robustness_margin,
+        corruption_margin=corruption_margin,
     )
     settings = Settings(
         thresholds,

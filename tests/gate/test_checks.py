@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eurosat.errors import GateError
-from eurosat.gate.checks import Check, check, class_changes
+from eurosat.gate.checks import Check, check, class_changes, corruption_changes
 from eurosat.gate.corruptions import CORRUPTIONS
 from eurosat.gate.evaluate import Answers, Latency
 from eurosat.gate.measurement import measure, relative_corruption_error
@@ -42,8 +42,9 @@ def checks(
         measure(baseline, Latency(1, 10), 100, LABELS, CLASSES),
     )
     changes = class_changes(candidate, baseline, LABELS, CLASSES, allowed.class_margin)
-    answers = (candidate, baseline)
-    found = check(answers, figures, changes, LABELS, allowed, identical=identical)
+    corruptions = corruption_changes(candidate, baseline, allowed.corruption_margin)
+    both = (candidate, baseline)
+    found = check(both, figures, changes, corruptions, LABELS, allowed, identical=identical)
     return {entry.name: entry for entry in found}
 
 
@@ -52,7 +53,7 @@ def failed(found: dict[str, Check]) -> list[str]:
 
 
 def test_the_same_file_passes_even_where_nothing_is_allowed() -> None:
-    nothing = Thresholds(0, 0, 0, 1, 1, 0)
+    nothing = Thresholds(0, 0, 0, 1, 1, 0, 0)
     found = checks(answers(7, 9), answers(7, 9), nothing, identical=True)
     assert failed(found) == []
     assert found["accuracy"].rule == "the same file"
@@ -125,7 +126,7 @@ def test_costs_are_ratios() -> None:
 
 
 def test_robustness() -> None:
-    assert failed(checks(answers(0, 30), answers())) == ["accuracy, corrupted"]
+    assert failed(checks(answers(0, 15), answers())) == ["accuracy, corrupted"]
     found = checks(answers(0, 30), answers(0, 10))["accuracy, corrupted"]
     assert (found.candidate, found.baseline) == pytest.approx((0.97, 0.99))
     ours, theirs = (
@@ -134,6 +135,27 @@ def test_robustness() -> None:
     assert relative_corruption_error(ours, theirs) == pytest.approx(3)
     perfect = measure(answers(), Latency(1, 1), 1, LABELS, CLASSES)
     assert relative_corruption_error(ours, perfect) is None
+
+
+def test_a_gain_under_one_corruption_does_not_pay_for_a_loss_under_another() -> None:
+    same = answers()
+    perfect, worse = (np.tile(np.arange(1000) >= wrong, (2, 1)) for wrong in (0, 300))
+    ours, theirs = (
+        Answers(
+            same.probabilities, same.correct, dict.fromkeys(CORRUPTIONS, perfect) | {worst: worse}
+        )
+        for worst in ("haze", "jpeg")
+    )
+    found = checks(ours, theirs)
+    assert found["accuracy, corrupted"].change == pytest.approx(0)
+    assert "accuracy, haze" in failed(found)
+    assert found["accuracy, haze"].change == pytest.approx(-0.3)
+    wide = Thresholds(robustness_margin=5, corruption_margin=30)
+    assert failed(checks(ours, theirs, wide)) == []
+    by_name = {change.name: change for change in corruption_changes(ours, theirs, 2)}
+    assert [name for name, change in by_name.items() if not change.passed] == ["haze"]
+    assert by_name["JPEG"].change == pytest.approx(0.3)
+    assert by_name["JPEG"].images == 1000
 
 
 @pytest.mark.parametrize("name", Thresholds.__dataclass_fields__)

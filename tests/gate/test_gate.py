@@ -18,6 +18,10 @@ from eurosat.labels import CLASSES
 from tests.conftest import Run
 from tests.gate.conftest import QUICK, changed
 
+ANY_ANSWERS = [
+    f"--{name}_margin=.inf"
+    for name in ("accuracy", "class", "calibration", "robustness", "corruption")
+]
 PATIENT = "--max_latency_ratio=20"  # tests run beside others
 
 
@@ -96,7 +100,7 @@ def test_a_worse_model_fails_with_a_report_and_a_better_one_passes(
     assert {"accuracy", "recall"} <= failed
     assert found["only_baseline_correct"] > found["only_candidate_correct"]
     report = (output / "gate.md").read_text()
-    assert re.match(r"# Gate failed: \d of 7 checks\n", report)
+    assert re.match(r"# Gate failed: \d of 8 checks\n", report)
     assert "| NO |" in report
     assert '<tr class="failed">' in (output / "gate.html").read_text()
     code, found = gate(good.best, bad.best, output)
@@ -106,9 +110,7 @@ def test_a_worse_model_fails_with_a_report_and_a_better_one_passes(
 
 
 def test_margins_and_ratios_decide(good: Run, bad: Run, tmp_path: Path) -> None:
-    infinite = ("accuracy_margin", "class_margin", "calibration_margin", "robustness_margin")
-    options = [f"--{name}=.inf" for name in infinite]
-    code, found = gate(bad.best, good.best, tmp_path / "out", *options)
+    code, found = gate(bad.best, good.best, tmp_path / "out", *ANY_ANSWERS)
     assert code == 0
     assert found["checks"][0]["allowed"] is None
     code, found = gate(good.best, good.best, tmp_path / "out", "--max_size_ratio=0.99")
@@ -125,6 +127,9 @@ def test_the_reports_say_the_same(good: Run, bad: Run, tmp_path: Path) -> None:
     texts += [f"{share:.2%}" for share in found["baseline"]["corrupted"]["band_shift"]]
     texts += [*CLASSES, "severity 2", "severity 4", "band shift", "JPEG", "Brier score", "log loss"]
     texts += [found["candidate"]["version"], found["candidate"]["checkpoint"][:40]]
+    for change in [*found["classes"], *found["corruptions"]]:
+        low, high = (100 * end for end in change["interval"])
+        texts.append(f"{100 * change['change']:+.2f} points ({low:+.2f} to {high:+.2f})")
     for text in texts:
         assert text in markdown
         assert text in html
@@ -182,11 +187,7 @@ def test_bands_and_some_of_them_are_compared_on_the_same_images(
     every, two = (
         run("fit", f"--data.bands={bands}", *short) for bands in ("all", '["B08", "B03"]')
     )
-    infinite = [
-        f"--{name}=.inf"
-        for name in ("accuracy_margin", "class_margin", "calibration_margin", "robustness_margin")
-    ]
-    code, found = gate(two.best, every.best, tmp_path / "out", *infinite)
+    code, found = gate(two.best, every.best, tmp_path / "out", *ANY_ANSWERS)
     assert code == 0
     assert found["candidate"]["bands"] == ["B08", "B03"]
     for which, fitted in (("candidate", two), ("baseline", every)):
@@ -346,7 +347,14 @@ def test_help_names_every_threshold(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     for name in ("accuracy_margin", "class_margin", "calibration_margin", "max_latency_ratio"):
         assert f"--{name}" in shown
-    for name in ("max_size_ratio", "robustness_margin", "severities", "against", "split_files"):
+    for name in (
+        "max_size_ratio",
+        "robustness_margin",
+        "corruption_margin",
+        "severities",
+        "against",
+        "split_files",
+    ):
         assert f"--{name}" in shown
     with pytest.raises(SystemExit, match="2"):
         main(["gate", "model.onnx"])
