@@ -51,12 +51,14 @@ class Settings:
             raise GateError(f"--threads must be 1 or more, got {self.threads}")
 
 
-def compare_models(candidate: Path, baseline: Path, output: Path, settings: Settings) -> Verdict:
+def compare_models(
+    places: tuple[str, str], files: tuple[Path, Path], output: Path, settings: Settings
+) -> Verdict:
     """Compare two models and write ``gate.json``, ``gate.md`` and ``gate.html``.
 
     Args:
-        candidate: The model file that is to be used.
-        baseline: The one that it is to replace.
+        places: Of the candidate and the baseline that it is to replace, as the user named them.
+        files: The model files found there.
         output: Folder for the report, which appears whole or not at all.
         settings: What is asked for.
 
@@ -68,7 +70,7 @@ def compare_models(candidate: Path, baseline: Path, output: Path, settings: Sett
         ImagesError: The test images cannot be had, or are not those of the models.
         GateError: The models cannot be compared, or the report cannot be written.
     """
-    pair = open_pair(candidate, baseline, device=settings.device, threads=settings.threads)
+    pair = open_pair(places, files, device=settings.device, threads=settings.threads)
     held_out = open_held_out(
         pair, source=settings.source, root=settings.root, split_files=settings.split_files
     )

@@ -34,10 +34,12 @@ class Contender:
     """A model file, opened as it is served.
 
     Attributes:
-        path: The file.
+        place: Where it was found, as the user named it, such as ``registry:production``.
+        path: The file, a temporary one if it had to be fetched.
         model: What answers.
     """
 
+    place: str
     path: Path
     model: Model
 
@@ -126,21 +128,30 @@ class Latency:
         return 1000 * BATCH / self.batch
 
 
-def open_pair(candidate: Path, baseline: Path, *, device: str, threads: int | None) -> Pair:
+def open_pair(
+    places: tuple[str, str], files: tuple[Path, Path], *, device: str, threads: int | None
+) -> Pair:
     """Open two models that can be compared.
+
+    Args:
+        places: Of candidate and baseline, as the user named them.
+        files: What was found there.
+        device: Where both run.
+        threads: Threads that each may use.
 
     Raises:
         ModelFileError: A file is missing, damaged, not of this project or cannot run here.
         GateError: They differ in classes, data or split, or do not say what theirs were.
     """
-    pair = (
-        Contender(candidate, open_model(candidate, device=device, threads=threads)),
-        Contender(baseline, open_model(baseline, device=device, threads=threads)),
+    candidate, baseline = (
+        Contender(place, file, open_model(file, device=device, threads=threads))
+        for place, file in zip(places, files, strict=True)
     )
+    pair = (candidate, baseline)
     for contender in pair:
         if contender.card.data is None or contender.card.split is None:
             raise GateError(
-                f"{contender.path} does not say which images it was trained and tested on: give a "
+                f"{contender.place} does not say which images it was trained and tested on: give a "
                 "checkpoint in its run folder, beside its run.json, or a file exported from there"
             )
     for what, found in (
@@ -175,8 +186,8 @@ def _check_equal(pair: Pair, what: str, found: Callable[[ModelCard], tuple[str, 
     (ours, our_name), (theirs, their_name) = (found(contender.card) for contender in pair)
     if ours != theirs:
         raise GateError(
-            f"the two models cannot be compared, their {what} differ: {pair[0].path} has "
-            f"{our_name}; {pair[1].path} has {their_name}. Train both on the same classes, data "
+            f"the two models cannot be compared, their {what} differ: {pair[0].place} has "
+            f"{our_name}; {pair[1].place} has {their_name}. Train both on the same classes, data "
             "and split"
         )
 
@@ -258,7 +269,7 @@ def _predict(contender: Contender, held_out: HeldOut, pixels: Pixels, bar: tqdm)
     expected = (len(pixels), len(contender.card.classes))
     if probabilities.shape != expected or not np.isfinite(probabilities).all():
         raise GateError(
-            f"{contender.path} does not give {expected[1]} probabilities for each image: export "
+            f"{contender.place} does not give {expected[1]} probabilities for each image: export "
             "it again, or train it anew if its checkpoint does the same"
         )
     return probabilities

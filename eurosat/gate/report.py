@@ -50,7 +50,7 @@ def summary(verdict: Verdict) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
-    return "\n".join([*lines, "", *_advice(verdict), _title(verdict)])
+    return "\n".join([*lines, "", *_advice(verdict), _subtitle(verdict), _title(verdict)])
 
 
 def _title(verdict: Verdict) -> str:
@@ -76,11 +76,11 @@ def _bootstrap(verdict: Verdict) -> str:
 
 
 def _subtitle(verdict: Verdict) -> str:
-    candidate, baseline = verdict.candidate.card, verdict.baseline.card
-    return (
-        f"candidate {candidate.version} ({candidate.format}) against baseline {baseline.version} "
-        f"({baseline.format}), on {verdict.images:,} test images"
+    ours, theirs = (
+        f"{contender.place} (version {contender.card.version}, {contender.card.format})"
+        for contender in (verdict.candidate, verdict.baseline)
     )
+    return f"Candidate {ours} against {theirs}, on {verdict.images:,} test images"
 
 
 def _check_row(check: Check) -> Row:
@@ -212,7 +212,7 @@ def _other_rows(verdict: Verdict) -> list[Row]:
     for name in ("version", "format", "backbone", "checkpoint"):
         cards = (verdict.candidate.card, verdict.baseline.card)
         rows.append((name, *(str(getattr(card, name))[:40] for card in cards)))
-    rows.append(("file", str(verdict.candidate.path), str(verdict.baseline.path)))
+    rows.append(("place", verdict.candidate.place, verdict.baseline.place))
     return rows
 
 

@@ -82,7 +82,7 @@ def _parts(changes: list[PartChange]) -> list[dict[str, Any]]:
 def _described(contender: Contender) -> dict[str, Any]:
     card = contender.card
     return {
-        "file": str(contender.path),
+        "place": contender.place,
         "version": card.version,
         "format": card.format,
         "backbone": card.backbone,

@@ -83,7 +83,7 @@ def gate(
     )
     with TemporaryDirectory() as first, TemporaryDirectory() as second:
         files = find_model(candidate, Path(first)), find_model(against, Path(second))
-        verdict = compare_models(*files, output, settings)
+        verdict = compare_models((candidate, against), files, output, settings)
     print(summary(verdict))
     print(f"\nReport: {output / 'gate.html'}, gate.md, gate.json")
     return 0 if verdict.passed else 1

@@ -1,6 +1,7 @@
 """`eurosat promote` and `eurosat serve registry:...`, on real repositories and a real bucket."""
 
 import http.server
+import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -137,7 +138,15 @@ def test_the_gate_compares_with_what_is_in_production(
     assert "there is no registry:eurosat@production" in refused(gate, capsys)
     assert main(["promote", MODEL, "--stage=production"]) == 0
     assert main(gate) == 0
-    assert (repository.folder / "outputs/gate/gate.html").is_file()
+    output = repository.folder / "outputs/gate"
+    found = json.loads((output / "gate.json").read_text())
+    assert found["candidate"]["place"] == MODEL
+    assert found["baseline"]["place"] == "registry:production"
+    version = found["baseline"]["version"]
+    assert version == open_model(repository.folder / MODEL).card.version
+    for report in ("gate.md", "gate.html"):
+        assert f"registry:production (version {version}" in (output / report).read_text()
+    assert f"registry:production (version {version}" in capsys.readouterr().out
 
 
 def test_both_files_of_an_openvino_model_are_registered(
