@@ -1,6 +1,8 @@
 """The gate: a candidate against the baseline on the same test images, from files to verdict."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -59,7 +61,7 @@ def compare_models(
     Args:
         places: Of the candidate and the baseline that it is to replace, as the user named them.
         files: The model files found there.
-        output: Folder for the report, which appears whole or not at all.
+        output: Folder for the report, written by `replacing_in`.
         settings: What is asked for.
 
     Returns:
@@ -74,17 +76,26 @@ def compare_models(
     held_out = open_held_out(
         pair, source=settings.source, root=settings.root, split_files=settings.split_files
     )
-    try:
+    with ExitStack() as stack:
         # Opened first: that nothing can be written there should not turn out at the end.
-        with replacing_in(output) as draft:
-            verdict = _compare(pair, held_out, settings)
+        with _writing_to(output):
+            draft = stack.enter_context(replacing_in(output))
+        verdict = _compare(pair, held_out, settings)
+        with _writing_to(output):
             write_report(verdict, draft)
+            stack.close()
+    return verdict
+
+
+@contextmanager
+def _writing_to(output: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise GateError(
             f"the report cannot be written to {output} ({error.strerror or error}): choose another "
             "--output"
         ) from error
-    return verdict
 
 
 def _compare(pair: Pair, held_out: HeldOut, settings: Settings) -> Verdict:

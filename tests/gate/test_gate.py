@@ -3,7 +3,9 @@
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ import torch
 import yaml
 
 from eurosat.cli import main
+from eurosat.export.card import ModelCard
+from eurosat.export.runtime import Model, Patches, Probabilities, open_model
+from eurosat.gate import compare, evaluate
 from eurosat.gate.corruptions import CORRUPTIONS
 from eurosat.gate.report import SYNTHETIC_NOTE
 from eurosat.labels import CLASSES
@@ -339,6 +344,54 @@ def test_a_place_that_cannot_be_written_to(
     arguments = ["gate", str(good.best), f"--against={good.best}"]
     assert main([*arguments, f"--output={tmp_path / 'file'}", *QUICK]) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_images_that_cannot_be_read_are_not_taken_for_a_report_that_cannot_be_written(
+    good: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*_: object) -> None:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(compare, "answer", unreadable)
+    arguments = ["gate", str(good.best), f"--against={good.best}", f"--output={tmp_path / 'out'}"]
+    with pytest.raises(OSError, match="the disk is gone"):
+        main([*arguments, *QUICK])
+    assert not (tmp_path / "out").exists()
+
+
+@dataclass(frozen=True)
+class Slowed:
+    """A model that takes 50 ms longer for each call."""
+
+    model: Model
+
+    @property
+    def card(self) -> ModelCard:
+        return self.model.card
+
+    def predict(self, patches: Patches) -> Probabilities:
+        time.sleep(0.05)
+        return self.model.predict(patches)
+
+
+@pytest.mark.parametrize("slower", ["candidate", "baseline"])
+def test_the_slower_model_is_the_slower_one_in_the_report(
+    slower: str, good: Run, own_copy: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"candidate": own_copy.best, "baseline": good.best}
+
+    def open_slowed(path: Path, **settings: Any) -> Model:
+        model = open_model(path, **settings)
+        return Slowed(model) if path == files[slower] else model
+
+    monkeypatch.setattr(evaluate, "open_model", open_slowed)
+    monkeypatch.setattr(evaluate, "_TURNS", 3)
+    _, found = gate(*files.values(), tmp_path / "out")
+    for check in found["checks"]:
+        if check["name"].startswith("time of"):
+            assert (check["change"] > 1) == (slower == "candidate")
+            assert check["change"] == check["candidate"] / check["baseline"]
+            assert check[slower] > 50
 
 
 def test_help_names_every_threshold(capsys: pytest.CaptureFixture[str]) -> None:
