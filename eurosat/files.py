@@ -1,4 +1,4 @@
-"""Writing files: whole or not at all."""
+"""Writing files: each whole or not at all."""
 
 import csv
 import json
@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,10 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_in(folder: Path) -> Iterator[Path]:
     """Write several files to a temporary folder; they take their places when the block succeeds.
 
+    If the block fails, ``folder`` stays as it was. If it succeeds, the files take their places one
+    by one, each whole: should one fail to, because a folder has its name or the disk is gone, those
+    before it are new and the others as they were.
+
     Yields:
         The temporary folder, inside ``folder``, which is made if it is missing.
     """
@@ -46,9 +50,11 @@ def replacing_in(folder: Path) -> Iterator[Path]:
         for path in sorted(partial.iterdir()):
             path.replace(folder / path.name)
     except BaseException:
-        shutil.rmtree(partial)
+        # Cleaning up must not hide the cause: the folder may hold files that took their places.
+        shutil.rmtree(partial, ignore_errors=True)
         if missing:
-            folder.rmdir()
+            with suppress(OSError):
+                folder.rmdir()
         raise
     partial.rmdir()
 

@@ -25,6 +25,20 @@ def test_csv_cells_with_commas_are_quoted(tmp_path: Path) -> None:
     assert (tmp_path / "a.csv").read_text().splitlines() == ["name,value", '"x,y",1']
 
 
+def test_the_cause_survives_where_a_file_cannot_take_its_place(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+
+    def write() -> None:
+        with replacing_in(folder) as partial:
+            for name in ("a", "b", "c"):
+                (partial / name).write_text("text")
+            (folder / "b").mkdir()
+
+    with pytest.raises(IsADirectoryError, match="b"):
+        write()
+    assert {path.name for path in folder.iterdir()} == {"a", "b"}
+
+
 def test_several_files_take_their_places_together(tmp_path: Path) -> None:
     folder = tmp_path / "new"
 
