@@ -62,7 +62,7 @@ def paired_interval(differences: Floats, confidence: float = 0.95) -> Interval:
         differences: One value an image: 1 if only the candidate is correct, -1 if only the
             baseline is, 0 otherwise; or a difference of shares, which lies between. Shares vary
             less than whole images, by a factor estimated from them (quasi-likelihood, Wedderburn,
-            Biometrika 61, 1974, 439-447).
+            Biometrika 61, 1974, 439-447); but they get no narrower an interval than equal answers.
         confidence: Probability that the interval is to hold.
 
     Returns:
@@ -74,7 +74,11 @@ def paired_interval(differences: Floats, confidence: float = 0.95) -> Interval:
     dispersion = float((differences**2).sum()) / changed if changed else 1.0
     counts = gained / dispersion, lost / dispersion, len(differences) / dispersion
     quantile = _quantile(confidence)
-    return _lower_end(*counts, quantile), -_lower_end(counts[1], counts[0], counts[2], quantile)
+    low = _lower_end(*counts, quantile)
+    high = -_lower_end(counts[1], counts[0], counts[2], quantile)
+    mean = float(differences.mean())
+    least = _end_of_equal(len(differences), quantile) if dispersion < 1 else 0.0
+    return max(-1.0, min(low, mean - least)), min(1.0, max(high, mean + least))
 
 
 def _lower_end(gained: float, lost: float, count: float, quantile: float) -> float:
@@ -97,14 +101,18 @@ def _lower_end(gained: float, lost: float, count: float, quantile: float) -> flo
 
 def smallest_loss_ruled_out(count: int) -> float:
     """The loss that `paired_interval` still allows if all of so many images got equal answers."""
-    squared = _quantile(0.95) ** 2
-    return squared / (count + squared)
+    return _end_of_equal(count, _quantile(0.95))
 
 
 def images_to_rule_out(loss: float) -> float:
     """How many images with equal answers rule out a loss of this share; infinity for no loss."""
     squared = _quantile(0.95) ** 2
     return math.ceil(squared * (1 - loss) / loss) if loss else math.inf
+
+
+def _end_of_equal(count: int, quantile: float) -> float:
+    """What `_lower_end` gives without any change, with the other sign."""
+    return quantile**2 / (count + quantile**2)
 
 
 def _quantile(confidence: float) -> float:

@@ -82,7 +82,7 @@ def test_the_paired_interval_is_where_the_score_test_begins_to_reject(
 
         bounds = (max(0, -end), (1 - end) / 2)
         likeliest = minimize_scalar(
-            improbability, bounds, method="bounded", options={"xatol": 1e-9}
+            improbability, bounds=bounds, method="bounded", options={"xatol": 1e-9}
         )
         variance = (2 * likeliest.x + end - end**2) / images
         score = ((gained - lost) / images - end) / np.sqrt(variance)
@@ -98,6 +98,14 @@ def test_shares_are_intervals_of_the_same_kind() -> None:
     everything = paired_interval(-np.ones(20))
     assert everything[0] == pytest.approx(-1)
     assert -0.7 < everything[1] < -0.6
+
+
+def test_nearly_equal_shares_rule_out_no_more_than_equal_ones() -> None:
+    nearly = np.zeros(90)
+    nearly[0] = -1 / 30
+    (low, high), (least, most) = paired_interval(nearly), paired_interval(np.zeros(90))
+    assert low < least
+    assert high == pytest.approx(most + nearly.mean())
 
 
 def test_equal_answers_rule_out_what_so_many_images_can() -> None:
