@@ -4,14 +4,11 @@ A version is a tag on a commit; the ``dvc.lock`` of that commit holds the checks
 file, and DVC's cache or remote the file itself. Nothing of this needs a server.
 """
 
-import hashlib
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import gto.api
 from dvc.api import DVCFileSystem, artifacts_show
@@ -22,32 +19,16 @@ from scmrepo.exceptions import SCMError
 
 from eurosat.errors import RegistryError
 from eurosat.export.runtime import open_model
+from eurosat.registry.push import Promoted, push_model
 from eurosat.registry.reference import Reference, Stage
-
-PLACE_VARIABLE = "EUROSAT_REGISTRY"
-"""Environment variable with the git repository's path or address; here if it is not set."""
-
-PLACEHOLDER = "gs://your-bucket"
-"""The bucket in the committed ``.dvc/config``, which is nobody's."""
-
-
-@dataclass(frozen=True)
-class Promoted:
-    """A model in a stage.
-
-    Attributes:
-        name: The model's name.
-        version: Its version, such as ``"v0.1.0"``.
-        stage: Its stage.
-        commit: Git revision that holds its checksum.
-        tags: The tags that were made.
-    """
-
-    name: str
-    version: str
-    stage: Stage
-    commit: str
-    tags: list[str]
+from eurosat.registry.repository import (
+    PLACE_VARIABLE,
+    find_repository,
+    md5_at,
+    md5_of,
+    run_git,
+    with_companion,
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +57,7 @@ def promote(model: Path | Reference, stage: Stage, *, version: str | None, push:
     Raises:
         RegistryError: The model cannot be registered as asked; nothing was.
     """
-    root = _repository()
+    root = find_repository()
     made: list[str] = []
     with _named_errors(), _taking_back(root, made):
         if isinstance(model, Reference):
@@ -100,7 +81,7 @@ def promote(model: Path | Reference, stage: Stage, *, version: str | None, push:
         made.append(assignment.tag)
         promoted = Promoted(name, known, stage, assignment.commit_hexsha, list(made))
         if push:
-            _push(root, promoted)
+            push_model(root, promoted)
     return promoted
 
 
@@ -114,12 +95,12 @@ def fetch(reference: Reference, folder: Path) -> None:
     Raises:
         RegistryError: There is no such version or stage, or its file cannot be had or is damaged.
     """
-    place = os.environ.get(PLACE_VARIABLE) or str(_repository())
+    place = os.environ.get(PLACE_VARIABLE) or str(find_repository())
     with _named_errors():
         version = _resolve(reference, place)
         found = artifacts_show(reference.name, version=version, repo=place)
         files = DVCFileSystem(place, rev=found["rev"])
-        for name in _with_companion(found["path"]):
+        for name in with_companion(found["path"]):
             target = folder / Path(name).name
             try:
                 files.get_file(name, str(target))
@@ -130,7 +111,7 @@ def fetch(reference: Reference, folder: Path) -> None:
                     "and check the remote of `dvc remote list` and your rights to it"
                 ) from error
             expected = files.info(name)["md5"]
-            if _md5(target) != expected:
+            if md5_of(target) != expected:
                 target.unlink()
                 raise RegistryError(
                     f"{name} of {reference} is damaged: its MD5 is not {expected}, which dvc.lock "
@@ -138,33 +119,9 @@ def fetch(reference: Reference, folder: Path) -> None:
                 )
 
 
-def _repository() -> Path:
-    """The root of the git repository here, which must also be one of DVC."""
-    root = Path(_git(Path.cwd(), "rev-parse", "--show-toplevel"))
-    if not (root / ".dvc").is_dir():
-        raise RegistryError(f"{root} is no DVC repository: run `dvc init` in it first")
-    return root
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    try:
-        result = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
-        )
-    except FileNotFoundError as error:
-        raise RegistryError("git is not installed, and the registry lives in git") from error
-    except subprocess.CalledProcessError as error:
-        said = error.stderr.strip().splitlines()
-        raise RegistryError(
-            f"git {arguments[0]} failed in {folder} ({said[-1] if said else error}): the registry "
-            f"lives in a git repository; call eurosat inside it, or set {PLACE_VARIABLE}"
-        ) from error
-    return result.stdout.strip()
-
-
 def _check_file(root: Path, model: Path) -> tuple[str, str]:
     """Name and path of a file that can be registered: committed, under DVC's care, and a model."""
-    if changed := _git(root, "status", "--porcelain", "--untracked-files=no"):
+    if changed := run_git(root, "status", "--porcelain", "--untracked-files=no"):
         first = changed.splitlines()[0].split(maxsplit=1)[-1]
         raise RegistryError(
             f"{root} has changes that are not committed ({first}): commit them first, so that the "
@@ -175,14 +132,14 @@ def _check_file(root: Path, model: Path) -> tuple[str, str]:
         path = model.resolve().relative_to(root.resolve()).as_posix()
     except ValueError as error:
         raise RegistryError(f"{model} lies outside of the git repository {root}") from error
-    for name in _with_companion(path):
-        committed = _md5_at(root, name, "HEAD")
+    for name in with_companion(path):
+        committed = md5_at(root, name, "HEAD")
         if committed is None:
             raise RegistryError(
                 f"{name} is not under DVC's care at HEAD: make it with `dvc repro`, or run "
                 f"`dvc add {name}`, and commit"
             )
-        if committed != _md5(root / name):
+        if committed != md5_of(root / name):
             raise RegistryError(
                 f"{name} is not the file that HEAD's dvc.lock names: run `dvc repro` or "
                 "`dvc commit`, then commit, or get the committed one with `dvc checkout`"
@@ -199,9 +156,9 @@ def _check_file(root: Path, model: Path) -> tuple[str, str]:
 
 def _version_of(root: Path, name: str, path: str) -> str | None:
     """The newest registered version that has this very file."""
-    wanted = [_md5(root / part) for part in _with_companion(path)]
+    wanted = [md5_of(root / part) for part in with_companion(path)]
     for version in _versions(str(root), name):
-        if [_md5_at(root, part, version.commit) for part in _with_companion(path)] == wanted:
+        if [md5_at(root, part, version.commit) for part in with_companion(path)] == wanted:
             return version.name
     return None
 
@@ -260,44 +217,6 @@ def _versions(place: str, name: str) -> list[_Version]:
     ]
 
 
-def _push(root: Path, promoted: Promoted) -> None:
-    repository = Repo(str(root))
-    remotes = repository.config["remote"]
-    remote = repository.config["core"].get("remote")
-    if remote is None or remotes[remote]["url"].startswith(PLACEHOLDER):
-        raise RegistryError(
-            "no DVC remote is set up: `dvc remote modify storage url gs://BUCKET/PATH` sets yours"
-        )
-    declared = repository.artifacts.read()["dvc.yaml"][promoted.name].path
-    try:
-        repository.push(targets=_with_companion(declared), revs=[promoted.commit])
-    except Exception as error:  # every kind of storage has errors of its own
-        raise RegistryError(
-            f"{declared} cannot be pushed to {remotes[remote]['url']} ({type(error).__name__}: "
-            f"{error}): check the address, the network and your rights"
-        ) from error
-    _git(root, "push", "--atomic", "origin", *promoted.tags)
-
-
-def _with_companion(path: str) -> list[str]:
-    """An OpenVINO file has its weights in a file of their own."""
-    return [path, path.removesuffix(".xml") + ".bin"] if path.endswith(".xml") else [path]
-
-
-def _md5_at(root: Path, path: str, revision: str) -> str | None:
-    try:
-        found: dict[str, Any] = DVCFileSystem(str(root), rev=revision).info(path)
-    except FileNotFoundError:
-        return None
-    return found.get("md5")
-
-
-def _md5(path: Path) -> str:
-    """MD5 is what DVC names contents by."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
-
-
 @contextmanager
 def _taking_back(root: Path, made: list[str]) -> Iterator[None]:
     """Delete the tags made so far if what follows fails."""
@@ -305,7 +224,7 @@ def _taking_back(root: Path, made: list[str]) -> Iterator[None]:
         yield
     except BaseException:
         if made:
-            _git(root, "tag", "--delete", *made)
+            run_git(root, "tag", "--delete", *made)
         raise
 
 

@@ -1,0 +1,60 @@
+"""Sharing a promoted model: its file goes to the DVC remote, its tags to git's origin."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvc.repo import Repo
+
+from eurosat.errors import RegistryError
+from eurosat.registry.reference import Stage
+from eurosat.registry.repository import run_git, with_companion
+
+PLACEHOLDER = "gs://your-bucket"
+"""The bucket in the committed ``.dvc/config``, which is nobody's."""
+
+
+@dataclass(frozen=True)
+class Promoted:
+    """A model in a stage.
+
+    Attributes:
+        name: The model's name.
+        version: Its version, such as ``"v0.1.0"``.
+        stage: Its stage.
+        commit: Git revision that holds its checksum.
+        tags: The tags that were made.
+    """
+
+    name: str
+    version: str
+    stage: Stage
+    commit: str
+    tags: list[str]
+
+
+def push_model(root: Path, promoted: Promoted) -> None:
+    """Push the file, and then the tags.
+
+    Args:
+        root: The git repository.
+        promoted: The model.
+
+    Raises:
+        RegistryError: The file or the tags cannot be pushed; no tag was.
+    """
+    repository = Repo(str(root))
+    remotes = repository.config["remote"]
+    remote = repository.config["core"].get("remote")
+    if remote is None or remotes[remote]["url"].startswith(PLACEHOLDER):
+        raise RegistryError(
+            "no DVC remote is set up: `dvc remote modify storage url gs://BUCKET/PATH` sets yours"
+        )
+    declared = repository.artifacts.read()["dvc.yaml"][promoted.name].path
+    try:
+        repository.push(targets=with_companion(declared), revs=[promoted.commit])
+    except Exception as error:  # every kind of storage has errors of its own
+        raise RegistryError(
+            f"{declared} cannot be pushed to {remotes[remote]['url']} ({type(error).__name__}: "
+            f"{error}): check the address, the network and your rights"
+        ) from error
+    run_git(root, "push", "--atomic", "origin", *promoted.tags)
