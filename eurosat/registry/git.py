@@ -79,7 +79,9 @@ def promote(model: Path | Reference, stage: Stage, *, version: str | None, push:
             force=True,  # a version may come back to a stage that it was in before
         )
         made.append(assignment.tag)
-        promoted = Promoted(name, known, stage, assignment.commit_hexsha, list(made))
+        # Without the version's tag, which may have been made earlier, the stage's means nothing.
+        tags = [f"{name}@{known}", assignment.tag]
+        promoted = Promoted(name, known, stage, assignment.commit_hexsha, tags)
         if push:
             push_model(root, promoted)
     return promoted

@@ -22,7 +22,7 @@ class Promoted:
         version: Its version, such as ``"v0.1.0"``.
         stage: Its stage.
         commit: Git revision that holds its checksum.
-        tags: The tags that were made.
+        tags: The tags that others need: the version's, and the stage's that was made.
     """
 
     name: str

@@ -4,8 +4,9 @@ import http.server
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -166,28 +167,56 @@ def test_both_files_of_an_openvino_model_are_registered(
     np.testing.assert_array_equal(open_model(path).predict(patches), expected)
 
 
+def set_bucket(checkout: Checkout, url: str = "gs://models/eurosat") -> None:
+    """Commit and publish another address of the DVC remote."""
+    checkout.run("dvc", "remote", "modify", "storage", "url", url)
+    checkout.commit("Our bucket")
+    checkout.run("git", "push", "--quiet", "origin", "main")
+
+
+def pushed_tags(checkout: Checkout) -> set[str]:
+    listed = checkout.run("git", "ls-remote", "--tags", "--refs", "../origin.git")
+    return {line.partition("refs/tags/")[2] for line in listed.splitlines()}
+
+
+def fetched_elsewhere(reference: str, origin: Path, environment: Mapping[str, str]) -> bytes:
+    """The model's file, as a machine gets it that has nothing but the origin's address."""
+    script = (
+        "import sys; from pathlib import Path; from eurosat.registry.find import find_model; "
+        "print(find_model(sys.argv[1], Path(sys.argv[2])))"
+    )
+    with TemporaryDirectory() as folder:
+        elsewhere = Checkout(Path(folder), {**environment, "EUROSAT_REGISTRY": str(origin)})
+        output = elsewhere.run("python", "-c", script, reference, folder)
+        return Path(output.strip().splitlines()[-1]).read_bytes()
+
+
 def test_a_pushed_model_is_served_elsewhere(repository: Checkout, tmp_path: Path) -> None:
     with gcs_emulator("models") as environment:
         here = Checkout(repository.folder, environment)
-        here.run("dvc", "remote", "modify", "storage", "url", "gs://models/eurosat")
-        here.commit("Our bucket")
-        here.run("git", "push", "--quiet", "origin", "main")
+        set_bucket(here)
         here.run("eurosat", "promote", MODEL, "--stage=production", "--push=true")
-        pushed = here.run("git", "ls-remote", "--tags", "origin")
-        assert "eurosat@v0.0.1" in pushed
-        assert "eurosat#production#1" in pushed
+        assert pushed_tags(here) == {"eurosat@v0.0.1", "eurosat#production#1"}
+        found = fetched_elsewhere("registry:production", tmp_path / "origin.git", environment)
+        assert found == (repository.folder / MODEL).read_bytes()
 
-        elsewhere = Checkout(
-            tmp_path, {**environment, "EUROSAT_REGISTRY": str(tmp_path / "origin.git")}
-        )
-        script = (
-            "import sys; from pathlib import Path; from eurosat.registry.find import find_model; "
-            "print(find_model('registry:production', Path(sys.argv[1])))"
-        )
-        (tmp_path / "fetched").mkdir()
-        output = elsewhere.run("python", "-c", script, str(tmp_path / "fetched"))
-        path = Path(output.strip().splitlines()[-1])
-        assert path.read_bytes() == (repository.folder / MODEL).read_bytes()
+
+def test_a_stage_is_pushed_with_its_version(repository: Checkout, tmp_path: Path) -> None:
+    with gcs_emulator("models") as environment:
+        here = Checkout(repository.folder, environment)
+        set_bucket(here)
+        output = here.run("eurosat", "promote", MODEL)
+        assert "git push origin eurosat@v0.0.1 eurosat#staging#1" in output
+        production = ["promote", "registry:staging", "--stage=production", "--push=true"]
+        assert "eurosat@v0.0.1, eurosat#production#2" in here.run("eurosat", *production)
+        assert pushed_tags(here) == {"eurosat@v0.0.1", "eurosat#production#2"}
+        found = fetched_elsewhere("registry:production", tmp_path / "origin.git", environment)
+        assert found == (repository.folder / MODEL).read_bytes()
+        # The version is on origin already; that is no obstacle.
+        here.run("eurosat", "promote", "registry:v0.0.1", "--push=true", code=2)
+        here.run("git", "tag", "--delete", "eurosat#staging#1")
+        here.run("eurosat", "promote", "registry:v0.0.1", "--push=true")
+        assert "eurosat#staging#3" in pushed_tags(here)
 
 
 @pytest.fixture
