@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from dvc.api import artifacts_show
 from dvc.repo import Repo
 
 from eurosat.errors import RegistryError
@@ -49,12 +50,13 @@ def push_model(root: Path, promoted: Promoted) -> None:
         raise RegistryError(
             "no DVC remote is set up: `dvc remote modify storage url gs://BUCKET/PATH` sets yours"
         )
-    declared = repository.artifacts.read()["dvc.yaml"][promoted.name].path
+    # The place that the version has it at, which may not be that of the files here.
+    path = artifacts_show(promoted.name, version=promoted.version, repo=str(root))["path"]
     try:
-        repository.push(targets=with_companion(declared), revs=[promoted.commit])
+        repository.push(targets=with_companion(path), revs=[promoted.commit], workspace=False)
     except Exception as error:  # every kind of storage has errors of its own
         raise RegistryError(
-            f"{declared} cannot be pushed to {remotes[remote]['url']} ({type(error).__name__}: "
+            f"{path} cannot be pushed to {remotes[remote]['url']} ({type(error).__name__}: "
             f"{error}): check the address, the network and your rights"
         ) from error
     run_git(root, "push", "--atomic", "origin", *promoted.tags)

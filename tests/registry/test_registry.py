@@ -219,6 +219,24 @@ def test_a_stage_is_pushed_with_its_version(repository: Checkout, tmp_path: Path
         assert "eurosat#staging#3" in pushed_tags(here)
 
 
+def test_an_older_version_is_pushed_from_where_it_was(repository: Checkout, tmp_path: Path) -> None:
+    with gcs_emulator("models") as environment:
+        here = Checkout(repository.folder, environment)
+        set_bucket(here)
+        here.run("eurosat", "promote", MODEL)
+        expected = (repository.folder / MODEL).read_bytes()
+        here.run("dvc", "remove", "models/eurosat.onnx.dvc")
+        (repository.folder / MODEL).rename(repository.folder / "models/another.onnx")
+        here.run("dvc", "add", "models/another.onnx")
+        artifacts = {"another": {"path": "models/another.onnx", "type": "model"}}
+        (repository.folder / "dvc.yaml").write_text(yaml.safe_dump({"artifacts": artifacts}))
+        here.commit("Another name and place")
+        back = ["promote", "registry:v0.0.1", "--stage=production", "--push=true"]
+        here.run("eurosat", *back)
+        found = fetched_elsewhere("registry:production", tmp_path / "origin.git", environment)
+        assert found == expected
+
+
 @pytest.fixture
 def forbidding_port() -> Iterator[int]:
     """A server that refuses every request for want of rights."""
