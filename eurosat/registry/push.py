@@ -8,7 +8,7 @@ from dvc.repo import Repo
 
 from eurosat.errors import RegistryError
 from eurosat.registry.reference import Stage
-from eurosat.registry.repository import run_git, with_companion
+from eurosat.registry.repository import md5_at, run_git, with_companion
 
 PLACEHOLDER = "gs://your-bucket"
 """The bucket in the committed ``.dvc/config``, which is nobody's."""
@@ -41,7 +41,8 @@ def push_model(root: Path, promoted: Promoted) -> None:
         promoted: The model.
 
     Raises:
-        RegistryError: The file or the tags cannot be pushed; no tag was.
+        RegistryError: The file or the tags cannot be pushed, or DVC has no such file; no tag was
+            pushed.
     """
     repository = Repo(str(root))
     remotes = repository.config["remote"]
@@ -52,11 +53,24 @@ def push_model(root: Path, promoted: Promoted) -> None:
         )
     # The place that the version has it at, which may not be that of the files here.
     path = artifacts_show(promoted.name, version=promoted.version, repo=str(root))["path"]
+    names = with_companion(path)
     try:
-        repository.push(targets=with_companion(path), revs=[promoted.commit], workspace=False)
+        repository.push(targets=names, revs=[promoted.commit], workspace=False)
+        # DVC only warns of a file that it does not have.
+        storage = repository.cloud.get_remote_odb(command="push")
+        missing = [
+            name
+            for name in names
+            if (md5 := md5_at(root, name, promoted.commit)) is None or not storage.exists(md5)
+        ]
     except Exception as error:  # every kind of storage has errors of its own
         raise RegistryError(
             f"{path} cannot be pushed to {remotes[remote]['url']} ({type(error).__name__}: "
             f"{error}): check the address, the network and your rights"
         ) from error
+    if missing:
+        raise RegistryError(
+            f"{', '.join(missing)} of {promoted.name} {promoted.version} is neither in DVC's cache "
+            f"nor at {remotes[remote]['url']}: run `dvc push` where it was made"
+        )
     run_git(root, "push", "--atomic", "origin", *promoted.tags)

@@ -286,6 +286,26 @@ def test_what_cannot_be_pushed_is_not_registered(
     assert tags(repository) == set()
 
 
+def test_a_file_that_nobody_has_is_not_registered(repository: Checkout) -> None:
+    with gcs_emulator("models") as environment:
+        here = Checkout(repository.folder, environment)
+        set_bucket(here)
+        # As in another's clone: dvc.lock names the file, and it is neither here nor in the bucket.
+        model = (repository.folder / MODEL).read_bytes()
+        shutil.rmtree(repository.folder / ".dvc/cache")
+        (repository.folder / MODEL).unlink()
+        (repository.folder / MODEL).write_bytes(model)
+        output = here.run("eurosat", "promote", MODEL, "--push=true", code=2)
+        assert "models/eurosat.onnx of eurosat v0.0.1 is neither in DVC's cache nor at gs" in output
+        assert tags(repository) == pushed_tags(repository) == set()
+        here.run("eurosat", "promote", MODEL)
+        before = tags(repository)
+        moved = ["promote", "registry:staging", "--stage=production", "--push=true"]
+        assert "is neither in DVC's cache nor at gs" in here.run("eurosat", *moved, code=2)
+        assert tags(repository) == before
+        assert pushed_tags(repository) == set()
+
+
 def test_an_origin_that_cannot_be_reached_registers_nothing(repository: Checkout) -> None:
     with gcs_emulator("models") as environment:
         here = Checkout(repository.folder, environment)
