@@ -26,6 +26,7 @@ from eurosat.registry.repository import (
     find_repository,
     md5_at,
     md5_of,
+    remote_settings,
     run_git,
     with_companion,
 )
@@ -101,7 +102,7 @@ def fetch(reference: Reference, folder: Path) -> None:
     with _named_errors():
         version = _resolve(reference, place)
         found = artifacts_show(reference.name, version=version, repo=place)
-        files = DVCFileSystem(place, rev=found["rev"])
+        files = DVCFileSystem(place, rev=found["rev"], config=remote_settings(place))
         for name in with_companion(found["path"]):
             target = folder / Path(name).name
             try:

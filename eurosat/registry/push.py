@@ -8,7 +8,7 @@ from dvc.repo import Repo
 
 from eurosat.errors import RegistryError
 from eurosat.registry.reference import Stage
-from eurosat.registry.repository import md5_at, run_git, with_companion
+from eurosat.registry.repository import md5_at, remote_settings, run_git, with_companion
 
 PLACEHOLDER = "gs://your-bucket"
 """The bucket in the committed ``.dvc/config``, which is nobody's."""
@@ -44,16 +44,16 @@ def push_model(root: Path, promoted: Promoted) -> None:
         RegistryError: The file or the tags cannot be pushed, or DVC has no such file; no tag was
             pushed.
     """
-    repository = Repo(str(root))
-    remotes = repository.config["remote"]
-    remote = repository.config["core"].get("remote")
-    if remote is None or remotes[remote]["url"].startswith(PLACEHOLDER):
+    settings = remote_settings(str(root))
+    url = settings["remote"][settings["core"]["remote"]]["url"] if settings else PLACEHOLDER
+    if url.startswith(PLACEHOLDER):
         raise RegistryError(
             "no DVC remote is set up: `dvc remote modify storage url gs://BUCKET/PATH` sets yours"
         )
     # The place that the version has it at, which may not be that of the files here.
     path = artifacts_show(promoted.name, version=promoted.version, repo=str(root))["path"]
     names = with_companion(path)
+    repository = Repo(str(root), config=settings)
     try:
         repository.push(targets=names, revs=[promoted.commit], workspace=False)
         # DVC only warns of a file that it does not have.
@@ -65,12 +65,12 @@ def push_model(root: Path, promoted: Promoted) -> None:
         ]
     except Exception as error:  # every kind of storage has errors of its own
         raise RegistryError(
-            f"{path} cannot be pushed to {remotes[remote]['url']} ({type(error).__name__}: "
-            f"{error}): check the address, the network and your rights"
+            f"{path} cannot be pushed to {url} ({type(error).__name__}: {error}): check the "
+            "address, the network and your rights"
         ) from error
     if missing:
         raise RegistryError(
             f"{', '.join(missing)} of {promoted.name} {promoted.version} is neither in DVC's cache "
-            f"nor at {remotes[remote]['url']}: run `dvc push` where it was made"
+            f"nor at {url}: run `dvc push` where it was made"
         )
     run_git(root, "push", "--atomic", "origin", *promoted.tags)

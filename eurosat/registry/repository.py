@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dvc.api import DVCFileSystem
+from dvc.repo import Repo
 
 from eurosat.errors import RegistryError
 
@@ -44,6 +45,18 @@ def run_git(folder: Path, *arguments: str) -> str:
             f"lives in a git repository; call eurosat inside it, or set {PLACE_VARIABLE}"
         ) from error
     return result.stdout.strip()
+
+
+def remote_settings(place: str) -> dict[str, Any]:
+    """DVC's settings of the remote as they are now, for versions of before it moved.
+
+    Args:
+        place: Path or address of the git repository.
+    """
+    with Repo.open(place, uninitialized=True) as repository:
+        name = repository.config["core"].get("remote")
+        remote = repository.config["remote"].get(name)
+        return {"core": {"remote": name}, "remote": {name: remote}} if remote else {}
 
 
 def with_companion(path: str) -> list[str]:

@@ -222,8 +222,8 @@ def test_a_stage_is_pushed_with_its_version(repository: Checkout, tmp_path: Path
 def test_an_older_version_is_pushed_from_where_it_was(repository: Checkout, tmp_path: Path) -> None:
     with gcs_emulator("models") as environment:
         here = Checkout(repository.folder, environment)
-        set_bucket(here)
         here.run("eurosat", "promote", MODEL)
+        set_bucket(here)  # which the version's own .dvc/config does not know
         expected = (repository.folder / MODEL).read_bytes()
         here.run("dvc", "remove", "models/eurosat.onnx.dvc")
         (repository.folder / MODEL).rename(repository.folder / "models/another.onnx")
