@@ -98,7 +98,7 @@ def fetch(reference: Reference, folder: Path) -> None:
     Raises:
         RegistryError: There is no such version or stage, or its file cannot be had or is damaged.
     """
-    place = os.environ.get(PLACE_VARIABLE) or str(find_repository())
+    place = os.environ.get(PLACE_VARIABLE) or str(find_repository(f", or set {PLACE_VARIABLE}"))
     with _named_errors():
         version = _resolve(reference, place)
         found = artifacts_show(reference.name, version=version, repo=place)
@@ -124,7 +124,8 @@ def fetch(reference: Reference, folder: Path) -> None:
 
 def _check_file(root: Path, model: Path) -> tuple[str, str]:
     """Name and path of a file that can be registered: committed, under DVC's care, and a model."""
-    if changed := run_git(root, "status", "--porcelain", "--untracked-files=no"):
+    status = ("status", "--porcelain", "--untracked-files=no")
+    if changed := run_git(root, *status, advice="repair the repository"):
         first = changed.splitlines()[0].split(maxsplit=1)[-1]
         raise RegistryError(
             f"{root} has changes that are not committed ({first}): commit them first, so that the "
@@ -227,7 +228,7 @@ def _taking_back(root: Path, made: list[str]) -> Iterator[None]:
         yield
     except BaseException:
         if made:
-            run_git(root, "tag", "--delete", *made)
+            run_git(root, "tag", "--delete", *made, advice="delete these tags by hand")
         raise
 
 

@@ -73,4 +73,8 @@ def push_model(root: Path, promoted: Promoted) -> None:
             f"{', '.join(missing)} of {promoted.name} {promoted.version} is neither in DVC's cache "
             f"nor at {url}: run `dvc push` where it was made"
         )
-    run_git(root, "push", "--atomic", "origin", *promoted.tags)
+    advice = (
+        "check origin and your rights to it (`git remote --verbose`), and get a colleague's tags, "
+        "if that is who promoted, with `git fetch --tags`"
+    )
+    run_git(root, "push", "--atomic", "origin", *promoted.tags, advice=advice)

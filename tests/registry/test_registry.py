@@ -313,9 +313,35 @@ def test_an_origin_that_cannot_be_reached_registers_nothing(repository: Checkout
         here.run("git", "remote", "set-url", "origin", "../gone.git")
         here.commit()
         output = here.run("eurosat", "promote", MODEL, "--push=true", code=2)
-    assert "git push failed" in output
+    assert "(fatal: '../gone.git' does not appear to be a git repository): check origin" in output
     assert "Traceback" not in output
+    assert "EUROSAT_REGISTRY" not in output
     assert tags(repository) == set()
+
+
+def test_a_colleague_who_promoted_first_is_not_overwritten(
+    repository: Checkout, model_files: dict[str, Path], tmp_path: Path
+) -> None:
+    with gcs_emulator("models") as environment:
+        here = Checkout(repository.folder, environment)
+        set_bucket(here)
+        here.run("git", "clone", "--quiet", "../origin.git", str(tmp_path / "colleague"))
+        colleague = Checkout(tmp_path / "colleague", environment)
+        here.run("dvc", "push")
+        colleague.run("dvc", "pull")
+        colleague.run("eurosat", "promote", MODEL, "--push=true")
+        theirs = pushed_tags(here)
+        change_model(here, model_files)
+        output = here.run("eurosat", "promote", MODEL, "--push=true", code=2)
+        assert "(! [rejected] eurosat" in output
+        assert "(already exists)): check origin" in output
+        assert "`git fetch --tags`" in output
+        assert tags(here) == set()
+        assert pushed_tags(here) == theirs
+        here.run("git", "fetch", "--quiet", "--tags")
+        assert "eurosat v0.0.2, now in staging" in here.run(
+            "eurosat", "promote", MODEL, "--push=true"
+        )
 
 
 def test_a_dirty_tree_is_refused(repository: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
@@ -390,8 +416,10 @@ def test_outside_of_a_repository(
     monkeypatch.delenv("EUROSAT_REGISTRY", raising=False)
     error = refused(["promote", str(model_files["onnx"])], capsys)
     assert "not a git repository" in error
+    assert error.strip().endswith("call eurosat inside it")  # promote reads no EUROSAT_REGISTRY
+    error = refused(["serve", "registry:production"], capsys)
+    assert "not a git repository" in error
     assert "call eurosat inside it, or set EUROSAT_REGISTRY" in error
-    assert "not a git repository" in refused(["serve", "registry:production"], capsys)
     Checkout(tmp_path).run("git", "init", "--quiet")
     assert "run `dvc init`" in refused(["promote", str(model_files["onnx"])], capsys)
 
