@@ -148,12 +148,13 @@ def _check_file(root: Path, model: Path) -> tuple[str, str]:
                 f"{name} is not the file that HEAD's dvc.lock names: run `dvc repro` or "
                 "`dvc commit`, then commit, or get the committed one with `dvc checkout`"
             )
-    declared = Repo(str(root)).artifacts.read().get("dvc.yaml", {})
+    with Repo.open(str(root), rev="HEAD") as committed_repository:  # what a fetch will see
+        declared = committed_repository.artifacts.read().get("dvc.yaml", {})
     names = [name for name, artifact in declared.items() if artifact.path == path]
     if not names:
         raise RegistryError(
-            f"dvc.yaml declares no artifact with the path {path}: add it under `artifacts:`, and "
-            "commit"
+            f"HEAD's dvc.yaml declares no artifact with the path {path}: add it under "
+            "`artifacts:`, and commit"
         )
     return names[0], path
 

@@ -361,7 +361,17 @@ def test_a_file_that_dvc_does_not_keep_is_refused(
     repository.run("dvc", "add", "models/other.onnx")
     repository.commit()
     error = refused(["promote", "models/other.onnx"], capsys)
-    assert "dvc.yaml declares no artifact with the path models/other.onnx" in error
+    assert "HEAD's dvc.yaml declares no artifact with the path models/other.onnx" in error
+    assert tags(repository) == set()
+
+
+def test_a_declaration_that_is_not_committed_does_not_count(
+    repository: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.run("git", "rm", "--quiet", "--cached", "dvc.yaml")
+    repository.run("git", "commit", "--quiet", "--message", "dvc.yaml forgotten")
+    error = refused(["promote", MODEL], capsys)
+    assert f"HEAD's dvc.yaml declares no artifact with the path {MODEL}" in error
     assert tags(repository) == set()
 
 
