@@ -22,16 +22,28 @@ def promote(
             such as registry:staging or registry:v0.1.0.
         stage: The stage; the model that was in it leaves it.
         version: Version of a file that has none yet, such as v1.0.0; the next one if not given.
+            The W&B Registry counts its versions itself.
         registry: Where a file is registered: 'git' for tags in this repository, 'wandb' for the W&B
             Registry.
         push: Send the file to the DVC remote and the tags to git's origin.
     """
+    from eurosat.errors import RegistryError
     from eurosat.registry.reference import is_reference, parse_reference
 
     place = parse_reference(model) if is_reference(model) else Path(model)
     if not isinstance(place, Path):
+        if registry == "wandb" != place.registry:
+            raise RegistryError(
+                f"{place} is in the registry in git: leave out --registry, or promote its file to "
+                "register it in W&B"
+            )
         registry = place.registry
     if registry == "wandb":
+        if version is not None or push:
+            raise RegistryError(
+                "W&B counts versions itself and always gets the file: leave out --version and "
+                "--push"
+            )
         from eurosat.registry.wandb_registry import promote as promote_in_wandb
 
         print(promote_in_wandb(place, stage))

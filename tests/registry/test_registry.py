@@ -467,6 +467,25 @@ def test_a_damaged_or_missing_file_is_not_served(repository: Checkout, tmp_path:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([MODEL, "--registry=wandb", "--version=v1.0.0"], "leave out --version and --push"),
+        (["wandb:staging", "--push=true"], "leave out --version and --push"),
+        (["registry:staging", "--registry=wandb"], "is in the registry in git"),
+    ],
+)
+def test_options_of_the_other_registry_are_refused(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(["promote", *arguments], capsys)
+
+
+@pytest.mark.parametrize(
     ("environment", "message"),
     [
         ({"WANDB_MODE": "offline"}, "cannot be used offline"),
