@@ -20,7 +20,7 @@ from scmrepo.exceptions import SCMError
 from eurosat.errors import RegistryError
 from eurosat.export.runtime import open_model
 from eurosat.registry.push import Promoted, push_model
-from eurosat.registry.reference import Reference, Stage
+from eurosat.registry.reference import Reference, Stage, check_referable
 from eurosat.registry.repository import (
     PLACE_VARIABLE,
     find_repository,
@@ -65,6 +65,7 @@ def promote(model: Path | Reference, stage: Stage, *, version: str | None, push:
             name, known = model.name, _resolve(model, str(root))
         else:
             name, path = _check_file(root, model)
+            check_referable(name, version or "v0.0.1")  # GTO would take more than we do
             known = _version_of(root, name, path) or _register(root, name, path, version, made)
         if version not in (None, known):
             raise RegistryError(f"{model} is {name} {known} already: leave out --version")

@@ -46,6 +46,23 @@ def is_reference(place: str) -> bool:
     return place.startswith(("registry:", "wandb:"))
 
 
+def check_referable(name: str, version: str) -> None:
+    """Make sure that a version which is about to be registered can be asked for.
+
+    Args:
+        name: The model's name.
+        version: Such as ``"v1.0.0"``.
+
+    Raises:
+        RegistryError: No reference would reach it.
+    """
+    if not _FORM.fullmatch(f"registry:{name}@{version}") or version.count(".") != 2:
+        raise RegistryError(
+            f"{name} {version} could not be served as registry:{name}@{version}: a name has small "
+            "letters, digits and dashes, a version the form v1.0.0, without a pre-release"
+        )
+
+
 def parse_reference(place: str) -> Reference:
     """Read ``registry:production``, ``registry:v0.1.0`` or ``registry:NAME@production``.
 

@@ -406,6 +406,15 @@ def test_versions_and_stages_are_not_given_twice(
     assert tags(repository) == before
 
 
+@pytest.mark.parametrize("version", ["v1.0.0-rc1", "v2", "staging"])
+def test_a_version_that_no_reference_reaches_is_refused(
+    version: str, repository: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = refused(["promote", MODEL, f"--version={version}"], capsys)
+    assert f"eurosat {version} could not be served" in error
+    assert tags(repository) == set()
+
+
 def test_a_stage_that_cannot_be_assigned_takes_the_version_back(
     repository: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:
