@@ -106,6 +106,12 @@ def fetch(reference: Reference, folder: Path) -> None:
         files = DVCFileSystem(place, rev=found["rev"], config=remote_settings(place))
         for name in with_companion(found["path"]):
             target = folder / Path(name).name
+            expected = md5_at(place, name, found["rev"])
+            if expected is None:
+                raise RegistryError(
+                    f"{name} of {reference} is not under DVC's care at {version}: run `dvc add "
+                    f"{name}`, commit, and promote it again"
+                )
             try:
                 files.get_file(name, str(target))
             except Exception as error:  # every kind of storage has errors of its own
@@ -114,7 +120,6 @@ def fetch(reference: Reference, folder: Path) -> None:
                     f"remote ({type(error).__name__}: {error}): run `dvc push` where it was made, "
                     "and check the remote of `dvc remote list` and your rights to it"
                 ) from error
-            expected = files.info(name)["md5"]
             if md5_of(target) != expected:
                 target.unlink()
                 raise RegistryError(
@@ -138,7 +143,7 @@ def _check_file(root: Path, model: Path) -> tuple[str, str]:
     except ValueError as error:
         raise RegistryError(f"{model} lies outside of the git repository {root}") from error
     for name in with_companion(path):
-        committed = md5_at(root, name, "HEAD")
+        committed = md5_at(str(root), name, "HEAD")
         if committed is None:
             raise RegistryError(
                 f"{name} is not under DVC's care at HEAD: make it with `dvc repro`, or run "
@@ -164,7 +169,7 @@ def _version_of(root: Path, name: str, path: str) -> str | None:
     """The newest registered version that has this very file."""
     wanted = [md5_of(root / part) for part in with_companion(path)]
     for version in _versions(str(root), name):
-        if [md5_at(root, part, version.commit) for part in with_companion(path)] == wanted:
+        if [md5_at(str(root), part, version.commit) for part in with_companion(path)] == wanted:
             return version.name
     return None
 

@@ -61,7 +61,7 @@ def push_model(root: Path, promoted: Promoted) -> None:
         missing = [
             name
             for name in names
-            if (md5 := md5_at(root, name, promoted.commit)) is None or not storage.exists(md5)
+            if (md5 := md5_at(str(root), name, promoted.commit)) is None or not storage.exists(md5)
         ]
     except Exception as error:  # every kind of storage has errors of its own
         raise RegistryError(

@@ -86,10 +86,10 @@ def with_companion(path: str) -> list[str]:
     return [path, path.removesuffix(".xml") + ".bin"] if path.endswith(".xml") else [path]
 
 
-def md5_at(root: Path, path: str, revision: str) -> str | None:
+def md5_at(place: str, path: str, revision: str) -> str | None:
     """MD5 of a file that DVC keeps, as a revision has it; None if DVC does not keep it there."""
     try:
-        found: dict[str, Any] = DVCFileSystem(str(root), rev=revision).info(path)
+        found: dict[str, Any] = DVCFileSystem(place, rev=revision).info(path)
     except FileNotFoundError:
         return None
     return found.get("md5")

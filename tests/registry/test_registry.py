@@ -458,6 +458,17 @@ def test_what_is_not_registered_is_named(
     assert "names no registered model" in refused(["serve", "registry:canary"], capsys)
 
 
+def test_a_version_whose_file_is_in_git_is_named(
+    repository: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.run("dvc", "remove", "models/eurosat.onnx.dvc")
+    repository.run("git", "add", "--force", MODEL)
+    repository.commit()
+    repository.run("gto", "register", "eurosat", "--version=v1.0.0")
+    error = refused(["serve", "registry:v1.0.0"], capsys)
+    assert "models/eurosat.onnx of registry:eurosat@v1.0.0 is not under DVC's care" in error
+
+
 def test_a_damaged_or_missing_file_is_not_served(repository: Checkout, tmp_path: Path) -> None:
     assert main(["promote", MODEL]) == 0
     (tmp_path / "fetched").mkdir()
