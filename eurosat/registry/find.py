@@ -1,6 +1,7 @@
 """The file of a model, wherever it is: on disk, in a bucket, or in a registry."""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from eurosat.errors import ModelFileError, RegistryError
@@ -24,17 +25,30 @@ def find_model(place: str, folder: Path) -> Path:
         _fetch_registered(parse_reference(place), folder)
         path = folder
     elif "://" in place:
-        _fetch_from_bucket(place, folder)
-        path = folder
+        return _fetch_from_bucket(place, folder)
     else:
         path = Path(place)
     if not path.is_dir():
         return path
-    found = sorted(file for file in path.rglob("*") if file.suffix in MODEL_SUFFIXES)
+    return Path(_only_model(place, map(str, path.rglob("*"))))
+
+
+def _only_model(place: str, files: Iterable[str]) -> str:
+    """The one model file among the files of a place.
+
+    Raises:
+        ModelFileError: There is none, or there are several.
+    """
+    found = sorted(file for file in files if Path(file).suffix in MODEL_SUFFIXES)
     if len(found) != 1:
-        names = ", ".join(file.name for file in found) or "none"
+        names = ", ".join(found) or "none"
         raise ModelFileError(f"{place} must hold one model file, found {names}: name the file")
     return found[0]
+
+
+def with_companion(path: str) -> list[str]:
+    """An OpenVINO file has its weights in a file of their own."""
+    return [path, path.removesuffix(".xml") + ".bin"] if path.endswith(".xml") else [path]
 
 
 def _fetch_registered(reference: Reference, folder: Path) -> None:
@@ -62,22 +76,21 @@ def _fetch_registered(reference: Reference, folder: Path) -> None:
         ) from error
 
 
-def _fetch_from_bucket(address: str, folder: Path) -> None:
-    """Copy a file or folder from a bucket."""
+def _fetch_from_bucket(address: str, folder: Path) -> Path:
+    """Copy a model file from a bucket, where the address is its or that of a folder with it."""
     try:
         import fsspec
 
         filesystem, path = fsspec.core.url_to_fs(address)
-        if filesystem.isfile(path):
-            names = [path]
-            if path.endswith(".xml"):
-                names.append(path.removesuffix(".xml") + ".bin")
-        else:
-            names = filesystem.find(path)
-        if not names:
+        files = [path] if filesystem.isfile(path) else filesystem.find(path)
+        if not files:
             raise FileNotFoundError("there is nothing")
-        for name in names:
+        model = _only_model(address, files)
+        for name in with_companion(model):
             filesystem.get_file(name, str(folder / Path(name).name))
+        return folder / Path(model).name
+    except ModelFileError:
+        raise
     except ImportError as error:
         raise ModelFileError(
             f"{address} cannot be fetched without a package for it ({error}): "

@@ -19,6 +19,7 @@ from scmrepo.exceptions import SCMError
 
 from eurosat.errors import RegistryError
 from eurosat.export.runtime import open_model
+from eurosat.registry.find import with_companion
 from eurosat.registry.push import Promoted, push_model
 from eurosat.registry.reference import Reference, Stage, check_referable
 from eurosat.registry.repository import (
@@ -28,7 +29,6 @@ from eurosat.registry.repository import (
     md5_of,
     remote_settings,
     run_git,
-    with_companion,
 )
 
 

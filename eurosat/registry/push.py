@@ -7,8 +7,9 @@ from dvc.api import artifacts_show
 from dvc.repo import Repo
 
 from eurosat.errors import RegistryError
+from eurosat.registry.find import with_companion
 from eurosat.registry.reference import Stage
-from eurosat.registry.repository import md5_at, remote_settings, run_git, with_companion
+from eurosat.registry.repository import md5_at, remote_settings, run_git
 
 PLACEHOLDER = "gs://your-bucket"
 """The bucket in the committed ``.dvc/config``, which is nobody's."""

@@ -81,11 +81,6 @@ def remote_settings(place: str) -> dict[str, Any]:
         return {"core": {"remote": name}, "remote": {name: remote}} if remote else {}
 
 
-def with_companion(path: str) -> list[str]:
-    """An OpenVINO file has its weights in a file of their own."""
-    return [path, path.removesuffix(".xml") + ".bin"] if path.endswith(".xml") else [path]
-
-
 def md5_at(place: str, path: str, revision: str) -> str | None:
     """MD5 of a file that DVC keeps, as a revision has it; None if DVC does not keep it there."""
     try:
