@@ -100,8 +100,14 @@ def fetch(reference: Reference, folder: Path) -> None:
         RegistryError: There is no such version or stage, or its file cannot be had or is damaged.
     """
     place = os.environ.get(PLACE_VARIABLE) or str(find_repository(f", or set {PLACE_VARIABLE}"))
-    with _named_errors():
+    try:
         version = _resolve(reference, place)
+    except (GTOException, SCMError) as error:
+        raise RegistryError(
+            f"the registry {place} cannot be opened ({error}): check the path or address in "
+            f"{PLACE_VARIABLE}, the network and your rights, or unset it to use the repository here"
+        ) from error
+    with _named_errors():
         found = artifacts_show(reference.name, version=version, repo=place)
         files = DVCFileSystem(place, rev=found["rev"], config=remote_settings(place))
         for name in with_companion(found["path"]):

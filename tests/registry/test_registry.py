@@ -3,6 +3,7 @@
 import http.server
 import json
 import shutil
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -443,6 +444,25 @@ def test_outside_of_a_repository(
     assert "run `dvc init`" in refused(["promote", str(model_files["onnx"])], capsys)
 
 
+@pytest.mark.parametrize("place", ["/nowhere", "ssh://127.0.0.1:9/registry.git"])
+def test_a_registry_that_cannot_be_opened_is_named(
+    place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EUROSAT_REGISTRY", place)
+    error = refused(["serve", "registry:production"], capsys)
+    assert f"the registry {place} cannot be opened" in error
+    assert "check the path or address in EUROSAT_REGISTRY" in error
+
+
+def test_without_git(repository: Checkout) -> None:
+    eurosat = str(Path(sys.executable).with_name("eurosat"))
+    without = Checkout(repository.folder, {"PATH": "/nowhere"})
+    for arguments in (["promote", MODEL], ["serve", "registry:production"]):
+        output = without.run(eurosat, *arguments, code=2)
+        assert "git is not installed, and the registry lives in git" in output
+        assert "Traceback" not in output
+
+
 def test_what_is_not_registered_is_named(
     repository: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -484,6 +504,10 @@ def test_a_damaged_or_missing_file_is_not_served(repository: Checkout, tmp_path:
         here = Checkout(repository.folder, environment)
         output = here.run("eurosat", "serve", "registry:staging", code=2)
     assert "neither in DVC's cache nor to be had from its remote" in output
+    here = Checkout(repository.folder, gcs_environment(9))  # nothing listens there
+    output = here.run("eurosat", "serve", "registry:staging", code=2)
+    assert "neither in DVC's cache nor to be had from its remote" in output
+    assert "your rights to it" in output
 
 
 @pytest.mark.parametrize(
