@@ -16,7 +16,7 @@ def export(
     images: int = 1000,
     calibration_images: int = 300,
     tolerance: float = 1e-4,
-    max_accuracy_loss: float = 0.3,
+    max_accuracy_loss: float | None = None,
     metrics: Path | None = None,
     version: str | None = None,
     overwrite: bool = False,
@@ -40,7 +40,8 @@ def export(
         images: Validation images that a float32 file is compared on; an int8 file takes all.
         calibration_images: Training images that an int8 file is calibrated on.
         tolerance: Largest absolute difference of a probability that a float32 file may have.
-        max_accuracy_loss: Percentage points of accuracy that an int8 file may lose.
+        max_accuracy_loss: Percentage points of accuracy that an int8 file may lose; 0.3 if not
+            given, 1 after training on synthetic data.
         metrics: The metrics.json of the checkpoint's test, for the file's card; that of the run
             folder if not given.
         version: Name of the model; the run's if not given. '-int8' is appended for int8 files.
@@ -51,10 +52,10 @@ def export(
     from eurosat.export.formats import is_int8
 
     exported = export_checkpoint(checkpoint, Settings(**settings))
-    found = exported.found
+    found, limit = exported.found, exported.allowed_loss
     megabytes, original = exported.size / 1e6, checkpoint.stat().st_size / 1e6
     allowed = (
-        f"{0.0 - found.lost_points:+.2f} points of accuracy; {-max_accuracy_loss:+g} are allowed"
+        f"{0.0 - found.lost_points:+.2f} points of accuracy; {-limit:+g} are allowed"
         if is_int8(format)
         else f"probabilities differ by {found.max_difference:.1e} at most; {tolerance:g} is allowed"
     )
