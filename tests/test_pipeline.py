@@ -1,14 +1,17 @@
 """`dvc repro`, what it runs again and what not, and its remote."""
 
+import ast
 import csv
 import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from eurosat.cli import main
+from eurosat.cli import TOOL_VERBS, main
 from eurosat.export.runtime import open_model
 from tests.conftest import REPOSITORY
 from tests.pipeline import Checkout, copy_repository, gcs_emulator
@@ -27,6 +30,60 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 def params() -> Any:
     return yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+
+
+NO_PART_IN_RESULTS = {
+    "eurosat": "the version's number",
+    "eurosat.errors": "messages",
+    "eurosat.files": "that a file appears whole or not at all",
+    "eurosat.logs": "what is shown",
+    "eurosat.termination": "how an interrupted run ends",
+    "eurosat.tools": "empty",
+}
+"""Modules that stages import and need not watch, and what they do."""
+
+
+def module_file(name: str) -> Path | None:
+    path = REPOSITORY / name.replace(".", "/")
+    files = (path.with_suffix(".py"), path / "__init__.py")
+    return next((file for file in files if file.is_file()), None)
+
+
+def imported_modules(names: Iterable[str]) -> set[str]:
+    """This project's modules that some modules import, at once, later, or by what they import."""
+    found: set[str] = set()
+    left = [*names]
+    while left:
+        name = left.pop()
+        file = module_file(name) if name.startswith("eurosat") else None
+        if file is None or name in found:
+            continue
+        found.add(name)
+        left.append(name.rpartition(".")[0])  # its package
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.Import(names=aliases):
+                    left += [alias.name for alias in aliases]
+                case ast.ImportFrom(module=str(module), names=aliases):
+                    left += [module, *(f"{module}.{alias.name}" for alias in aliases)]
+    return found
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_watches_the_code_that_it_runs(stage: str) -> None:
+    settings = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"][stage]
+    _, verb, *options = settings["cmd"].split()
+    start = [f"eurosat.tools.{verb}" if verb in TOOL_VERBS else "eurosat.training_cli"]
+    for file in [option for option in options if option.endswith(".yaml")]:
+        classes = re.findall(r"class_path: (eurosat\S+)", (REPOSITORY / file).read_text())
+        start += [path.rpartition(".")[0] for path in classes]
+    watched = [REPOSITORY / dependency for dependency in settings["deps"]]
+    modules = imported_modules(start)
+    assert len(modules) > 10
+    for name in modules - NO_PART_IN_RESULTS.keys():
+        file = module_file(name)
+        assert file is not None
+        assert any(place in (file, *file.parents) for place in watched), name
 
 
 def test_it_leaves_a_model_that_knows_its_test(checkout: Checkout) -> None:
