@@ -16,7 +16,7 @@ import lightning
 import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import (
     ArgsType,
     LightningArgumentParser,
@@ -26,6 +26,7 @@ from lightning.pytorch.cli import (
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from eurosat.callbacks.best import BestCheckpoint
 from eurosat.callbacks.guards import DivergenceGuard, MonitorGuard, TerminationGuard
 from eurosat.callbacks.predictions import PredictionsCSV
 from eurosat.callbacks.profiler import PhaseProfiler, ProfileKind
@@ -185,7 +186,7 @@ class EuroSATCLI(LightningCLI):
             default="info",
             help="Least level shown on the console; run.jsonl has everything from info on.",
         )
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.set_defaults(
             {
                 "checkpoint.monitor": "val/accuracy",
@@ -254,7 +255,7 @@ class EuroSATCLI(LightningCLI):
         ]
         cast(Any, trainer).callbacks += [
             # ModelCheckpoint's own save_last copies the best checkpoint; this one is the last.
-            ModelCheckpoint(filename="last", enable_version_counter=False),
+            BestCheckpoint(filename="last", enable_version_counter=False),
             LearningRateMonitor(logging_interval="epoch"),
             TestResults(self.run_directory),
             RunRecord(self.run_directory, config.experiment, config.seed_everything, self._logs),
@@ -273,7 +274,7 @@ class EuroSATCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Test the best checkpoint and say what to do next."""
-        best = cast(ModelCheckpoint, self.trainer.checkpoint_callback).best_model_path
+        best = cast(BestCheckpoint, self.trainer.checkpoint_callback).best_model_path
         if not best:  # as in fast_dev_run
             return
         if self.config[self.subcommand].test_after_fit:

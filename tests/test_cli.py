@@ -210,16 +210,39 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(run: Callable[..., Run]) 
         "--model.ema_decay=0.9",
         "--model.lr_scheduler=torch.optim.lr_scheduler.StepLR",
         "--model.lr_scheduler.init_args.step_size=1",
+        # So the first epoch is the best one, before the cut.
+        "--checkpoint.monitor=train/loss",
+        "--checkpoint.mode=max",
     )
     unbroken = run("fit", *options, "--trainer.max_epochs=3")
     broken = run("fit", *options, "--trainer.max_epochs=1")
     last = broken.folder / "checkpoints" / "last.ckpt"
+    earlier_best = broken.best.read_bytes()
     resumed = run("fit", *options, "--trainer.max_epochs=3", f"--ckpt_path={last}")
     one, other = (
         torch.load(r.folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
         for r in (unbroken, resumed)
     )
     assert all(torch.equal(one[name], other[name]) for name in one)
+    assert resumed.best.name == unbroken.best.name == "best-epoch00.ckpt"
+    assert resumed.json("metrics.json") == unbroken.json("metrics.json")
+    assert resumed.json("run.json")["best_checkpoint"] == "checkpoints/best-epoch00.ckpt"
+    assert broken.best.read_bytes() == earlier_best
+
+
+def test_a_better_epoch_after_a_resume_takes_the_place_of_the_best(
+    run: Callable[..., Run], tmp_path: Path
+) -> None:
+    options = ("--checkpoint.monitor=train/loss", "--checkpoint.mode=min")
+    broken = run("fit", *options)
+    moved = Run(broken.folder.rename(tmp_path / "moved"))
+    last = moved.folder / "checkpoints" / "last.ckpt"
+    resumed = run("fit", *options, "--trainer.max_epochs=2", f"--ckpt_path={last}")
+    assert resumed.best.name == "best-epoch01.ckpt"
+    assert moved.best.name == "best-epoch00.ckpt"
+    moved.best.unlink()
+    again = run("fit", *options, "--trainer.max_epochs=2", f"--ckpt_path={last}")
+    assert again.json("metrics.json") == resumed.json("metrics.json")
 
 
 def test_what_a_checkpoint_cannot_change_the_command_line_still_can(
