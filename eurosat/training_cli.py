@@ -7,7 +7,6 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -39,11 +38,11 @@ from eurosat.errors import (
     DivergenceError,
     EuroSATError,
     MonitorError,
-    RunDirectoryError,
     SettingsError,
 )
 from eurosat.logs import LogLevel, Logs
 from eurosat.models.classifier import EuroSATClassifier
+from eurosat.run_folder import check_folder, is_first_process, name_folder, reserve_folder
 from eurosat.termination import recorded_termination
 from eurosat.trainer import Trainer
 
@@ -127,6 +126,7 @@ class EuroSATCLI(LightningCLI):
             arguments: A verb and its options.
         """
         self._logs = Logs(rank=lambda: cast(Any, rank_zero_only).rank)
+        self._reserved: Path | None = None
         try:
             with self._logs:
                 super().__init__(
@@ -148,6 +148,9 @@ class EuroSATCLI(LightningCLI):
                 )
         finally:
             os.environ.pop(_RUN_DIRECTORY_VARIABLE, None)
+            if self._reserved is not None:
+                with contextlib.suppress(OSError):  # not empty, since the run has begun
+                    self._reserved.rmdir()
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run folder, the checkpoint and predictions, and link data to model."""
@@ -212,7 +215,7 @@ class EuroSATCLI(LightningCLI):
             files = config.get("config") or []
             config.experiment = Path(str(files[0])).stem if files else str(self.subcommand)
         if _RUN_DIRECTORY_VARIABLE not in os.environ:
-            os.environ[_RUN_DIRECTORY_VARIABLE] = str(_new_folder(config))
+            os.environ[_RUN_DIRECTORY_VARIABLE] = str(self._new_folder(config))
         self.run_directory = Path(os.environ[_RUN_DIRECTORY_VARIABLE])
         config.run_directory = None  # so that the saved configuration can be run again
         loggers = config.trainer.logger
@@ -222,6 +225,21 @@ class EuroSATCLI(LightningCLI):
                 if logger.class_path.endswith(".WandbTracker"):
                     import_module("wandb")  # jsonargparse would bury that it is missing
 
+    def _new_folder(self, config: Any) -> Path:
+        first = is_first_process()  # all others get its folder later, see RunRecord
+        if config.run_directory is not None:
+            folder = Path(config.run_directory)
+            return check_folder(folder) if first else folder
+        parent = Path(config.output_root) / config.experiment
+        if not first or self._leaves_no_folder():
+            return name_folder(parent)
+        self._reserved = reserve_folder(parent)
+        return self._reserved
+
+    def _leaves_no_folder(self) -> bool:
+        config = self.config[self.subcommand]
+        return self.subcommand == "predict" or bool(config.trainer.fast_dev_run)
+
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Give every run its metrics.csv and its record, whatever else is configured."""
         config = self.config[self.subcommand]
@@ -229,8 +247,8 @@ class EuroSATCLI(LightningCLI):
             raise EuroSATError(
                 "--profile needs more than fast_dev_run's one batch: drop one of them"
             )
-        if self.subcommand == "predict" or config.trainer.fast_dev_run:
-            return super().instantiate_trainer(logger=False, **kwargs)  # these leave no run folder
+        if self._leaves_no_folder():
+            return super().instantiate_trainer(logger=False, **kwargs)
         loggers = self._get(self.config_init, "trainer")["logger"] or []
         profiler = self._phase_profiler()
         if profiler is not None:
@@ -319,26 +337,3 @@ class EuroSATCLI(LightningCLI):
             ) from error
         for part in (config.data, config.model):
             part.bands, part.classes = bands, classes
-
-
-def _new_folder(config: Any) -> Path:
-    """The folder of a run that is about to start."""
-    if config.run_directory is None:
-        started = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
-        return _unused(Path(config.output_root) / config.experiment / started)
-    folder = Path(config.run_directory)
-    # Hidden files, such as DVC's .gitignore, are none of a run's.
-    if folder.exists() and (not folder.is_dir() or any(folder.glob("[!.]*"))):
-        raise RunDirectoryError(
-            f"{folder} is there already and not empty: delete it, or choose another --run_directory"
-        )
-    return folder
-
-
-def _unused(folder: Path) -> Path:
-    """``folder``, or with a number behind it if a run of the same second has it."""
-    number, candidate = 1, folder
-    while candidate.exists():
-        number += 1
-        candidate = folder.with_name(f"{folder.name}-{number}")
-    return candidate

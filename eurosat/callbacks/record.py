@@ -64,6 +64,8 @@ class RunRecord(Callback):
 
     def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
         """Open the log and write down the surroundings, before anything runs."""
+        # Processes that Lightning did not start have named a folder each: the first one's counts.
+        self.run_directory = trainer.strategy.broadcast(self.run_directory)
         self._card["status"] = "running"  # again, for the test that follows a fit
         first = "packages" not in self._card
         if first:
@@ -151,7 +153,8 @@ class RunRecord(Callback):
     ) -> None:
         """Say in the record how the run ended."""
         self._card["status"] = status(exception)
-        self._logs.write_to(self.run_directory / "run.jsonl")  # it may have failed before setup
+        if self.run_directory.is_dir():  # before setup this may be a process without a folder
+            self._logs.write_to(self.run_directory / "run.jsonl")
         _log.error("%s", self._card["status"], exc_info=exception, extra={"event": FAILURE})
         if self._writes(trainer):
             self._write(trainer)
