@@ -18,12 +18,14 @@ class DivergenceGuard(Callback):
     """Ends a run whose loss is not a finite number any more.
 
     Looking at a loss on a GPU makes the processor wait for it. So losses are kept there, and
-    looked at every 50 steps and at the end of an epoch.
+    looked at every 50 steps, before a checkpoint is saved, and at the end of an epoch. Under DDP
+    all processes take these steps together, as looking needs all of them.
     """
 
     def __init__(self) -> None:
         """Start without losses."""
         self._losses: list[Tensor] = []
+        self._batch = 0
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Forget the losses of an epoch that was left."""
@@ -43,7 +45,30 @@ class DivergenceGuard(Callback):
             DivergenceError: One of them is NaN or infinite, on any process.
         """
         self._losses.append(outputs["loss"].detach())
-        if len(self._losses) < _STEPS_BETWEEN_LOOKS and not trainer.is_last_batch:
+        self._batch = batch_idx
+        if len(self._losses) == _STEPS_BETWEEN_LOOKS or trainer.is_last_batch:
+            self._look(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: Any, checkpoint: dict[str, Any]
+    ) -> None:
+        """Look before a checkpoint is written, which may be within an epoch.
+
+        Raises:
+            DivergenceError: One of the last losses is NaN or infinite, on any process.
+        """
+        self._look(trainer)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Look at the end of an epoch, which ``max_steps`` may have cut off.
+
+        Raises:
+            DivergenceError: One of the last losses is NaN or infinite, on any process.
+        """
+        self._look(trainer)
+
+    def _look(self, trainer: lightning.Trainer) -> None:
+        if not self._losses:
             return
         finite = torch.stack(self._losses).isfinite().cpu()
         self._losses = []
@@ -51,9 +76,9 @@ class DivergenceGuard(Callback):
         if trainer.strategy.reduce_boolean_decision(bool(finite.all()), all=True):
             return
         good_steps = int(finite.cumprod(dim=0).sum())
-        first = batch_idx + 1 - len(finite) + good_steps
+        first = self._batch + 1 - len(finite) + good_steps
         raise DivergenceError(
-            f"the training loss is not finite at batch {min(first, batch_idx)} of epoch "
+            f"the training loss is not finite at batch {min(first, self._batch)} of epoch "
             f"{trainer.current_epoch}{_WAY_OUT}"
         )
 

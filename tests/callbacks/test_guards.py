@@ -76,6 +76,26 @@ def test_divergence_in_the_last_step_is_found_by_validation(
     assert not list((folder / "checkpoints").glob("*"))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--trainer.max_steps=3",),
+        ("--checkpoint.every_n_train_steps=3", "--checkpoint.monitor=null"),
+    ],
+    ids=["the last step within an epoch", "a checkpoint within an epoch"],
+)
+def test_weights_that_diverged_within_an_epoch_are_not_saved(
+    options: tuple[str, ...],
+    fit: Callable[..., tuple[int, Path]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, folder = fit(*EXPLODING, *options, "--data.batch_size=1")
+    assert code == 1
+    assert "at batch 1 of epoch 0" in capsys.readouterr().err
+    assert status(folder).startswith("diverged: ")
+    assert not list((folder / "checkpoints").glob("*"))
+
+
 def test_another_failure_is_marked_as_one(
     fit: Callable[..., tuple[int, Path]], wandb_settings: None
 ) -> None:
