@@ -164,6 +164,15 @@ def test_fit_leaves_everything_a_run_should_leave(trained: Run) -> None:
     assert "synthetic" in (trained.folder / "report.html").read_text()
 
 
+def test_a_training_that_ends_within_an_epoch_has_its_speed_on_record(
+    run: Callable[..., Run],
+) -> None:
+    finished = run("fit", "--trainer.max_steps=3", "--trainer.val_check_interval=2")
+    card = finished.json("run.json")
+    assert card["images_per_second"] > 0
+    assert 0 < card["train_seconds"] < card["wall_seconds"]
+
+
 def test_the_metrics_are_those_of_the_predictions(trained: Run) -> None:
     with (trained.folder / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -16,7 +16,7 @@ from lightning.pytorch.profilers import Profiler
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from eurosat.callbacks.bottleneck import PHASES, Phase, advise, show, summarise
-from eurosat.callbacks.record import hardware
+from eurosat.callbacks.hardware import hardware
 from eurosat.files import replacing, write_json
 
 _log = logging.getLogger(__name__)

@@ -4,7 +4,6 @@ import importlib.metadata
 import logging
 import math
 import os
-import platform
 import shlex
 import subprocess
 import sys
@@ -14,13 +13,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning
-import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import eurosat
 from eurosat.callbacks import figures
+from eurosat.callbacks.hardware import hardware
 from eurosat.callbacks.report import write_report
 from eurosat.data.datamodule import EuroSATDataModule
 from eurosat.errors import DivergenceError
@@ -56,7 +55,8 @@ class RunRecord(Callback):
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         self._start = time.perf_counter()
-        self._epoch_start = 0.0
+        self._fitted = False
+        self._clock = 0.0
         self._train_seconds = 0.0
         self._train_images = 0
         self._validated: dict[str, float] = {}
@@ -101,9 +101,17 @@ class RunRecord(Callback):
             "model": model,
         }
 
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Note that there is a model, even if a resumed fit finds nothing left to train."""
+        self._fitted = True
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Start the clock, as a fit that is resumed within an epoch does not start one."""
+        self._clock = time.perf_counter()
+
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Start the clock of an epoch."""
-        self._epoch_start = time.perf_counter()
+        """Start the clock anew: what lies between two epochs is none of the training's."""
+        self._clock = time.perf_counter()
 
     def on_train_batch_end(
         self,
@@ -113,13 +121,15 @@ class RunRecord(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Count the patches; stop the clock before the validation that follows the last batch."""
+        """Count the patches and the time, whether or not the epoch will be finished."""
         self._train_images += len(batch["image"]) * trainer.world_size
-        if batch_idx + 1 == trainer.num_training_batches:
-            self._train_seconds += time.perf_counter() - self._epoch_start
+        now = time.perf_counter()
+        self._train_seconds += now - self._clock
+        self._clock = now
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Keep an epoch's metrics for its end; log those of a validation without training."""
+        self._clock = time.perf_counter()  # its time is none of the training's
         if trainer.sanity_checking:
             return
         self._validated = _metrics(trainer, "val/")
@@ -180,6 +190,7 @@ class RunRecord(Callback):
         if self._train_seconds:
             card["train_seconds"] = round(self._train_seconds, 2)
             card["images_per_second"] = round(self._train_images / self._train_seconds, 1)
+        if self._fitted:
             card["epochs"] = trainer.current_epoch
         checkpoint = cast(ModelCheckpoint, trainer.checkpoint_callback)
         if checkpoint.best_model_path:
@@ -306,29 +317,6 @@ def git_state() -> dict[str, Any] | None:
         dirty = git("status", "--porcelain", "--untracked-files=no")
         return {"revision": git("rev-parse", "HEAD"), "dirty": bool(dirty)}
     except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def hardware(trainer: lightning.Trainer) -> dict[str, Any]:
-    """The machine and the devices the trainer uses."""
-    cuda = trainer.strategy.root_device.type == "cuda"
-    return {
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "cpu": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "memory_gib": _memory_gib(),
-        "accelerator": torch.cuda.get_device_name() if cuda else trainer.strategy.root_device.type,
-        "devices": trainer.world_size,
-        "precision": str(trainer.precision),
-    }
-
-
-def _memory_gib() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (AttributeError, ValueError):  # not a POSIX system
         return None
 
 

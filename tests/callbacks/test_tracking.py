@@ -156,6 +156,18 @@ def test_the_best_checkpoint_is_an_artifact(tracked):
     assert kept.files_of("model-") == {"model.ckpt": run.best.resolve()}
 
 
+def test_a_resume_with_nothing_left_to_train_still_sends_its_best_checkpoint(
+    wandb_settings: None, run: Callable[..., Run]
+) -> None:
+    cut_off = run("fit")
+    last = f"--ckpt_path={cut_off.folder / 'checkpoints' / 'last.ckpt'}"
+    resumed = run("fit", OVERLAY, last)
+    assert resumed.json("run.json")["epochs"] == 1
+    assert resumed.json("metrics.json") == cut_off.json("metrics.json")
+    (kept,) = tracked_runs(resumed.folder)
+    assert kept.files_of("model-") == {"model.ckpt": resumed.best.resolve()}
+
+
 def test_a_later_test_is_tracked_too(
     wandb_settings: None, trained: Run, run: Callable[..., Run]
 ) -> None:
