@@ -15,14 +15,13 @@ from typing import Any, cast
 import lightning
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import eurosat
 from eurosat.callbacks import figures
 from eurosat.callbacks.hardware import hardware
 from eurosat.callbacks.report import write_report
+from eurosat.callbacks.status import agree_on_status, status_after
 from eurosat.data.datamodule import EuroSATDataModule
-from eurosat.errors import DivergenceError
 from eurosat.files import write_csv, write_json
 from eurosat.logs import FAILURE, Logs
 
@@ -67,7 +66,7 @@ class RunRecord(Callback):
         # Processes that Lightning did not start have named a folder each: the first one's counts.
         self.run_directory = trainer.strategy.broadcast(self.run_directory)
         self._card["status"] = "running"  # again, for the test that follows a fit
-        first = "packages" not in self._card
+        first = not self._opened
         if first:
             self._open(trainer, pl_module)
         if not self._writes(trainer):
@@ -79,6 +78,10 @@ class RunRecord(Callback):
             for logger in trainer.loggers:
                 if not isinstance(logger, CSVLogger):  # run.json lies beside its metrics.csv
                     logger.log_hyperparams({"record": card})
+
+    @property
+    def _opened(self) -> bool:
+        return "packages" in self._card
 
     def _open(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         self._logs.write_to(self.run_directory / "run.jsonl")
@@ -162,10 +165,12 @@ class RunRecord(Callback):
         self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException
     ) -> None:
         """Say in the record how the run ended."""
-        self._card["status"] = status(exception)
+        self._card["status"] = status_after(exception)
         if self.run_directory.is_dir():  # before setup this may be a process without a folder
             self._logs.write_to(self.run_directory / "run.jsonl")
         _log.error("%s", self._card["status"], exc_info=exception, extra={"event": FAILURE})
+        if trainer.world_size > 1 and self._opened:
+            self._card["status"] = agree_on_status(self.run_directory, self._card["status"])
         if self._writes(trainer):
             self._write(trainer)
             self._say_where()
@@ -282,24 +287,6 @@ def _log_data(data: EuroSATDataModule) -> None:
             "split": {"fingerprint": split.fingerprint, **parts},
         },
     )
-
-
-def status(exception: BaseException) -> str:
-    """How a run ended that ``exception`` ended, as ``run.json`` and the trackers say it.
-
-    Returns:
-        ``interrupted`` (Ctrl-C), ``terminated`` (SIGTERM), or ``diverged`` or ``failed`` with the
-        reason after a colon.
-    """
-    match exception:
-        case KeyboardInterrupt():
-            return "interrupted"
-        case SIGTERMException():
-            return "terminated"
-        case DivergenceError():
-            return f"diverged: {exception}"
-        case _:
-            return f"failed: {exception!r}"
 
 
 def git_state() -> dict[str, Any] | None:

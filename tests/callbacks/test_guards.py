@@ -2,6 +2,9 @@
 
 import csv
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +12,12 @@ from typing import Any
 import pytest
 
 from eurosat.cli import main
+from tests.breaking import ENVIRONMENT
 from tests.conftest import CONFIGS, SMALL_MODEL, TINY
 from tests.tracked import tracked_runs
 
 OVERLAY = f"--config={CONFIGS / 'logger' / 'wandb.yaml'}"
+TWO_PROCESSES = ("--trainer.devices=2", "--trainer.strategy=ddp")
 EXPLODING = ("--model.optimizer=torch.optim.SGD", "--model.optimizer.init_args.lr=1e30")
 
 
@@ -93,6 +98,30 @@ def test_weights_that_diverged_within_an_epoch_are_not_saved(
     assert code == 1
     assert "at batch 1 of epoch 0" in capsys.readouterr().err
     assert status(folder).startswith("diverged: ")
+    assert not list((folder / "checkpoints").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "exit_code", "ended"),
+    [
+        (EXPLODING, 1, "diverged: the training loss is not finite at batch 1 of epoch 0"),
+        (
+            ("--trainer.callbacks=tests.breaking.SecondProcessFails",),
+            -signal.SIGKILL,
+            "failed: ValueError('one process alone')",
+        ),
+    ],
+    ids=["all diverge", "the second fails"],
+)
+def test_the_end_of_two_processes_is_marked(
+    options: tuple[str, ...], exit_code: int, ended: str, tmp_path: Path, store_root: Path
+) -> None:
+    command = [sys.executable, "-m", "eurosat", "fit", *TINY, *SMALL_MODEL, *TWO_PROCESSES]
+    command += [f"--data.root={store_root}", *options]
+    finished = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, timeout=300)
+    assert finished.returncode == exit_code
+    (folder,) = tmp_path.glob("outputs/*/*")
+    assert status(folder).startswith(ended)
     assert not list((folder / "checkpoints").glob("*"))
 
 
