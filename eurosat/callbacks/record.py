@@ -290,7 +290,10 @@ def _log_data(data: EuroSATDataModule) -> None:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Revision and dirtiness of the checkout this package runs from; None outside of one."""
+    """Revision and dirtiness of the checkout this package runs from; None outside of one.
+
+    A package that is installed inside another project's repository is none of its files.
+    """
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -301,6 +304,7 @@ def git_state() -> dict[str, Any] | None:
         ).stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
         dirty = git("status", "--porcelain", "--untracked-files=no")
         return {"revision": git("rev-parse", "HEAD"), "dirty": bool(dirty)}
     except (OSError, subprocess.CalledProcessError):
