@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -28,7 +28,8 @@ class BestCheckpoint(ModelCheckpoint):
         """Let a resumed fit know this callback's state, as it is in the new folder."""
         states = checkpoint["callbacks"]
         state = states.pop(self.state_key, None)
-        if state is None or trainer.state.fn != "fit":  # a test must not forget what fit has found
+        # A test must not forget what fit has found, and fast_dev_run has no folder.
+        if state is None or trainer.state.fn != "fit" or cast(Any, trainer).fast_dev_run:
             return
         if state["dirpath"] != self.dirpath:
             # One process copies; all must have the same scores, or they would not save together.
