@@ -243,14 +243,10 @@ class EuroSATCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Give every run its metrics.csv and its record, whatever else is configured."""
         config = self.config[self.subcommand]
-        if config.profile and config.trainer.fast_dev_run:
-            raise EuroSATError(
-                "--profile needs more than fast_dev_run's one batch: drop one of them"
-            )
+        profiler = self._phase_profiler()
         if self._leaves_no_folder():
             return super().instantiate_trainer(logger=False, **kwargs)
         loggers = self._get(self.config_init, "trainer")["logger"] or []
-        profiler = self._phase_profiler()
         if profiler is not None:
             kwargs["profiler"] = profiler
         trainer = super().instantiate_trainer(
@@ -282,8 +278,17 @@ class EuroSATCLI(LightningCLI):
 
     def _phase_profiler(self) -> PhaseProfiler | None:
         config = self.config[self.subcommand]
-        if config.profile is None or self.subcommand != "fit":
+        if config.profile is None:
             return None
+        if self.subcommand != "fit":
+            raise EuroSATError(
+                f"--profile shows where the time of fit goes, and {self.subcommand} trains nothing:"
+                " drop it (--profile null if it comes from a file)"
+            )
+        if config.trainer.fast_dev_run:
+            raise EuroSATError(
+                "--profile needs more than fast_dev_run's one batch: drop one of them"
+            )
         if config.trainer.profiler is not None:
             raise EuroSATError(
                 "--profile is a profiler, and --trainer.profiler sets another: drop one of them"

@@ -177,6 +177,15 @@ def test_settings_that_exclude_a_profile_are_named(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_only_fit_has_a_profile(
+    verb: str, trained: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [verb, *TINY, f"--ckpt_path={trained.best}", f"--output_root={tmp_path}"]
+    assert main([*arguments, "--profile"]) == 2
+    assert f"--profile shows where the time of fit goes, and {verb}" in capsys.readouterr().err
+
+
 def test_every_advice_names_options_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["fit", f"--config={CONFIGS / 'fast.yaml'}", "--profile", "--print_config"])
