@@ -31,6 +31,16 @@ class WandbTracker(WandbLogger):
     ``WANDB_MODE`` decides if it is set. Only the first process of a run tracks.
     """
 
+    def __init__(self, project: str | None = None, **settings: Any) -> None:
+        """Choose where the run goes.
+
+        Args:
+            project: The W&B project; ``WANDB_PROJECT`` if not given, or else ``eurosat``.
+            **settings: See `lightning.pytorch.loggers.WandbLogger`.
+        """
+        project = project or os.environ.get("WANDB_PROJECT") or "eurosat"
+        super().__init__(project=project, **settings)
+
     @property
     @rank_zero_experiment
     def experiment(self) -> "Run":

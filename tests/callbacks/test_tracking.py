@@ -169,10 +169,15 @@ def test_a_resume_with_nothing_left_to_train_still_sends_its_best_checkpoint(
 
 
 def test_a_later_test_is_tracked_too(
-    wandb_settings: None, trained: Run, run: Callable[..., Run]
+    wandb_settings: None,
+    trained: Run,
+    run: Callable[..., Run],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("WANDB_PROJECT", "another")
     measured = run("test", OVERLAY, f"--ckpt_path={trained.best}", model=())
     (kept,) = tracked_runs(measured.folder)
+    assert kept.project == "another"
     accuracy = measured.json("metrics.json")["accuracy"]
     assert kept.summary["test/accuracy"] == pytest.approx(accuracy)
     assert kept.config["record"]["data"] == measured.json("run.json")["data"]
