@@ -20,7 +20,8 @@ def recorded_termination() -> Iterator[None]:
     """Turn SIGTERM into Lightning's exception, then end the process as the signal would have.
 
     While one process trains or tests, Lightning has a handler of its own, which raises the same
-    exception after the batch. This one covers the rest, and runs of several processes.
+    exception after the batch, or TerminationGuard does after the last one. This handler covers the
+    rest, and runs of several processes.
 
     The process ends by the signal rather than by an exit code because W&B's agent counts exit
     codes as failures of the sweep, and gives up after a few, but not runs that it stopped itself.

@@ -1,6 +1,7 @@
 """Callbacks that break a run, for ``--trainer.callbacks``; runs find them by ``ENVIRONMENT``."""
 
 import os
+import signal
 import time
 from typing import Any
 
@@ -19,3 +20,19 @@ class SecondProcessFails(Callback):
         if trainer.global_rank == 1:
             raise ValueError("one process alone")
         time.sleep(60)
+
+
+class TerminatedInLastTestBatch(Callback):
+    """SIGTERM when nothing is left to compute."""
+
+    def on_test_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if trainer.num_test_batches == [batch_idx + 1]:
+            os.kill(os.getpid(), signal.SIGTERM)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.breaking import ENVIRONMENT
 from tests.conftest import CONFIGS, SMALL_MODEL, TINY, wandb_without_account
 from tests.tracked import tracked_runs
 
@@ -106,3 +107,13 @@ def test_a_run_that_is_killed_outright_has_left_what_it_was(
     assert card["status"] == "running"
     assert card["data"]["fingerprint"]
     assert card["git"]
+
+
+def test_a_signal_in_the_last_batch_of_the_test_counts(tmp_path: Path, store_root: Path) -> None:
+    command = [sys.executable, "-m", "eurosat", "fit", *TINY, *SMALL_MODEL]
+    command += [f"--data.root={store_root}"]
+    command += ["--trainer.callbacks=tests.breaking.TerminatedInLastTestBatch"]
+    ended = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, timeout=300)
+    assert ended.returncode == -signal.SIGTERM
+    (record,) = tmp_path.glob("outputs/*/*/run.json")
+    assert json.loads(record.read_text())["status"] == "terminated"

@@ -6,6 +6,7 @@ from typing import Any, cast
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from eurosat.errors import DivergenceError, MonitorError
@@ -122,7 +123,11 @@ class MonitorGuard(Callback):
 
 
 class TerminationGuard(Callback):
-    """Lets SIGTERM end a run of several processes, under which Lightning alone deadlocks."""
+    """Lets SIGTERM end a run wherever it comes.
+
+    Lightning alone deadlocks with several processes, and lets a signal pass that comes in the last
+    batch of a test or a validation.
+    """
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Listen while training."""
@@ -135,6 +140,24 @@ class TerminationGuard(Callback):
     def on_test_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Listen while testing."""
         self._listen(trainer)
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """End what a signal in the last batch was to end; fit looks itself.
+
+        Raises:
+            SIGTERMException: There was one.
+        """
+        if trainer.state.fn == "validate" and trainer.received_sigterm:
+            raise SIGTERMException
+
+    def on_test_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """End what a signal in the last batch was to end.
+
+        Raises:
+            SIGTERMException: There was one.
+        """
+        if trainer.received_sigterm:
+            raise SIGTERMException
 
     @staticmethod
     def _listen(trainer: lightning.Trainer) -> None:
