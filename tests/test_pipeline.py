@@ -37,6 +37,7 @@ NO_PART_IN_RESULTS = {
     "eurosat.errors": "messages",
     "eurosat.files": "that a file appears whole or not at all",
     "eurosat.logs": "what is shown",
+    "eurosat.run_folder": "where a record lies",
     "eurosat.termination": "how an interrupted run ends",
     "eurosat.tools": "empty",
 }
