@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from eurosat.callbacks.figures import BLUE, FAINT
+from eurosat.callbacks.figures import BLUE, FAINT, GREY
 from eurosat.study.plan import Study
 
 if TYPE_CHECKING:
@@ -66,8 +66,12 @@ def _curves(axes: Axes, summaries: Sequence["Summary"], numbers: str) -> None:
             markersize=4,
             capsize=3,
         )
+        runs = [(point.cell.labels[numbers], row) for point in points for row in point.rows]
+        axes.plot(
+            [label for label, _ in runs], [row["accuracy"] for _, row in runs], ".", color=GREY
+        )
     axes.set_xlabel(numbers)
-    axes.set_ylabel("test accuracy, 95 % interval")
+    axes.set_ylabel("test accuracy: mean, 95 % interval, runs")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     if any(lines):
         axes.legend(frameon=False)
@@ -79,6 +83,8 @@ def _marks(axes: Axes, summaries: Sequence["Summary"]) -> None:
     means = [summary.mean for summary in ordered]
     axes.errorbar(means, places, xerr=_reach(ordered), fmt="o", color=BLUE, capsize=3)
     for place, summary in zip(places, ordered, strict=True):
+        accuracies = [row["accuracy"] for row in summary.rows]
+        axes.plot(accuracies, [place] * len(accuracies), ".", color=GREY)
         axes.annotate(
             f"{summary.mean:.2%}",
             (summary.mean, place),
@@ -90,7 +96,7 @@ def _marks(axes: Axes, summaries: Sequence["Summary"]) -> None:
     names = [", ".join(map(str, summary.cell.labels.values())) for summary in ordered]
     axes.set_yticks(places, names)
     axes.set_ylim(-0.6, len(ordered) - 0.3)
-    axes.set_xlabel("test accuracy, 95 % interval")
+    axes.set_xlabel("test accuracy: mean, 95 % interval, runs")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
 
 
