@@ -12,12 +12,10 @@ from wandb.errors import Error as WandbError
 from eurosat.errors import RegistryError
 from eurosat.export.runtime import open_model
 from eurosat.registry.reference import DEFAULT_NAME, Reference, Stage
+from eurosat.wandb_client import connects
 
 _COLLECTION = "wandb-registry-model/{name}"
 """Where W&B keeps an organisation's registered models."""
-
-_RETRIES = 2
-"""Of a request; W&B's own 20 outlast its patience, and its error is then that it was busy."""
 
 
 def promote(model: Path | Reference, stage: Stage) -> str:
@@ -80,8 +78,7 @@ def _connected() -> Iterator[None]:
     Raises:
         RegistryError: W&B is offline, there is no account, or it cannot be reached or refuses.
     """
-    session = wandb.setup(wandb.Settings(x_graphql_retry_max=_RETRIES))
-    if session.settings.mode not in ("online", "shared"):
+    if not connects():
         raise RegistryError(
             "the W&B Registry cannot be used offline: unset WANDB_MODE, or use the registry in git"
         )

@@ -14,10 +14,11 @@ def log_in() -> None:
     """
     import wandb
 
-    mode = wandb.setup().settings.mode
-    if mode not in ("online", "shared"):
+    from eurosat.wandb_client import connects
+
+    if not connects():
         raise SweepError(
-            f"W&B's server leads a sweep, but W&B is set to {mode}: unset WANDB_MODE, or run "
+            "W&B's server leads a sweep, but W&B is set to work offline: unset WANDB_MODE, or run "
             "'wandb online'"
         )
     try:
