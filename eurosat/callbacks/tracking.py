@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,6 +23,8 @@ _SAMPLES_PER_CLASS = 4
 """Rows of the sample table for each class: so many right predictions, and so many wrong ones."""
 _KILLED = 255
 """The exit code that W&B itself gives to a run that was ended from outside."""
+
+_SECONDS_TO_HEAR = 0.5
 
 
 class WandbTracker(WandbLogger):
@@ -58,6 +61,9 @@ class WandbTracker(WandbLogger):
                 self._wandb_init["mode"] = _mode()
                 _ = super().experiment
             except wandb.Error as error:
+                # A request given up while W&B's service tries again: asked to end while it hears
+                # that, it misses it, and this process waits for it for ever.
+                time.sleep(_SECONDS_TO_HEAR)
                 raise TrackingError(
                     f"W&B cannot be used: {error} To train without it and upload the run later, "
                     "set WANDB_MODE=offline; 'wandb login --relogin' renews a key, and "
