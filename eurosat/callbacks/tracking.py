@@ -25,6 +25,7 @@ _KILLED = 255
 """The exit code that W&B itself gives to a run that was ended from outside."""
 
 _SECONDS_TO_HEAR = 0.5
+"""What W&B's service gets to take in that a request was given up."""
 
 
 class WandbTracker(WandbLogger):
