@@ -1,6 +1,7 @@
 """The W&B Registry: a model as an artifact with its stage as alias, linked to a collection."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,7 +45,8 @@ def promote(model: Path | Reference, stage: Stage) -> str:
         for path in (model, model.with_suffix(".bin")):
             if path == model or (model.suffix == ".xml" and path.is_file()):
                 artifact.add_file(str(path))
-        with wandb.init(project="eurosat", job_type="promote") as run:
+        project = os.environ.get("WANDB_PROJECT") or "eurosat"
+        with wandb.init(project=project, job_type="promote") as run:
             run.log_artifact(artifact).wait()
             run.link_artifact(artifact, _COLLECTION.format(name=DEFAULT_NAME), aliases=[stage])
         return f"{DEFAULT_NAME} {artifact.version} is now in {stage} of the W&B Registry"

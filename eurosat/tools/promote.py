@@ -9,7 +9,7 @@ def promote(
     *,
     stage: Literal["staging", "production"] = "staging",
     version: str | None = None,
-    registry: Literal["git", "wandb"] = "git",
+    registry: Literal["git", "wandb"] | None = None,
     push: bool = False,
 ) -> None:
     """Register a model and put it into a stage, from where `eurosat serve` takes it.
@@ -23,8 +23,8 @@ def promote(
         stage: The stage; the model that was in it leaves it.
         version: Version of a file that has none yet, such as v1.0.0; the next one if not given.
             The W&B Registry counts its versions itself.
-        registry: Where a file is registered: 'git' for tags in this repository, 'wandb' for the W&B
-            Registry.
+        registry: Where a file is registered: 'git' (if not given) for tags in this repository,
+            'wandb' for the W&B Registry. A registered model stays where it is.
         push: Send the file to the DVC remote and the tags to git's origin.
     """
     from eurosat.errors import RegistryError
@@ -32,10 +32,10 @@ def promote(
 
     place = parse_reference(model) if is_reference(model) else Path(model)
     if not isinstance(place, Path):
-        if registry == "wandb" != place.registry:
+        if registry not in (None, place.registry):
             raise RegistryError(
-                f"{place} is in the registry in git: leave out --registry, or promote its file to "
-                "register it in W&B"
+                f"{place} is not in the registry '{registry}': leave out --registry, or promote "
+                "its file to register it there"
             )
         registry = place.registry
     if registry == "wandb":

@@ -265,7 +265,8 @@ def test_a_damaged_or_missing_file_is_not_served(repository: Checkout, tmp_path:
     [
         ([MODEL, "--registry=wandb", "--version=v1.0.0"], "leave out --version and --push"),
         (["wandb:staging", "--push=true"], "leave out --version and --push"),
-        (["registry:staging", "--registry=wandb"], "is in the registry in git"),
+        (["registry:staging", "--registry=wandb"], "is not in the registry 'wandb'"),
+        (["wandb:staging", "--registry=git"], "is not in the registry 'git'"),
     ],
 )
 def test_options_of_the_other_registry_are_refused(
