@@ -3,13 +3,14 @@
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scipy.stats import t as student
 
+from eurosat.bands import RGB
 from eurosat.callbacks.figures import save_figure
 from eurosat.callbacks.report import wilson_interval
 from eurosat.errors import StudyError
@@ -19,7 +20,7 @@ from eurosat.study.plan import Cell, Study
 from eurosat.study.runner import Run
 
 _METRICS = ("accuracy", "accuracy_macro", "f1_macro", "ece", "loss")
-_FACTS = ("images_per_second", "epochs")
+_FACTS = ("images_per_second", "train_seconds", "epochs")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,10 @@ def summarise(study: Study, runs: Sequence[Run]) -> list[Summary]:
         StudyError: Runs were made of different data.
     """
     rows = [(run, _row(run, path)) for run in runs if (path := run.finished)]
-    if len({row["data"] for _, row in rows}) > 1:
+    # RGB and bands of the same files are stored apart, and may be compared.
+    rgb_names = " ".join(channel.name for channel in RGB)
+    stores = {(row["bands"] == rgb_names, row["data"]) for _, row in rows}
+    if len({rgb for rgb, _ in stores}) < len(stores):
         raise StudyError(
             "the finished runs were made of different data, so they cannot be compared: give "
             "every source an --output of its own"
@@ -125,7 +129,15 @@ def markdown_table(study: Study, summaries: Sequence[Summary]) -> str:
     text = f"{title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
     if any(len(summary.rows) == 1 for summary in summaries):
         text += "\n\\* one run: Wilson's interval over its test images, not over seeds\n"
+    revisions = sorted({row["revision"] for summary in summaries for row in summary.rows})
+    if len(revisions) > 1 or any(revision.endswith("-dirty") for revision in revisions):
+        text += f"\nCode of the runs: {', '.join(name or 'unknown' for name in revisions)}\n"
     return text
+
+
+def _revision(git: Mapping[str, Any] | None) -> str:
+    """The code of a run, shortened; empty outside of a checkout."""
+    return f"{git['revision'][:12]}{'-dirty' if git['dirty'] else ''}" if git else ""
 
 
 def _row(run: Run, path: Path) -> dict[str, Any]:
@@ -141,7 +153,11 @@ def _row(run: Run, path: Path) -> dict[str, Any]:
         "backbone": card["model"]["backbone"],
         "parameters": card["model"]["parameters"],
         "synthetic": card["synthetic"],
+        "bands": " ".join(card["data"]["bands"]),
         "data": card["data"]["fingerprint"],
-        "revision": (card["git"] or {}).get("revision"),
+        "revision": _revision(card["git"]),
+        "cpu": card["hardware"]["cpu"],
+        "accelerator": card["hardware"]["accelerator"],
+        "threads": card["hardware"]["threads"],
         "run": f"{path.parent.name}/{path.name}",
     }

@@ -20,6 +20,9 @@ from eurosat.study.plan import Cell, Study
 _SPEED_STEPS = 60
 """Optimiser steps that measure a cell's speed."""
 
+_IMAGES = ("source", "revision", "classes", "synthetic_images")
+"""Settings of the data that say which images there are."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -71,6 +74,7 @@ def check_settings(study: Study) -> None:
     """
     from eurosat.training_cli import resolve_settings
 
+    data = set()
     for cell in study.cells:
         arguments = ["fit", *study.arguments(cell, study.seeds[0])]
         settings = resolve_settings(arguments, f"the settings of {_name(cell)}")
@@ -79,6 +83,12 @@ def check_settings(study: Study) -> None:
         split = settings["data"]["split"]
         if study.resplit and split != "stratified":
             raise StudyError(f"{_name(cell)}: resplit draws a stratified split, not a {split} one")
+        data.add(tuple(str(settings["data"][name]) for name in _IMAGES))
+    if len(data) > 1:
+        raise StudyError(
+            f"the cells differ in data ({', '.join(_IMAGES)}), so their accuracies cannot be "
+            "compared: make a study of each"
+        )
 
 
 def train(study: Study, runs: Sequence[Run], extra: Sequence[str] = ()) -> Iterator[Run]:
@@ -101,23 +111,38 @@ def train(study: Study, runs: Sequence[Run], extra: Sequence[str] = ()) -> Itera
     open_runs = [run for run in runs if not run.finished]
     if study.minutes is not None and open_runs:
         _measure_all(study, open_runs, extra)
-    bar = tqdm(runs, desc=study.name, unit="run")
-    for run in bar:
-        bar.set_postfix_str(f"{_name(run.cell)}, seed {run.seed}")
-        with _claimed(run.folder) as ours:
-            if not ours or run.finished:
-                continue
-            arguments = [*study.arguments(run.cell, run.seed), *extra]
-            try:
-                if study.minutes is not None:
-                    speed = _speed(study, run, extra)
-                    arguments += _length(study.minutes, speed)
-                if run.checkpoint:
-                    arguments.append(f"--ckpt_path={run.checkpoint}")
-                _fit(run.folder, arguments)
-            except StudyError as error:
-                tqdm.write(f"{_name(run.cell)}, seed {run.seed} failed: {error}", file=sys.stderr)
-        yield run
+    with tqdm(total=len(runs), desc=study.name, unit="run") as bar:
+        waiting = list(runs)
+        while waiting:
+            theirs = []
+            for run in waiting:
+                bar.set_postfix_str(f"{_name(run.cell)}, seed {run.seed}")
+                with _claimed(run.folder) as ours:
+                    to_train = ours and not run.finished
+                    if to_train:
+                        _train_one(study, run, extra)
+                if ours:
+                    bar.update()
+                else:
+                    theirs.append(run)
+                if to_train:
+                    yield run
+            if len(theirs) == len(waiting):
+                break
+            waiting = theirs  # a process may have died at its run meanwhile
+
+
+def _train_one(study: Study, run: Run, extra: Sequence[str]) -> None:
+    arguments = [*study.arguments(run.cell, run.seed), *extra]
+    try:
+        if study.minutes is not None:
+            speed = _speed(study, run, extra)
+            arguments += _length(study.minutes, speed)
+        if run.checkpoint:
+            arguments.append(f"--ckpt_path={run.checkpoint}")
+        _fit(run.folder, arguments)
+    except StudyError as error:
+        tqdm.write(f"{_name(run.cell)}, seed {run.seed} failed: {error}", file=sys.stderr)
 
 
 @contextmanager

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from eurosat.cli import main
 from eurosat.study.figure import accuracy_figure
 from eurosat.study.plan import read_study
 from eurosat.study.results import confidence_interval, summarise
-from eurosat.study.runner import plan_runs
+from eurosat.study.runner import plan_runs, train
 from tests.conftest import CONFIGS, REPOSITORY
 
 TINY_STUDY: dict[str, Any] = {
@@ -212,15 +213,10 @@ def test_a_cell_whose_speed_cannot_be_measured_fails_alone(
     assert "1 of 2 runs are done" in said.out
 
 
-def test_processes_share_a_study(
-    write: Callable[..., Path], tmp_path: Path, store_root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    output = tmp_path / "out"
-    file = write()
-    theirs, ours = plan_runs(read_study(file), output)
-    arguments = ["study", str(file), f"--root={store_root}", f"--output={output}"]
-    # Another process is at the first run, and dies.
-    theirs.folder.mkdir(parents=True)
+@contextmanager
+def held(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process that is at a run."""
+    folder.mkdir(parents=True)
     code = (
         "import sys, time, filelock\n"
         "lock = filelock.FileLock(sys.argv[1])\n"
@@ -229,20 +225,75 @@ def test_processes_share_a_study(
         "time.sleep(600)\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code, str(theirs.folder / ".lock")], stdout=subprocess.PIPE
+        [sys.executable, "-c", code, str(folder / ".lock")], stdout=subprocess.PIPE
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        assert main(arguments) == 0
-        assert theirs.finished is None
-        assert ours.finished is not None
-        said = capsys.readouterr().out
-        assert "1 of 2 runs are done" in said
-        assert "1 more under way in other processes" in said
+        yield other
         other.kill()
+
+
+def test_processes_share_a_study(
+    write: Callable[..., Path], tmp_path: Path, store_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    file = write()
+    theirs, ours = plan_runs(read_study(file), output)
+    with held(theirs.folder):
+        assert main(["study", str(file), f"--root={store_root}", f"--output={output}"]) == 0
+    assert theirs.finished is None
+    assert ours.finished is not None
+    said = capsys.readouterr().out
+    assert "1 of 2 runs are done" in said
+    assert "1 more under way in other processes" in said
+
+
+def test_the_run_of_a_process_that_died_is_taken_over(
+    write: Callable[..., Path], tmp_path: Path, store_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    study = read_study(write())
+    theirs, ours = plan_runs(study, output)
+    with held(theirs.folder) as other:
+        tried = []
+        for run in train(study, [theirs, ours], [f"--data.root={store_root}"]):
+            tried.append(run)
+            other.kill()
+            other.wait()
+    assert tried == [ours, theirs]
+    assert all(run.finished for run in tried)
+
+
+def test_code_that_changed_between_runs_is_told(
+    write: Callable[..., Path], tmp_path: Path, store_root: Path
+) -> None:
+    output = tmp_path / "out"
+    file = write()
+    arguments = ["study", str(file), f"--root={store_root}", f"--output={output}"]
     assert main(arguments) == 0
-    assert theirs.finished is not None
-    assert "2 of 2 runs are done" in capsys.readouterr().out
+    planned = plan_runs(read_study(file), output)
+    for run, git in zip(
+        planned,
+        ({"revision": "1" * 40, "dirty": False}, {"revision": "2" * 40, "dirty": True}),
+        strict=True,
+    ):
+        assert run.finished is not None
+        path = run.finished / "run.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"git": git}))
+    assert main([*arguments, "--only_results=true"]) == 0
+    told = "Code of the runs: 111111111111, 222222222222-dirty"
+    assert told in (output / "table.md").read_text()
+
+
+def test_rgb_and_bands_of_the_same_files_are_compared(
+    write: Callable[..., Path], tmp_path: Path, store_root: Path
+) -> None:
+    output = tmp_path / "out"
+    settings = TINY_STUDY["settings"] | {"trainer.max_epochs": 1}
+    file = write(axes={"data.bands": ["rgb", "all"]}, settings=settings)
+    assert main(["study", str(file), f"--root={store_root}", f"--output={output}"]) == 0
+    rows = list(csv.DictReader((output / "runs.csv").read_text().splitlines()))
+    assert [len(row["bands"].split()) for row in rows] == [3, 13]
 
 
 def test_a_run_of_other_settings_never_passes_for_this_one(
@@ -303,6 +354,7 @@ def test_the_interval_is_students(monkeypatch: pytest.MonkeyPatch) -> None:
             "resplit draws a stratified split, not a source one",
         ),
         ({"axis": {}}, "unknown keys axis"),
+        ({"axes": {"data.synthetic_images": [200, 300]}}, "the cells differ in data"),
         ({"seeds": []}, "seeds must name"),
         ({"minutes": 0}, "minutes must be more than 0"),
         ({"configs": ["none.yaml"]}, "none.yaml, which is not there"),
