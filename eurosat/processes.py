@@ -10,9 +10,14 @@ from threading import Event
 from types import FrameType
 from typing import IO
 
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last when a terminal is closed
+
 
 def supervise(
-    command: Sequence[str], devices: Sequence[str] = (), output: IO[str] | None = None
+    command: Sequence[str],
+    devices: Sequence[str] = (),
+    output: IO[str] | None = None,
+    locks: Sequence[int] = (),
 ) -> dict[str, int]:
     """Run a command once for each device, and pass on what is to end it.
 
@@ -21,6 +26,8 @@ def supervise(
         devices: GPUs, of which each process sees one; a single process if there are none, which
             is reported as ``"cpu"`` and sees what this one sees.
         output: Where what the processes print goes; where this one prints, if not given.
+        locks: Descriptors of files that this process has locked (``flock``). The processes hold
+            the locks too: should this one be killed outright, until they end as well.
 
     Returns:
         Exit codes by device; negative is the number of a signal.
@@ -36,7 +43,9 @@ def supervise(
             process.send_signal(signal.SIGTERM)  # nothing to one that has ended
 
     # Ctrl-C as well: a run of several processes may not survive to record SIGINT to one of them.
-    previous = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    # What is ignored stays so: nohup keeps a closed terminal from ending anything.
+    heard = [number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, end) for number in heard}
     try:
         for device in devices or ["cpu"]:
             gpu = {"CUDA_VISIBLE_DEVICES": device} if devices else {}
@@ -47,6 +56,7 @@ def supervise(
                 stdout=output,
                 stderr=output,
                 process_group=0,
+                pass_fds=locks,
             )
             if ending.is_set():  # the signal came while it started
                 processes[device].send_signal(signal.SIGTERM)

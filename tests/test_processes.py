@@ -1,5 +1,6 @@
 """Child processes: one for each device, ended with their parent."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -31,7 +32,7 @@ def test_each_gpu_has_a_process_that_sees_no_other(
     assert (tmp_path / "1").read_text().startswith(f"{Path(sys.executable).parent}{os.pathsep}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ending_a_sweep_ends_every_agent(number: int, tmp_path: Path) -> None:
     agent = NOTE_DEVICE + "import time\ntime.sleep(100)"
     code = (
@@ -48,3 +49,39 @@ def test_ending_a_sweep_ends_every_agent(number: int, tmp_path: Path) -> None:
     process.send_signal(number)
     shown, _ = process.communicate(timeout=30)
     assert shown.strip() == str({"0": -signal.SIGTERM, "1": -signal.SIGTERM})
+
+
+def test_what_is_ignored_stays_so(tmp_path: Path) -> None:
+    child = "import os, signal; os.kill(os.getppid(), signal.SIGHUP)"
+    code = (
+        "import signal, sys; from eurosat.processes import supervise\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"  # as nohup does
+        f"print(supervise([sys.executable, '-c', {child!r}]))"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True, timeout=30
+    )
+    assert shown.stdout.strip() == str({"cpu": 0})
+
+
+def test_a_process_that_outlives_its_parent_keeps_the_lock(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    child = "import time; print('started', flush=True); time.sleep(2)"
+    code = (
+        "import fcntl, sys; from eurosat.processes import supervise\n"
+        "file = open(sys.argv[1], 'w')\n"
+        "fcntl.flock(file, fcntl.LOCK_EX)\n"
+        f"supervise([sys.executable, '-c', {child!r}], locks=[file.fileno()])"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, str(lock)], cwd=tmp_path, stdout=subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == b"started\n"
+    parent.kill()
+    parent.wait()
+    with lock.open("w") as file:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        parent.stdout.read()  # until the child has ended too
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,5 +1,6 @@
 """Running a study: one process a run, what is done already left alone."""
 
+import fcntl
 import json
 import math
 import signal
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from tqdm import tqdm
 
 from eurosat.errors import StudyEndedError, StudyError
@@ -117,47 +118,49 @@ def train(study: Study, runs: Sequence[Run], extra: Sequence[str] = ()) -> Itera
             theirs = []
             for run in waiting:
                 bar.set_postfix_str(f"{_name(run.cell)}, seed {run.seed}")
-                with _claimed(run.folder) as ours:
-                    to_train = ours and not run.finished
-                    if to_train:
-                        _train_one(study, run, extra)
-                if ours:
-                    bar.update()
-                else:
+                with _claimed(run.folder) as lock:
+                    tried = lock is not None and not run.finished
+                    if lock is not None and tried:
+                        _train_one(study, run, extra, [lock])
+                if lock is None:
                     theirs.append(run)
-                if to_train:
+                else:
+                    bar.update()
+                if tried:
                     yield run
             if len(theirs) == len(waiting):
                 break
             waiting = theirs  # a process may have died at its run meanwhile
 
 
-def _train_one(study: Study, run: Run, extra: Sequence[str]) -> None:
+def _train_one(study: Study, run: Run, extra: Sequence[str], locks: Sequence[int]) -> None:
     arguments = [*study.arguments(run.cell, run.seed), *extra]
     try:
         if study.minutes is not None:
-            speed = _speed(study, run, extra)
+            speed = _speed(study, run, extra, locks)
             arguments += _length(study.minutes, speed)
         if run.checkpoint:
             arguments.append(f"--ckpt_path={run.checkpoint}")
-        _fit(run.folder, arguments)
+        _fit(run.folder, arguments, locks)
     except StudyError as error:
         tqdm.write(f"{_name(run.cell)}, seed {run.seed} failed: {error}", file=sys.stderr)
 
 
 @contextmanager
-def _claimed(folder: Path) -> Iterator[bool]:
+def _claimed(folder: Path) -> Iterator[int | None]:
     """Keep other processes off a run, here or on a machine that shares the folder.
 
     Yields:
-        Whether it is ours; otherwise another process is at it.
+        Descriptor of the locked file; None if another process is at the run.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", blocking=False):
-            yield True
-    except Timeout:
-        yield False
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield file.fileno()
 
 
 def _measure_all(study: Study, runs: Sequence[Run], extra: Sequence[str]) -> None:
@@ -174,7 +177,7 @@ def _measure_all(study: Study, runs: Sequence[Run], extra: Sequence[str]) -> Non
                 _speed(study, run, extra)
 
 
-def _speed(study: Study, run: Run, extra: Sequence[str]) -> Path:
+def _speed(study: Study, run: Run, extra: Sequence[str], locks: Sequence[int] = ()) -> Path:
     """A short run that measures a cell's speed, once: the run folder."""
     folder = run.folder.with_name(study.speed_folder(run.cell))
     if not _finished(folder):
@@ -184,7 +187,7 @@ def _speed(study: Study, run: Run, extra: Sequence[str]) -> Path:
             "--trainer.max_epochs=1",
             "--test_after_fit=false",
         ]
-        _fit(folder, [*study.arguments(run.cell, 0), *extra, *limits])
+        _fit(folder, [*study.arguments(run.cell, 0), *extra, *limits], locks)
     return _finished(folder)[-1]
 
 
@@ -192,17 +195,23 @@ def _length(minutes: float, speed: Path) -> list[str]:
     """Number and size of epochs that train for some minutes at a measured speed."""
     card = json.loads((speed / "run.json").read_text())
     config = yaml.safe_load((speed / "config.yaml").read_text())
-    batch = config["data"]["batch_size"] * card["hardware"]["devices"]
+    devices, images = card["hardware"]["devices"], card["split"]["train"]
+    batch = min(config["data"]["batch_size"], images // devices) * devices  # as BatchSampler
     steps = max(1, round(60 * minutes * card["images_per_second"] / batch))
-    epochs = math.ceil(steps / math.ceil(card["split"]["train"] / batch))
+    epochs = math.ceil(steps / (images // batch))
     return [
         f"--trainer.max_epochs={epochs}",
         f"--trainer.limit_train_batches={math.ceil(steps / epochs)}",
     ]
 
 
-def _fit(folder: Path, arguments: Sequence[str]) -> None:
+def _fit(folder: Path, arguments: Sequence[str], locks: Sequence[int]) -> None:
     """Train in a process of its own, whose output goes to a file.
+
+    Args:
+        folder: Folder of the attempts.
+        arguments: Of ``eurosat fit``.
+        locks: What keeps other processes off, for as long as the training lives.
 
     Raises:
         StudyError: It failed.
@@ -214,7 +223,7 @@ def _fit(folder: Path, arguments: Sequence[str]) -> None:
     command += [f"--output_root={folder.parent}", f"--experiment={folder.name}"]
     command += ["--trainer.enable_progress_bar=false"]
     with log.open("w") as output:
-        (code,) = supervise(command, output=output).values()
+        (code,) = supervise(command, output=output, locks=locks).values()
     if code == -signal.SIGTERM:
         raise StudyEndedError("ended during a run: call it again, and it goes on from there")
     if code:
