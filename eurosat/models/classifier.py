@@ -256,7 +256,7 @@ class EuroSATClassifier(lightning.LightningModule):
         return [EMAWeightAveraging(decay=self.ema_decay)]
 
     def on_fit_start(self) -> None:
-        """Refuse what would train wrongly without a word.
+        """Take a learning rate that was found, and refuse what would train wrongly without a word.
 
         Raises:
             EuroSATError: A backbone is to be unfrozen under several processes.
@@ -267,6 +267,8 @@ class EuroSATClassifier(lightning.LightningModule):
                 "weights that train from the start: train the head first, then resume with "
                 "--model.freeze_backbone false --ckpt_path <last.ckpt>"
             )
+        if self.learning_rate is not None:  # the schedule began with the configured one
+            self.trainer.strategy.setup_optimizers(self.trainer)
 
     def on_train_epoch_start(self) -> None:
         """Unfreeze the backbone when its epoch has come."""

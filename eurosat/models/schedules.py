@@ -1,6 +1,7 @@
 """Learning-rate schedules that span the whole training, however long it is set to be."""
 
 import math
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -30,6 +31,11 @@ class WarmupCosine(LambdaLR):
         self.final = final
         self.total_steps = 1
         super().__init__(optimizer, self._factor)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Resume at a step of the training as it is now, which may be longer than it was."""
+        kept = {"warmup", "final", "total_steps"}
+        super().load_state_dict({k: v for k, v in state_dict.items() if k not in kept})
 
     def _factor(self, step: int) -> float:
         progress = min(step / self.total_steps, 1.0)

@@ -147,6 +147,24 @@ def test_warmup_cosine_starts_low_peaks_and_ends_at_its_final_rate() -> None:
         WarmupCosine(optimizer, warmup=2)
 
 
+def test_a_training_that_is_extended_goes_on_along_its_new_cosine() -> None:
+    def train(steps: int, length: int, state: Any = None) -> tuple[WarmupCosine, SGD]:
+        optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        schedule = WarmupCosine(optimizer)
+        schedule.total_steps = length
+        if state is not None:
+            schedule.load_state_dict(state)
+        for _ in range(steps):
+            optimizer.step()
+            schedule.step()
+        return schedule, optimizer
+
+    done, _ = train(10, 10)
+    _, extended = train(2, 20, done.state_dict())
+    _, whole = train(12, 20)
+    assert extended.param_groups[0]["lr"] == whole.param_groups[0]["lr"] > 0.3
+
+
 @pytest.mark.parametrize(("mixup", "cutmix"), [(1.0, 0.0), (0.0, 1.0)])
 def test_blended_targets_are_the_shares_of_the_blended_pixels(mixup: float, cutmix: float) -> None:
     patches = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 64, 64)
