@@ -25,7 +25,7 @@ from lightning.pytorch.cli import (
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from eurosat.callbacks.best import BestCheckpoint
+from eurosat.callbacks.checkpoints import BestCheckpoint, LastCheckpoint, best_checkpoint
 from eurosat.callbacks.guards import DivergenceGuard, MonitorGuard, TerminationGuard
 from eurosat.callbacks.predictions import PredictionsCSV
 from eurosat.callbacks.profiler import PhaseProfiler, ProfileKind
@@ -218,12 +218,21 @@ class EuroSATCLI(LightningCLI):
             os.environ[_RUN_DIRECTORY_VARIABLE] = str(self._new_folder(config))
         self.run_directory = Path(os.environ[_RUN_DIRECTORY_VARIABLE])
         config.run_directory = None  # so that the saved configuration can be run again
+        if config.trainer.check_val_every_n_epoch != 1:
+            self._save_between_validations(config.checkpoint)
         loggers = config.trainer.logger
         for logger in loggers if isinstance(loggers, list) else [loggers]:
             if logger and not isinstance(logger, bool) and "save_dir" in logger.init_args:
                 logger.init_args.save_dir = str(self.run_directory)
                 if logger.class_path.endswith(".WandbTracker"):
                     import_module("wandb")  # jsonargparse would bury that it is missing
+
+    @staticmethod
+    def _save_between_validations(checkpoint: Any) -> None:
+        """Lightning saves after validations only, even where none is needed to choose."""
+        watched = checkpoint.monitor or ""
+        if checkpoint.save_on_train_epoch_end is None and not watched.startswith("val/"):
+            checkpoint.save_on_train_epoch_end = True
 
     def _new_folder(self, config: Any) -> Path:
         first = is_first_process()  # all others get its folder later, see RunRecord
@@ -246,7 +255,9 @@ class EuroSATCLI(LightningCLI):
         profiler = self._phase_profiler()
         if self._leaves_no_folder():
             return super().instantiate_trainer(logger=False, **kwargs)
-        loggers = self._get(self.config_init, "trainer")["logger"] or []
+        loggers = self._get(self.config_init, "trainer")["logger"]
+        if isinstance(loggers, bool) or loggers is None:  # true is Lightning's own metrics.csv
+            loggers = []
         if profiler is not None:
             kwargs["profiler"] = profiler
         trainer = super().instantiate_trainer(
@@ -268,8 +279,11 @@ class EuroSATCLI(LightningCLI):
             TerminationGuard(),
         ]
         cast(Any, trainer).callbacks += [
-            # ModelCheckpoint's own save_last copies the best checkpoint; this one is the last.
-            BestCheckpoint(filename="last", enable_version_counter=False),
+            LastCheckpoint(
+                filename="last",
+                enable_version_counter=False,
+                save_on_train_epoch_end=trainer.check_val_every_n_epoch != 1 or None,
+            ),
             LearningRateMonitor(logging_interval="epoch"),
             TestResults(self.run_directory),
             RunRecord(self.run_directory, config.experiment, config.seed_everything, self._logs),
@@ -296,10 +310,21 @@ class EuroSATCLI(LightningCLI):
         return PhaseProfiler(self.run_directory, config, trace=config.profile == "trace")
 
     def after_fit(self) -> None:
-        """Test the best checkpoint and say what to do next."""
-        best = cast(BestCheckpoint, self.trainer.checkpoint_callback).best_model_path
-        if not best:  # as in fast_dev_run
+        """Test the best checkpoint and say what to do next.
+
+        Raises:
+            MonitorError: There is none, as no validation took place.
+        """
+        if self.config[self.subcommand].trainer.fast_dev_run:
             return
+        kept = best_checkpoint(self.trainer)
+        best = kept.best_model_path
+        if not best:
+            raise MonitorError(
+                f"no validation measured {kept.monitor}, so no checkpoint is the best and nothing "
+                f"was tested: go on from {kept.dirpath}/last.ckpt with --ckpt_path and a longer "
+                "--trainer.max_epochs, or validate more often (--trainer.check_val_every_n_epoch)"
+            )
         if self.config[self.subcommand].test_after_fit:
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best)
         self._say_what_is_next(best)
@@ -334,7 +359,9 @@ class EuroSATCLI(LightningCLI):
         if not Path(path).is_file():
             raise CheckpointError(f"there is no checkpoint {path}: give a .ckpt file of a run")
         try:
-            saved = torch.load(path, weights_only=True, mmap=True)["hyper_parameters"]
+            saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)[
+                "hyper_parameters"
+            ]
             bands, classes = saved["bands"], tuple(saved["classes"])
         except Exception as error:
             raise CheckpointError(

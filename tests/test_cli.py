@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 import time
@@ -329,6 +330,87 @@ def test_the_learning_rate_finder_sets_the_rate(run: Callable[..., Run]) -> None
         rates = {row["lr-SGD/pg1"] for row in csv.DictReader(file)} - {""}
     assert rates
     assert "0.123" not in rates
+
+
+def test_a_schedule_starts_from_the_learning_rate_that_was_found(
+    run: Callable[..., Run],
+) -> None:
+    found = run(
+        "fit",
+        f"--config={CONFIGS / 'trainer' / 'lr_find.yaml'}",
+        "--data.batch_size=2",
+        "--model.optimizer=torch.optim.SGD",
+        "--model.optimizer.init_args.lr=0.123",
+        "--model.lr_scheduler=eurosat.models.schedules.WarmupCosine",
+    )
+    text = (found.folder / "run.jsonl").read_text()
+    (rate,) = re.findall(r"Learning rate set to ([0-9.e-]+)", text)
+    saved = torch.load(found.folder / "checkpoints" / "last.ckpt", weights_only=True)
+    (schedule,) = saved["lr_schedulers"]
+    assert schedule["base_lrs"] == pytest.approx([float(rate)] * 2)
+
+
+def test_a_checkpoint_of_a_gpu_is_measured_without_one(
+    trained: Run, run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = torch.load
+
+    def refuse_other_devices(*arguments: Any, **options: Any) -> Any:
+        """What torch does with tensors of a GPU where there is none."""
+        if options.get("map_location") is None:
+            raise RuntimeError("Attempting to deserialize object on a CUDA device")
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(torch, "load", refuse_other_devices)
+    measured = run("test", f"--ckpt_path={trained.best}", model=())
+    assert (measured.folder / "metrics.json").is_file()
+
+
+PERIODIC = """
+trainer:
+  callbacks+:
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args: {filename: 'every-{epoch}', every_n_epochs: 1, save_top_k: -1}
+"""
+
+
+def test_another_checkpoint_does_not_take_the_place_of_the_best(
+    run: Callable[..., Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "periodic.yaml").write_text(PERIODIC)
+    kept = run("fit", f"--config={tmp_path / 'periodic.yaml'}", "--trainer.max_epochs=2")
+    assert len(list((kept.folder / "checkpoints").glob("every-*"))) == 2
+    assert kept.json("run.json")["best_checkpoint"] == f"checkpoints/{kept.best.name}"
+    assert f"checkpoints/{kept.best.name}" in capsys.readouterr().out
+
+
+def test_the_last_epoch_is_saved_without_a_validation(run: Callable[..., Run]) -> None:
+    options = ["--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2"]
+    kept = run("fit", *options)
+    last = torch.load(kept.folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["epoch"] == 2
+    assert kept.best.name == "best-epoch01.ckpt"
+    kept = run("fit", *options, "--checkpoint.monitor=null", "--experiment=unwatched")
+    assert kept.best.name == "best-epoch02.ckpt"
+
+
+def test_a_training_without_a_validation_says_that_nothing_was_tested(
+    tmp_path: Path,
+    store_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["fit", *TINY, *SMALL_MODEL, f"--data.root={store_root}"]
+    assert main([*arguments, "--trainer.check_val_every_n_epoch=2"]) == 2
+    assert "no validation measured val/accuracy" in capsys.readouterr().err
+    assert list(tmp_path.glob("outputs/*/*/checkpoints/last.ckpt"))
+
+
+def test_lightnings_own_logger_is_metrics_csv(run: Callable[..., Run]) -> None:
+    kept = run("fit", "--trainer.logger=true")
+    assert (kept.folder / "metrics.csv").is_file()
+    assert not list(kept.folder.glob("lightning_logs*"))
 
 
 def test_two_processes_train_together_and_test_every_patch_once(

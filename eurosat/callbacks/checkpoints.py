@@ -1,4 +1,4 @@
-"""The best checkpoint of a run, over all attempts at it."""
+"""The best and the last checkpoint of a run, over all attempts at it."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ from eurosat.files import replacing
 _log = logging.getLogger(__name__)
 
 
-class BestCheckpoint(ModelCheckpoint):
+class ResumableCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint that remembers across run folders.
 
     A resumed run has a new folder, and Lightning forgets the scores of another folder: the first
@@ -68,3 +68,17 @@ class BestCheckpoint(ModelCheckpoint):
             "kth_best_model_path": worst_path,
             "kth_value": scores.get(worst_path, self.kth_value),
         }
+
+
+class BestCheckpoint(ResumableCheckpoint):
+    """The checkpoint that is tested, of the group ``checkpoint`` of a configuration."""
+
+
+class LastCheckpoint(ResumableCheckpoint):
+    """The checkpoint to resume from; `ModelCheckpoint`'s own ``save_last`` copies the best one."""
+
+
+def best_checkpoint(trainer: lightning.Trainer) -> BestCheckpoint:
+    """The callback that keeps the best checkpoint, whatever others a configuration adds."""
+    (found,) = (c for c in cast(Any, trainer).callbacks if isinstance(c, BestCheckpoint))
+    return found

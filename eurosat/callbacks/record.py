@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
 
 import eurosat
 from eurosat.callbacks import figures
+from eurosat.callbacks.checkpoints import best_checkpoint
 from eurosat.callbacks.hardware import hardware
 from eurosat.callbacks.report import write_report
 from eurosat.callbacks.status import agree_on_status, status_after
@@ -197,7 +198,7 @@ class RunRecord(Callback):
             card["images_per_second"] = round(self._train_images / self._train_seconds, 1)
         if self._fitted:
             card["epochs"] = trainer.current_epoch
-        checkpoint = cast(ModelCheckpoint, trainer.checkpoint_callback)
+        checkpoint = best_checkpoint(trainer)
         if checkpoint.best_model_path:
             card["best_checkpoint"] = os.path.relpath(
                 checkpoint.best_model_path, self.run_directory
@@ -228,7 +229,7 @@ class RunRecord(Callback):
 
     def _write(self, trainer: lightning.Trainer) -> None:
         card = self._describe(trainer)
-        checkpoint = cast(ModelCheckpoint, trainer.checkpoint_callback)
+        checkpoint = best_checkpoint(trainer)
         write_json(self.run_directory / "run.json", card)
         curves = self.run_directory / "metrics.csv"
         if curves.is_file() and self._train_images:

@@ -41,6 +41,8 @@ def agree_on_status(run_directory: Path, status: str) -> str:
         How the run ended.
     """
     path = run_directory / "run.json"
+    if not path.is_file():  # a machine that does not share the first process's disk
+        return status
     with FileLock(run_directory / ".run.json.lock"):
         card = json.loads(path.read_text("utf-8"))
         if card["status"] in ("running", "finished"):  # finished: a fit, before its test
