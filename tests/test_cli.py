@@ -451,5 +451,27 @@ def test_prepare_shows_what_it_prepared(
     shown = capsys.readouterr().out
     assert "30, uint8, (64, 64, 3)" in shown
     assert all(name in shown for name in CLASSES)
+    settings = tmp_path / "params.yaml"
+    settings.write_text(
+        yaml.safe_dump(
+            {
+                "data": {
+                    "source": "synthetic",
+                    "synthetic_images": 120,
+                    "bands": ["B02", "B03", "B04", "B08"],  # as a list, for one
+                    "root": str(tmp_path),
+                    "batch_size": 128,
+                },
+                "model": {"backbone": "patchnet"},
+            }
+        )
+    )
+    assert main(["prepare", f"--settings={settings}"]) == 0
+    assert "120, uint16, (64, 64, 13)" in capsys.readouterr().out
+    settings.write_text("data: {sourc: synthetic}")
+    assert main(["prepare", f"--settings={settings}"]) == 2
+    assert "does not accept option 'sourc'" in capsys.readouterr().err
+    assert main(["prepare", "--settings=none.yaml"]) == 2
+    assert "none.yaml has no usable group 'data' ([Errno 2]" in capsys.readouterr().err
     assert main(["prepare", "--source=nowhere.zip"]) == 2
     assert "eurosat prepare: error: no data at nowhere.zip" in capsys.readouterr().err

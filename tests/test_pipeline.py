@@ -73,7 +73,7 @@ def imported_modules(names: Iterable[str]) -> set[str]:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_watches_the_code_that_it_runs(stage: str) -> None:
     settings = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"][stage]
-    _, verb, *options = settings["cmd"].split()
+    verb, *options = settings["cmd"].removeprefix("python -m eurosat ").split()
     start = [f"eurosat.tools.{verb}" if verb in TOOL_VERBS else "eurosat.training_cli"]
     for file in [option for option in options if option.endswith(".yaml")]:
         classes = re.findall(r"class_path: (eurosat\S+)", (REPOSITORY / file).read_text())
@@ -204,8 +204,17 @@ def test_the_parameters_overlay_the_configuration_of_the_pipeline(
 def test_the_stages_write_to_their_own_places() -> None:
     commands = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
     assert [*commands] == STAGES
-    assert all(stage["cmd"].startswith("eurosat ") for stage in commands.values())
+    assert all(stage["cmd"].startswith("python -m eurosat ") for stage in commands.values())
     assert params()["data"]["source"] == "hub"
+
+
+def test_a_stage_runs_the_code_of_its_own_checkout(tmp_path: Path) -> None:
+    """Wherever `eurosat` is installed from: DVC names an experiment after this folder's code."""
+    copied = copy_repository(tmp_path / "copy")
+    package = copied.folder / "eurosat/__init__.py"
+    text = re.sub('__version__ = ".*"', '__version__ = "0.0.0-copy"', package.read_text())
+    package.write_text(text)
+    assert copied.run("python", "-m", "eurosat", "--version").strip() == "eurosat 0.0.0-copy"
 
 
 def test_a_run_directory_that_is_in_use_is_left_alone(

@@ -1,11 +1,15 @@
 """``eurosat prepare``: get a data set ready for training, and show what it holds."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
 
 from eurosat.data.datamodule import EuroSATDataModule
 from eurosat.data.splits import PARTS, SplitKind
+from eurosat.errors import SettingsError
 from eurosat.labels import CLASSES
 
 
@@ -23,6 +27,7 @@ def prepare(
     split_seed: int = 42,
     split_files: str | None = None,
     output: str | None = None,
+    settings: Path | None = None,
 ) -> None:
     """Find, check and decode a data set, once, and show what it holds.
 
@@ -43,11 +48,15 @@ def prepare(
         split_files: Folder with train, val and test .txt lists of file names.
         output: Folder for this one store, such as one that DVC tracks, which --data.source takes;
             a folder in root if not given.
+        settings: YAML file of `eurosat fit`, such as params.yaml, whose group `data` takes the
+            place of all options above but output.
     """
-    settings = {name: value for name, value in locals().items() if name != "output"}
-    data = EuroSATDataModule(**settings)
+    chosen = {name: value for name, value in locals().items() if name not in ("output", "settings")}
+    if settings is not None:
+        chosen = _data_settings(settings)
+    data = EuroSATDataModule(**chosen)
     store = data.prepare_store(Path(output) if output else None)
-    data = EuroSATDataModule(**settings | {"source": str(store.path)})
+    data = EuroSATDataModule(**chosen | {"source": str(store.path)})
     data.setup("fit")
     assert data.store is not None
     assert data.split is not None
@@ -62,3 +71,20 @@ def prepare(
     for label, name in enumerate(card.classes):
         counts = [np.sum(data.store.labels[getattr(data.split, part)] == label) for part in PARTS]
         print(f"{name:<24}" + "".join(f"{count:>8}" for count in counts))
+
+
+def _data_settings(path: Path) -> dict[str, Any]:
+    """Arguments of the data module that a configuration of ``eurosat fit`` has.
+
+    Raises:
+        SettingsError: The file cannot be read, or the data module does not take them.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(EuroSATDataModule, "data")
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+        parsed = parser.parse_object({"data": content.get("data", {})})
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, ArgumentError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(f"--settings {path} has no usable group 'data' ({reason})") from error
+    return {k: v for k, v in parsed.data.as_dict().items() if k != "augmentations"}
