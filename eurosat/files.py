@@ -1,6 +1,7 @@
-"""Writing files: each whole or not at all."""
+"""Files: written whole or not at all, and known by their content."""
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -71,3 +72,9 @@ def write_json(path: Path, content: Any) -> None:
     """Write a JSON file atomically, indented, with keys in the given order."""
     with replacing(path) as partial:
         partial.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def md5_of(path: Path) -> str:
+    """MD5 of a file's content, which is what DVC names it by."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()

@@ -6,6 +6,7 @@ from typing import Any
 
 import eurosat
 from eurosat.callbacks.record import git_state
+from eurosat.files import md5_of
 from eurosat.gate.checks import Check, PartChange, as_json
 from eurosat.gate.corruptions import AMOUNTS, CORRUPTIONS, Pixels
 from eurosat.gate.evaluate import Contender
@@ -83,6 +84,7 @@ def _described(contender: Contender) -> dict[str, Any]:
     card = contender.card
     return {
         "place": contender.place,
+        "md5": {path.name: md5_of(path) for path in contender.files},  # as dvc.lock has it
         "version": card.version,
         "format": card.format,
         "backbone": card.backbone,

@@ -19,6 +19,7 @@ from scmrepo.exceptions import SCMError
 
 from eurosat.errors import RegistryError
 from eurosat.export.runtime import open_model
+from eurosat.files import md5_of
 from eurosat.registry.find import with_companion
 from eurosat.registry.push import Promoted, push_model
 from eurosat.registry.reference import Reference, Stage, check_referable
@@ -26,7 +27,6 @@ from eurosat.registry.repository import (
     PLACE_VARIABLE,
     find_repository,
     md5_at,
-    md5_of,
     remote_settings,
     run_git,
 )
@@ -34,11 +34,17 @@ from eurosat.registry.repository import (
 
 @dataclass(frozen=True)
 class _Version:
-    """A registered version: its name such as ``"v0.1.0"``, its commit, the stages it is in."""
+    """A registered version.
+
+    Attributes:
+        name: Such as ``"v0.1.0"``.
+        commit: Its git revision.
+        stages: The stages it is in, each with the tag that says so.
+    """
 
     name: str
     commit: str
-    stages: list[str]
+    stages: dict[str, str]
 
 
 def promote(model: Path | Reference, stage: Stage, *, version: str | None, push: bool) -> Promoted:
@@ -69,21 +75,14 @@ def promote(model: Path | Reference, stage: Stage, *, version: str | None, push:
             known = _version_of(root, name, path) or _register(root, name, path, version, made)
         if version not in (None, known):
             raise RegistryError(f"{model} is {name} {known} already: leave out --version")
-        if any(v.name == known and stage in v.stages for v in _versions(str(root), name)):
-            raise RegistryError(f"{name} {known} is in {stage} already")
-        assignment = gto.api.assign(
-            str(root),
-            name,
-            stage,
-            version=known,
-            message=f"{name} {known} to {stage}",
-            skip_registration=True,
-            force=True,  # a version may come back to a stage that it was in before
-        )
-        made.append(assignment.tag)
+        (registered,) = (v for v in _versions(str(root), name) if v.name == known)
+        tag = registered.stages.get(stage)
+        if tag is None:
+            tag = _assign(root, name, known, stage, made)
+        elif not push:
+            raise RegistryError(f"{name} {known} is in {stage} already: --push true shares it")
         # Without the version's tag, which may have been made earlier, the stage's means nothing.
-        tags = [f"{name}@{known}", assignment.tag]
-        promoted = Promoted(name, known, stage, assignment.commit_hexsha, tags)
+        promoted = Promoted(name, known, stage, registered.commit, [f"{name}@{known}", tag])
         if push:
             push_model(root, promoted)
     return promoted
@@ -191,6 +190,20 @@ def _register(root: Path, name: str, path: str, version: str | None, made: list[
     return str(registration.version)
 
 
+def _assign(root: Path, name: str, version: str, stage: Stage, made: list[str]) -> str:
+    assignment = gto.api.assign(
+        str(root),
+        name,
+        stage,
+        version=version,
+        message=f"{name} {version} to {stage}",
+        skip_registration=True,
+        force=True,  # a version may come back to a stage that it was in before
+    )
+    made.append(assignment.tag)
+    return str(assignment.tag)
+
+
 def _resolve(reference: Reference, place: str) -> str:
     """The version that a reference means."""
     versions = _versions(place, reference.name)
@@ -217,18 +230,18 @@ def _versions(place: str, name: str) -> list[_Version]:
         rows = gto.api.show(place, name, registered_only=True, versions_per_stage=-1)
     except ArtifactNotFound:
         return []
-    holders: dict[str, tuple[int, str]] = {}
+    holders: dict[str, tuple[int, str, str]] = {}
     for row in rows:
         for held in row["stages"]:
             for assignment in held["assignments"] if held["is_active"] else []:
-                number = int(assignment["tag"].rpartition("#")[2])
-                claim = (number, str(row["version"]))
+                tag = str(assignment["tag"])
+                claim = (int(tag.rpartition("#")[2]), str(row["version"]), tag)
                 holders[held["stage"]] = max(claim, holders.get(held["stage"], claim))
     return [
         _Version(
             str(row["version"]),
             str(row["commit_hexsha"]),
-            [stage for stage, (_, holder) in holders.items() if holder == row["version"]],
+            {stage: tag for stage, (_, holder, tag) in holders.items() if holder == row["version"]},
         )
         for row in rows
     ]

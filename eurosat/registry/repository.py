@@ -1,6 +1,5 @@
 """The git repository that a registry lives in, and the files that DVC keeps in it."""
 
-import hashlib
 import os
 import subprocess
 from pathlib import Path
@@ -88,9 +87,3 @@ def md5_at(place: str, path: str, revision: str) -> str | None:
     except FileNotFoundError:
         return None
     return found.get("md5")
-
-
-def md5_of(path: Path) -> str:
-    """MD5 is what DVC names contents by."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()

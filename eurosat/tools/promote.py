@@ -25,7 +25,8 @@ def promote(
             The W&B Registry counts its versions itself.
         registry: Where a file is registered: 'git' (if not given) for tags in this repository,
             'wandb' for the W&B Registry. A registered model stays where it is.
-        push: Send the file to the DVC remote and the tags to git's origin.
+        push: Send the file to the DVC remote and the tags to git's origin, also of a model that is
+            in the stage already.
     """
     from eurosat.errors import RegistryError
     from eurosat.registry.reference import is_reference, parse_reference
