@@ -60,12 +60,17 @@ def fetch(reference: Reference, folder: Path) -> None:
         folder: An empty folder for its files.
 
     Raises:
-        RegistryError: There is no such model, or it cannot be had.
+        RegistryError: There is no such model, or it cannot be had or is damaged.
     """
     with _connected():
         artifact = wandb.Api().artifact(_address(reference), type="model")
         artifact.download(str(folder))
-        artifact.verify(str(folder))
+        try:
+            artifact.verify(str(folder))
+        except ValueError as error:
+            raise RegistryError(
+                f"{reference} is damaged ({error}): fetch it again, or promote its file again"
+            ) from error
 
 
 def _address(reference: Reference) -> str:

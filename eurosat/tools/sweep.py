@@ -1,5 +1,6 @@
 """``eurosat sweep``: search for good settings with W&B on every GPU of this machine."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -17,7 +18,8 @@ def sweep(
 
     A file is checked, then registered as a sweep, then one of W&B's agents is started for each
     GPU, or one on the CPU. Other machines join with --sweep_id. Ctrl-C ends the agents and their
-    runs. The exit code is 1 if an agent failed.
+    runs. The exit code is 1 if an agent failed; one that gave up because its first runs failed says
+    so, and counts as ended well, as W&B has it.
 
     Args:
         file: YAML file of a sweep, such as configs/sweeps/bayes.yaml.
@@ -31,6 +33,8 @@ def sweep(
 
     if (file is None) == (sweep_id is None):
         raise SweepError("give either a file to start a sweep, or --sweep_id to join one")
+    if sweep_id is not None and not re.fullmatch(r"[^/\s]+/[^/]+/[^/\s]+", sweep_id):
+        raise SweepError(f"--sweep_id must be ENTITY/PROJECT/ID, got '{sweep_id}'")
     if count is not None and count < 1:
         raise SweepError("--count must be 1 or more")
     if file is not None:

@@ -7,6 +7,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import binom, norm
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from eurosat.gate import statistics
 from eurosat.gate.statistics import (
     brier_score,
     calibration_error,
@@ -136,6 +137,24 @@ def test_the_interval_of_calibration_covers_what_was_found(
     low, high = calibration_interval(unsure, probabilities, labels)
     change = calibration_error(unsure, labels) - calibration_error(probabilities, labels)
     assert 0 < low < change < high
+
+
+def test_a_sharpened_model_is_seen_on_few_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Percentiles of the resamples would let a third of these pass."""
+    monkeypatch.setattr(statistics, "RESAMPLES", 1000)
+    generator = np.random.default_rng(0)
+    passed = 0
+    for _ in range(60):
+        logits = 3 * generator.standard_normal((400, 10))
+        calibrated = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        labels = (calibrated.cumsum(axis=1) > generator.random((400, 1))).argmax(axis=1)
+        sharper = calibrated**1.6
+        sharper /= sharper.sum(axis=1, keepdims=True)
+        low, _ = calibration_interval(
+            sharper.astype(np.float32), calibrated.astype(np.float32), labels
+        )
+        passed += low <= 0
+    assert passed / 60 < 0.2
 
 
 def test_scores_by_hand() -> None:

@@ -22,6 +22,8 @@ NO_SERVER = {
         ([], "give either a file"),
         (["--sweep_id=a/b/c", str(CONFIGS / "sweeps" / "random.yaml")], "give either a file"),
         (["--sweep_id=a/b/c", "--count=0"], "--count must be 1 or more"),
+        (["--sweep_id=a/b/c/d"], "--sweep_id must be ENTITY/PROJECT/ID, got 'a/b/c/d'"),
+        (["--sweep_id=c"], "--sweep_id must be ENTITY/PROJECT/ID, got 'c'"),
     ],
 )
 def test_mistakes_in_usage_are_named(
