@@ -34,8 +34,8 @@ $(SWEEPS_VENV)/.complete: tests/sweeps-requirements.txt
 	fi
 	@touch $@
 
-test: environment $(SWEEPS_VENV)/.complete  ## run the tests
-	$(BIN)/python -m pytest
+test: environment $(SWEEPS_VENV)/.complete  ## run the tests, one process a core
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: environment  ## check style and types
 	$(BIN)/ruff check .

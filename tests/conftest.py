@@ -59,6 +59,15 @@ class Run:
         return path
 
 
+def pytest_configure() -> None:
+    """Share the cores between pytest-xdist's processes, and the commands that they start."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1:
+        threads = max(1, (os.cpu_count() or 1) // workers)
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        torch.set_num_threads(threads)
+
+
 @pytest.fixture(autouse=True)
 def same_threads() -> Iterator[None]:
     """A served checkpoint sets torch's number of threads for the process; runs depend on it."""
