@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -60,7 +61,10 @@ class Run:
 
 
 def pytest_configure() -> None:
-    """Share the cores between pytest-xdist's processes, and the commands that they start."""
+    """Share the cores between pytest-xdist's processes, and let commands that they start hear."""
+    # Where tests run in the background, a shell has these ignored, and processes inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if workers > 1:
         threads = max(1, (os.cpu_count() or 1) // workers)
