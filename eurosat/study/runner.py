@@ -138,7 +138,7 @@ def _train_one(study: Study, run: Run, extra: Sequence[str], locks: Sequence[int
     try:
         if study.minutes is not None:
             speed = _speed(study, run, extra, locks)
-            arguments += _length(study.minutes, speed)
+            arguments += training_length(study.minutes, speed)
         if run.checkpoint:
             arguments.append(f"--ckpt_path={run.checkpoint}")
         _fit(run.folder, arguments, locks)
@@ -191,8 +191,16 @@ def _speed(study: Study, run: Run, extra: Sequence[str], locks: Sequence[int] = 
     return _finished(folder)[-1]
 
 
-def _length(minutes: float, speed: Path) -> list[str]:
-    """Number and size of epochs that train for some minutes at a measured speed."""
+def training_length(minutes: float, speed: Path) -> list[str]:
+    """Number and size of epochs that train for some minutes at a measured speed.
+
+    Args:
+        minutes: Of training, validation and test not counted.
+        speed: Folder of the run that measured the speed.
+
+    Returns:
+        Options of ``eurosat fit``.
+    """
     card = json.loads((speed / "run.json").read_text())
     config = yaml.safe_load((speed / "config.yaml").read_text())
     devices, images = card["hardware"]["devices"], card["split"]["train"]

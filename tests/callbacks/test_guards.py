@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from eurosat.callbacks.status import agree_on_status
 from eurosat.cli import main
 from tests.breaking import ENVIRONMENT
 from tests.conftest import CONFIGS, SMALL_MODEL, TINY
@@ -173,3 +174,13 @@ def test_a_training_metric_that_nothing_logs_is_named(
     assert "train/acc" in error
     assert "'train/accuracy'" in error
     assert status(folder).startswith("failed: ")
+
+
+def test_a_machine_without_the_record_says_how_its_own_processes_ended(tmp_path: Path) -> None:
+    """Several machines need not share a disk; the record is the first one's."""
+    assert agree_on_status(tmp_path, "interrupted") == "interrupted"
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "run.json").write_text('{"status": "running"}')
+    assert agree_on_status(tmp_path, "failed: first") == "failed: first"
+    assert agree_on_status(tmp_path, "interrupted") == "failed: first"
+    assert status(tmp_path) == "failed: first"

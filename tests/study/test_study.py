@@ -19,7 +19,7 @@ from eurosat.cli import main
 from eurosat.study.figure import accuracy_figure
 from eurosat.study.plan import read_study
 from eurosat.study.results import confidence_interval, summarise
-from eurosat.study.runner import plan_runs, train
+from eurosat.study.runner import plan_runs, train, training_length
 from tests.conftest import CONFIGS, REPOSITORY
 
 TINY_STUDY: dict[str, Any] = {
@@ -199,6 +199,23 @@ def test_equal_minutes_set_the_length_from_a_measured_speed(
         trainer = config["trainer"]
         images = 16 * trainer["max_epochs"] * trainer["limit_train_batches"]
         assert images == pytest.approx(expected, abs=16 * (trainer["max_epochs"] + 1))
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "devices", "batches"),
+    [(255, 128, 1, 1), (2675, 512, 1, 5), (21600, 128, 8, 21), (100, 128, 2, 1)],
+)
+def test_equal_minutes_count_the_batches_that_there_are(
+    images: int, batch_size: int, devices: int, batches: int, tmp_path: Path
+) -> None:
+    """The last batch of an epoch sits out where it is not full."""
+    card = {"hardware": {"devices": devices}, "split": {"train": images}, "images_per_second": 1000}
+    (tmp_path / "run.json").write_text(json.dumps(card))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"data": {"batch_size": batch_size}}))
+    epochs, limit = (int(option.partition("=")[2]) for option in training_length(3, tmp_path))
+    assert limit <= batches
+    whole_batch = min(batch_size, images // devices) * devices
+    assert epochs * limit * whole_batch == pytest.approx(180 * 1000, rel=0.03)
 
 
 def test_a_cell_whose_speed_cannot_be_measured_fails_alone(
