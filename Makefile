@@ -44,10 +44,10 @@ lint: environment  ## check style and types
 
 lock:  ## pin the environments anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-annotate --upgrade --quiet \
+		--generate-hashes --no-annotate --upgrade --quiet \
 		--custom-compile-command "make lock" --output-file requirements.txt
 	echo sweeps | uv pip compile - --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-annotate --upgrade --quiet \
+		--generate-hashes --no-annotate --upgrade --quiet \
 		--custom-compile-command "make lock" --output-file tests/sweeps-requirements.txt
 
 clean:  ## remove the environments, decoded data and runs; data/raw is left
