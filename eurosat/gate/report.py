@@ -23,8 +23,8 @@ CHECK_HEADINGS = ("check", "candidate", "baseline", "change (interval)", "allowe
 NOTES = (
     "Changes of shares and errors are candidate less baseline on the same images, with 95 % "
     "intervals: score intervals of paired shares (Tango, 1998); for the calibration error, a "
-    "paired bootstrap over images. Those of a class or a corruption are widened for their number "
-    "(Bonferroni); the one that lost most is shown. Times and sizes are ratios."
+    "basic bootstrap over images, paired. Those of a class or a corruption are widened for their "
+    "number (Bonferroni); the one that lost most is shown. Times and sizes are ratios."
 )
 CORRUPTION_NOTE = (
     "Accuracy on the same test images, corrupted. This is what to expect when images drift from "
