@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from filelock import FileLock
 from tqdm import tqdm
 
 from eurosat.errors import StudyEndedError, StudyError
@@ -171,13 +170,14 @@ def _measure_all(study: Study, runs: Sequence[Run], extra: Sequence[str]) -> Non
     cells = {study.folder(run.cell, 0): run for run in runs}
     output = runs[0].folder.parent
     output.mkdir(parents=True, exist_ok=True)
-    with FileLock(output / ".speed.lock"):
+    with (output / ".speed.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         for run in tqdm(cells.values(), desc="speed", unit="cell"):
             with suppress(StudyError):  # it comes again, and is told, with the cell's runs
-                _speed(study, run, extra)
+                _speed(study, run, extra, [file.fileno()])
 
 
-def _speed(study: Study, run: Run, extra: Sequence[str], locks: Sequence[int] = ()) -> Path:
+def _speed(study: Study, run: Run, extra: Sequence[str], locks: Sequence[int]) -> Path:
     """A short run that measures a cell's speed, once: the run folder."""
     folder = run.folder.with_name(study.speed_folder(run.cell))
     if not _finished(folder):
