@@ -318,14 +318,16 @@ def test_predict_writes_a_csv(
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["classes.csv"]
 
 
+FINDING_A_RATE = (
+    f"--config={CONFIGS / 'trainer' / 'lr_find.yaml'}",
+    "--data.batch_size=2",
+    "--model.optimizer=torch.optim.SGD",
+    "--model.optimizer.init_args.lr=0.123",
+)
+
+
 def test_the_learning_rate_finder_sets_the_rate(run: Callable[..., Run]) -> None:
-    found = run(
-        "fit",
-        f"--config={CONFIGS / 'trainer' / 'lr_find.yaml'}",
-        "--data.batch_size=2",
-        "--model.optimizer=torch.optim.SGD",
-        "--model.optimizer.init_args.lr=0.123",
-    )
+    found = run("fit", *FINDING_A_RATE)
     with (found.folder / "metrics.csv").open() as file:
         rates = {row["lr-SGD/pg1"] for row in csv.DictReader(file)} - {""}
     assert rates
@@ -337,10 +339,7 @@ def test_a_schedule_starts_from_the_learning_rate_that_was_found(
 ) -> None:
     found = run(
         "fit",
-        f"--config={CONFIGS / 'trainer' / 'lr_find.yaml'}",
-        "--data.batch_size=2",
-        "--model.optimizer=torch.optim.SGD",
-        "--model.optimizer.init_args.lr=0.123",
+        *FINDING_A_RATE,
         "--model.lr_scheduler=eurosat.models.schedules.WarmupCosine",
     )
     text = (found.folder / "run.jsonl").read_text()
