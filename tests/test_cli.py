@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,14 +35,11 @@ def test_help_lists_every_verb_and_imports_nothing_heavy() -> None:
         "try: main(['--help'])\n"
         "except SystemExit: print([m for m in ('torch', 'lightning', 'numpy') if m in sys.modules])"
     )
-    start = time.perf_counter()
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    seconds = time.perf_counter() - start
     for verb, line in (TRAINER_VERBS | TOOL_VERBS).items():
         assert verb in shown.stdout
         assert line in " ".join(shown.stdout.split())
     assert shown.stdout.endswith("[]\n")
-    assert seconds < 2  # 0.06 s where nothing else runs
 
 
 @pytest.mark.parametrize("arguments", [[], ["train"], ["fit", "--model.backbon=x"], ["fit", "-x"]])

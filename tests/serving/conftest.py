@@ -31,10 +31,10 @@ class Service:
     session: requests.Session = field(default_factory=requests.Session)
 
     def get(self, path: str, **options: Any) -> requests.Response:
-        return self.session.get(self.url + path, timeout=20, **options)
+        return self.session.get(self.url + path, timeout=60, **options)
 
     def post(self, path: str, **options: Any) -> requests.Response:
-        return self.session.post(self.url + path, timeout=20, **options)
+        return self.session.post(self.url + path, timeout=60, **options)
 
     def predict(self, data: bytes, name: str = "image.jpg", **options: Any) -> requests.Response:
         return self.post("/predict", files={"file": (name, data)}, **options)
@@ -52,10 +52,17 @@ class Service:
                 found.append(int(folder.name))
         return found
 
+    def wait_in_flight(self, count: int) -> None:
+        """Wait until it has taken on so many requests."""
+        deadline = time.monotonic() + 30
+        while f"eurosat_requests_in_flight {count}.0\n" not in self.get("/metrics").text:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
     def stop(self) -> int:
         """Ask it to stop, and give its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(30)
 
 
 def free_port() -> int:
@@ -65,7 +72,7 @@ def free_port() -> int:
     return port
 
 
-def wait_ready(url: str, process: subprocess.Popen[bytes], seconds: float = 60) -> float:
+def wait_ready(url: str, process: subprocess.Popen[bytes], seconds: float = 100) -> float:
     """Seconds until the service says that it is ready."""
     start = time.perf_counter()
     while time.perf_counter() - start < seconds:

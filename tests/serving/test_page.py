@@ -1,7 +1,6 @@
 import re
 import shutil
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from tests.serving.conftest import Service, StartService
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
+expect.set_options(timeout=30_000)  # ms, for machines that are busy
 
 SETTLED = "[data-state=done], [data-state=refused]"
 HOSTILE = "<img src=x onerror=alert(1)>.jpg"
@@ -235,7 +235,7 @@ def test_a_busy_service_is_waited_for(
             b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
             b"Content-Type: application/json\r\n\r\n"
         )
-        time.sleep(0.2)
+        service.wait_in_flight(1)
         page.set_input_files("#files", [upload("River.jpg", pictures["River.jpg"])])
         expect(page.locator("article")).to_contain_text("The service is busy. Trying again in 1 s")
     expect(page.locator("article")).to_have_attribute("data-state", "done")

@@ -145,4 +145,4 @@ def test_vertex_gives_the_model_and_the_port(onnx_model: Path, tmp_path: Path) -
         wait_ready(f"http://127.0.0.1:{port}", process)
     finally:
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0

@@ -235,9 +235,9 @@ def held(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Another process that is at a run."""
     folder.mkdir(parents=True)
     code = (
-        "import sys, time, filelock\n"
-        "lock = filelock.FileLock(sys.argv[1])\n"
-        "lock.acquire()\n"
+        "import fcntl, sys, time\n"
+        "lock = open(sys.argv[1], 'w')\n"
+        "fcntl.flock(lock, fcntl.LOCK_EX)\n"
         "print('held', flush=True)\n"
         "time.sleep(600)\n"
     )
