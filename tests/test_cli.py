@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -35,11 +36,16 @@ def test_help_lists_every_verb_and_imports_nothing_heavy() -> None:
         "try: main(['--help'])\n"
         "except SystemExit: print([m for m in ('torch', 'lightning', 'numpy') if m in sys.modules])"
     )
+    before = os.times()
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    after = os.times()
     for verb, line in (TRAINER_VERBS | TOOL_VERBS).items():
         assert verb in shown.stdout
         assert line in " ".join(shown.stdout.split())
     assert shown.stdout.endswith("[]\n")
+    # Seconds of computing, which other programs do not make more.
+    seconds = sum(after[2:4]) - sum(before[2:4])
+    assert seconds < 2  # 0.06 s where nothing else runs
 
 
 @pytest.mark.parametrize("arguments", [[], ["train"], ["fit", "--model.backbon=x"], ["fit", "-x"]])

@@ -180,6 +180,9 @@ def test_the_complete_real_data_set_is_verified(tmp_path: Path) -> None:
     store = prepare(find_source(str(archive), rgb=True), tmp_path / "store", **SETTINGS)
     assert store.card.verified is True
     assert len(store) == 27_000
+    start = time.process_time()
+    prepare(find_source(str(archive), rgb=True), tmp_path / "store", **SETTINGS)
+    assert time.process_time() - start < 3  # about 0.15 s; benchmarks/prepare.py measures it
 
 
 def test_a_complete_data_set_with_other_contents_is_refused_unless_asked_for(

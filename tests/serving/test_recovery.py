@@ -27,8 +27,8 @@ from tests.serving.conftest import Service, StartService, free_port
 
 PICTURE = "Forest.jpg"
 
-ENDING = 30
-"""Seconds, far more than a service takes to end (7 at most), for machines that are busy."""
+ENDING = 10
+"""Seconds until Docker kills what it has told to stop; the service needs 7 at most."""
 
 
 def send(service: Service, data: bytes) -> requests.Response:
