@@ -41,6 +41,7 @@ lint: environment  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 lock:  ## pin the environments anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

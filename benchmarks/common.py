@@ -28,7 +28,7 @@ def save(name: str, figures: dict[str, Any]) -> None:
     """Print the figures and save them with the command and the machine that gave them."""
     import torch
 
-    from eurosat.callbacks.record import git_state
+    from eurosat.training.callbacks.record import git_state
 
     content = figures | {
         # Where the data lay on this machine is nobody else's business.

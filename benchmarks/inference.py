@@ -15,10 +15,10 @@ import numpy as np
 
 from benchmarks.common import parser, save
 from eurosat.cli import main as eurosat
-from eurosat.export.card import ModelCard
+from eurosat.evaluation.run_images import open_images
 from eurosat.export.formats import ENDINGS, FORMATS
-from eurosat.export.images import open_images
-from eurosat.export.runtime import Model, Patches, open_model
+from eurosat.inference.card import ModelCard
+from eurosat.inference.runtime import Model, Patches, open_model
 
 EAGER = "checkpoint"
 SIZES = (1, 64)

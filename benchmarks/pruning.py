@@ -21,11 +21,11 @@ from torch.nn import functional
 
 from benchmarks.common import parser, save
 from benchmarks.inference import accuracy, latency
+from eurosat.evaluation.run_images import RunImages, open_images
 from eurosat.export.build import build
-from eurosat.export.checkpoint import Predictor, open_checkpoint
-from eurosat.export.images import RunImages, open_images
-from eurosat.export.runtime import open_model
-from eurosat.trainer import computes_bf16
+from eurosat.inference.checkpoint import Predictor, open_checkpoint
+from eurosat.inference.runtime import open_model
+from eurosat.training.trainer import computes_bf16
 
 
 def prune(predictor: Predictor, ratio: float) -> Predictor:

@@ -8,6 +8,7 @@ published GeoTIFFs store B8A last, other products store it after B08.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -107,6 +108,44 @@ def resolve_channels(bands: str | Sequence[str]) -> tuple[Channel, ...]:
     return channels
 
 
+def band_positions(wanted: Sequence[Channel], present: Sequence[Channel] = BANDS) -> list[int]:
+    """Positions of channels among those that an array has.
+
+    Args:
+        wanted: The channels to find.
+        present: The channels of the array in its order; the thirteen bands if not given.
+
+    Raises:
+        ValueError: A wanted channel is not present.
+    """
+    names = [channel.name for channel in present]
+    missing = [channel.name for channel in wanted if channel.name not in names]
+    if missing:
+        raise ValueError(f"there is no {', '.join(missing)} among {', '.join(names)}")
+    return [names.index(channel.name) for channel in wanted]
+
+
+def select_bands(
+    pixels: npt.NDArray[Any], wanted: Sequence[Channel], present: Sequence[Channel] = BANDS
+) -> npt.NDArray[Any]:
+    """Pick channels by name out of the last axis of an array.
+
+    Args:
+        pixels: Any type, shape (..., len(present)).
+        wanted: The channels to keep, in the wanted order.
+        present: The channels of ``pixels``; the thirteen bands in spectral order if not given.
+
+    Returns:
+        Same type, shape (..., len(wanted)); ``pixels`` itself if nothing changes.
+
+    Raises:
+        ValueError: A wanted channel is not present.
+    """
+    if tuple(wanted) == tuple(present):
+        return pixels
+    return pixels[..., band_positions(wanted, present)]
+
+
 def is_rgb(channels: Sequence[Channel]) -> bool:
     """Whether ``channels`` are the 8-bit rendition (uint8) rather than bands (uint16)."""
     return tuple(channels) == RGB
@@ -125,6 +164,5 @@ def render_rgb(patches: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
     Returns:
         uint8, shape (..., 3): red, green, blue.
     """
-    names = [band.name for band in BANDS]
-    rgb = patches[..., [names.index(name) for name in ("B04", "B03", "B02")]].astype(np.float64)
+    rgb = select_bands(patches, resolve_channels(["B04", "B03", "B02"])).astype(np.float64)
     return np.clip(np.floor(rgb * 254 / 2750 + 1 + 0.5), 0, 255).astype(np.uint8)

@@ -24,7 +24,7 @@ TOOL_VERBS = {
     "prepare": "find, check and decode a data set, and show what it holds",
     "study": "train a grid of settings with several seeds, and compare them",
     "sweep": "search for good settings with W&B on every GPU of this machine",
-    "export": "write a checkpoint as ONNX, OpenVINO or torch.export file, behind a parity gate",
+    "export": "write a checkpoint as an ONNX or OpenVINO file, behind a parity gate",
     "gate": "compare a model with the one in use; exit 1 if it should not replace it",
     "promote": "register a model and put it into a stage, staging or production",
     "serve": "answer over HTTP with a model file, and show a page to try it",
@@ -52,7 +52,7 @@ def main(args: Sequence[str] | None = None) -> int:
         if verb in TRAINER_VERBS:
             # torch 2.15 warns of a name that Lightning 2.6 still uses; nothing for users to do.
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-            from eurosat.training_cli import run_trainer_verb
+            from eurosat.training.cli import run_trainer_verb
 
             run_trainer_verb(arguments)
         else:

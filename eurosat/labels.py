@@ -1,25 +1,22 @@
-"""EuroSAT's class names in index order, their display colours, and how foreign spellings map here.
+"""EuroSAT's class names in index order, and how foreign spellings map to them.
 
 Every other module imports the names from here; no other file spells a class name out.
 """
 
 import re
 
-COLOURS: dict[str, str] = {
-    "AnnualCrop": "#e0a419",
-    "Forest": "#1b6b3a",
-    "HerbaceousVegetation": "#8fb84c",
-    "Highway": "#6e6e73",
-    "Industrial": "#8c4bb3",
-    "Pasture": "#4fae6e",
-    "PermanentCrop": "#b5672a",
-    "Residential": "#d1495b",
-    "River": "#3fa7d6",
-    "SeaLake": "#1d4e89",
-}
-"""Display colour (sRGB hex) of each of EuroSAT's ten classes."""
-
-CLASSES: tuple[str, ...] = tuple(COLOURS)
+CLASSES: tuple[str, ...] = (
+    "AnnualCrop",
+    "Forest",
+    "HerbaceousVegetation",
+    "Highway",
+    "Industrial",
+    "Pasture",
+    "PermanentCrop",
+    "Residential",
+    "River",
+    "SeaLake",
+)
 """EuroSAT's ten class names; a class's label is its position (alphabetical, as published)."""
 
 IMAGES_PER_CLASS: dict[str, int] = dict(

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from eurosat.bands import BANDS, GEOTIFF_ORDER, RGB, is_rgb, render_rgb, resolve_channels
-from eurosat.data.decode import decode
+from eurosat.pixels import decode
 from tests.conftest import jpeg, shared_data
 
 

@@ -70,7 +70,7 @@ def test_mistakes_in_usage_end_with_exit_code_2(
         (["--model.pretrained=nowhere.pth"], "no weight file"),
     ],
 )
-def test_mistakes_in_settings_name_cause_and_way_out(
+def test_mistakes_in_settings_name_cause_and_hint(
     arguments: list[str],
     message: str,
     capsys: pytest.CaptureFixture[str],
@@ -342,7 +342,7 @@ def test_a_schedule_starts_from_the_learning_rate_that_was_found(
     found = run(
         "fit",
         *FINDING_A_RATE,
-        "--model.lr_scheduler=eurosat.models.schedules.WarmupCosine",
+        "--model.lr_scheduler=eurosat.models.WarmupCosine",
     )
     text = (found.folder / "run.jsonl").read_text()
     (rate,) = re.findall(r"Learning rate set to ([0-9.e-]+)", text)

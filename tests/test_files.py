@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from eurosat.files import replacing, replacing_in, write_csv, write_json
+from eurosat.files import atomic_write, atomic_write_folder, write_csv, write_json
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -10,7 +10,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     write_json(path, {"b": 1})
 
     def fail_halfway() -> None:
-        with replacing(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text("half")
             raise RuntimeError
 
@@ -29,7 +29,7 @@ def test_the_cause_survives_where_a_file_cannot_take_its_place(tmp_path: Path) -
     folder = tmp_path / "new"
 
     def write() -> None:
-        with replacing_in(folder) as partial:
+        with atomic_write_folder(folder) as partial:
             for name in ("a", "b", "c"):
                 (partial / name).write_text("text")
             (folder / "b").mkdir()
@@ -43,7 +43,7 @@ def test_several_files_take_their_places_together(tmp_path: Path) -> None:
     folder = tmp_path / "new"
 
     def write(text: str, *, fail: bool = False) -> None:
-        with replacing_in(folder) as partial:
+        with atomic_write_folder(folder) as partial:
             for name in ("a", "b"):
                 (partial / name).write_text(text)
             if fail:

@@ -1,6 +1,7 @@
 import pytest
 
-from eurosat.labels import CLASSES, COLOURS, IMAGES_PER_CLASS, canonical_class
+from eurosat.evaluation.colours import COLOURS
+from eurosat.labels import CLASSES, IMAGES_PER_CLASS, canonical_class
 
 
 def test_the_ten_classes_are_in_alphabetical_order_as_published() -> None:

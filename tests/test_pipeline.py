@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from eurosat.cli import TOOL_VERBS, main
-from eurosat.export.runtime import open_model
+from eurosat.inference.runtime import open_model
 from tests.conftest import REPOSITORY
 from tests.pipeline import Checkout, copy_repository, gcs_emulator
 
@@ -37,8 +37,8 @@ NO_PART_IN_RESULTS = {
     "eurosat.errors": "messages",
     "eurosat.files": "that a file appears whole or not at all",
     "eurosat.logs": "what is shown",
-    "eurosat.run_folder": "where a record lies",
-    "eurosat.termination": "how an interrupted run ends",
+    "eurosat.training.run_folder": "where a record lies",
+    "eurosat.training.termination": "how an interrupted run ends",
     "eurosat.tools": "empty",
 }
 """Modules that stages import and need not watch, and what they do."""
@@ -74,7 +74,7 @@ def imported_modules(names: Iterable[str]) -> set[str]:
 def test_a_stage_watches_the_code_that_it_runs(stage: str) -> None:
     settings = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"][stage]
     verb, *options = settings["cmd"].removeprefix("python -m eurosat ").split()
-    start = [f"eurosat.tools.{verb}" if verb in TOOL_VERBS else "eurosat.training_cli"]
+    start = [f"eurosat.tools.{verb}" if verb in TOOL_VERBS else "eurosat.training.cli"]
     for file in [option for option in options if option.endswith(".yaml")]:
         classes = re.findall(r"class_path: (eurosat\S+)", (REPOSITORY / file).read_text())
         start += [path.rpartition(".")[0] for path in classes]

@@ -1,1 +1,15 @@
-"""From a data source to batches: sources, store, splits, transforms, datamodule."""
+"""Data: from any source to batches of raw patches."""
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from eurosat.data.datamodule import EuroSATDataModule as EuroSATDataModule
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "datamodule": ["EuroSATDataModule"],
+    },
+)

@@ -12,9 +12,7 @@ import torch
 from albumentations import BaseCompose, BasicTransform
 from torch.utils.data import DataLoader, Dataset
 
-from eurosat.bands import BANDS, is_rgb, resolve_channels
-from eurosat.data.decode import decode, resize
-from eurosat.data.files import find_images
+from eurosat.bands import band_positions, is_rgb, render_rgb, resolve_channels, select_bands
 from eurosat.data.loading import Batch, BatchSampler, PatchDataset
 from eurosat.data.sources import find_source
 from eurosat.data.splits import Split, SplitKind, make_split
@@ -22,6 +20,7 @@ from eurosat.data.store import Store, prepare, store_folder
 from eurosat.data.transforms import Augmentation
 from eurosat.errors import DataSourceError
 from eurosat.labels import CLASSES
+from eurosat.pixels import decode, find_images, resize
 
 
 class EuroSATDataModule(lightning.LightningDataModule):
@@ -150,8 +149,6 @@ class EuroSATDataModule(lightning.LightningDataModule):
         Returns:
             uint8, shape (len(indices), height, width, 3).
         """
-        from eurosat.bands import render_rgb
-
         assert self.store is not None
         patches = self.store.images[np.asarray(indices, dtype=np.int64)]
         return patches if self.store.card.rgb else render_rgb(patches)
@@ -202,7 +199,7 @@ class EuroSATDataModule(lightning.LightningDataModule):
             ranks=self.trainer.world_size if self.trainer else 1,
             rank=self.trainer.global_rank if self.trainer else 0,
         )
-        positions = [BANDS.index(channel) for channel in self.channels] if not self.rgb else None
+        positions = None if self.rgb else band_positions(self.channels)
         dataset = PatchDataset(
             self.store.images,
             self.store.labels,
@@ -235,7 +232,7 @@ class ImageFileDataset(Dataset[dict[str, Any]]):
         """
         self.files = files
         self.rgb = is_rgb(channels)
-        self.positions = None if self.rgb else [BANDS.index(channel) for channel in channels]
+        self.channels = channels
         self.size = size
 
     def __len__(self) -> int:
@@ -246,8 +243,8 @@ class ImageFileDataset(Dataset[dict[str, Any]]):
         """Decode one file: ``image`` (C, size, size), raw pixels, and ``file``."""
         file = self.files[item]
         pixels = decode(file.read_bytes(), str(file), rgb=self.rgb).pixels
-        if self.positions is not None:
-            pixels = np.ascontiguousarray(pixels[..., self.positions])
+        if not self.rgb:
+            pixels = np.ascontiguousarray(select_bands(pixels, self.channels))
         pixels = resize(pixels, self.size)
         return {"image": torch.from_numpy(pixels.copy()).permute(2, 0, 1), "file": str(file)}
 

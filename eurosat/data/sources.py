@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eurosat.data.decode import IMAGE_SUFFIXES, Patch, as_channels, decode
+from eurosat.bands import BANDS, GEOTIFF_ORDER, resolve_channels, select_bands
 from eurosat.errors import DataSourceError
 from eurosat.labels import CLASSES, IMAGES_PER_CLASS, canonical_class
+from eurosat.pixels import IMAGE_SUFFIXES, Patch, as_channels, decode
 
 if TYPE_CHECKING:
     import datasets
@@ -275,11 +276,9 @@ def _hub_rows(source: str, revision: str, rgb: bool, classes: tuple[str, ...]) -
 
 def _spectral_order(pixels: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
     """Bring bands from the order of the GeoTIFFs, which hub copies keep, to spectral order."""
-    from eurosat.bands import BANDS, GEOTIFF_ORDER
-
     if pixels.shape[-1] != len(BANDS):
         return pixels
-    return pixels[..., [GEOTIFF_ORDER.index(band.name) for band in BANDS]]
+    return select_bands(pixels, BANDS, resolve_channels(GEOTIFF_ORDER))
 
 
 def _with_advice(load: Callable[[], "datasets.Dataset"], place: str) -> "datasets.Dataset":

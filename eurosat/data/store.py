@@ -22,9 +22,9 @@ import numpy.typing as npt
 from filelock import FileLock
 from tqdm import tqdm
 
-from eurosat.data.decode import Patch
 from eurosat.data.sources import Source, verify_published_files
 from eurosat.errors import DataSourceError
+from eurosat.pixels import Patch
 
 _FORMAT = 1
 

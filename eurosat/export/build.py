@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from eurosat.export.card import CARD_KEY, ModelCard
-from eurosat.export.checkpoint import Predictor
 from eurosat.export.formats import Format
-from eurosat.export.program import save_program, trace
-from eurosat.export.runtime import WEIGHTS_KEY, Patches
-from eurosat.export.signal_stack import kept_signal_stack
+from eurosat.inference.card import CARD_KEY, ModelCard
+from eurosat.inference.checkpoint import Predictor
+from eurosat.inference.files import companions
+from eurosat.inference.runtime import WEIGHTS_KEY, Patches
+from eurosat.inference.signal_stack import kept_signal_stack
 
 Write = Callable[[Path, ModelCard], None]
 """Writes the model with a card in its metadata; may be called again with another card."""
@@ -44,9 +44,6 @@ def build(
     """
     example = torch.from_numpy(np.zeros((2, *card.shape), card.dtype))
     with _quietly():
-        if format == "torch":
-            program = trace(predictor, example)
-            return lambda path, card: save_program(program, path, card)
         model = _onnx(predictor, example)
         match format:
             case "onnx":
@@ -209,7 +206,8 @@ def _save_openvino(model: Any, path: Path, card: ModelCard) -> None:
     model.set_rt_info(card.to_json(), CARD_KEY)
     model.set_rt_info("", WEIGHTS_KEY)
     openvino.save_model(model, path, compress_to_fp16=False)
-    digest = hashlib.sha256(path.with_suffix(".bin").read_bytes()).hexdigest()
+    (weights,) = companions(path)
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     model.set_rt_info(digest, WEIGHTS_KEY)
     openvino.save_model(model, path, compress_to_fp16=False)
 

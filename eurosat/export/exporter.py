@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 
 from eurosat.errors import ExportError, ModelFileError, ParityError
+from eurosat.evaluation.run_images import open_images
 from eurosat.export.build import Write, build
-from eurosat.export.card import ModelCard
-from eurosat.export.checkpoint import open_checkpoint
 from eurosat.export.examples import draw_examples
 from eurosat.export.formats import ENDINGS, PACKAGES, Format, check_packages, is_int8
-from eurosat.export.images import open_images
 from eurosat.export.parity import Comparison, check_accuracy, check_difference, compare
-from eurosat.export.runtime import Patches, open_model
+from eurosat.inference.card import ModelCard
+from eurosat.inference.checkpoint import open_checkpoint
+from eurosat.inference.files import companions, model_files
+from eurosat.inference.runtime import Patches, open_model
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def _check_output(output: Path, settings: Settings) -> None:
         )
     if output.is_dir():
         raise ExportError(f"{output} is a folder: give the name of a {ending} file")
-    for path in (output, *_companion(output)):
+    for path in model_files(output):
         if path.exists() and not settings.overwrite:
             raise ExportError(f"{path} exists: pass --overwrite true, or another --output")
 
@@ -182,10 +183,6 @@ def _read_metrics(path: Path) -> dict[str, Any]:
             f"--metrics {path} is not the metrics.json of a test ({type(error).__name__}: {error})"
         ) from error
     return metrics
-
-
-def _companion(output: Path) -> tuple[Path, ...]:
-    return (output.with_suffix(".bin"),) if output.suffix == ".xml" else ()
 
 
 def _write(write: Write, draft: Path, card: ModelCard, output: Path) -> None:
@@ -217,7 +214,7 @@ def _staging(output: Path) -> Iterator[Path]:
     try:
         yield folder / output.name
         # The .bin first: an .xml that is there has its weights.
-        for path in (*_companion(output), output):
+        for path in (*companions(output), output):
             (folder / path.name).chmod(0o644)
             (folder / path.name).replace(path)
     except OSError as error:

@@ -5,13 +5,12 @@ from typing import Literal, get_args
 
 from eurosat.errors import ExportError
 
-Format = Literal["onnx", "openvino", "torch", "onnx-int8", "openvino-int8"]
+Format = Literal["onnx", "openvino", "onnx-int8", "openvino-int8"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 ENDINGS: dict[Format, str] = {
     "onnx": ".onnx",
     "openvino": ".xml",
-    "torch": ".pt2",
     "onnx-int8": ".onnx",
     "openvino-int8": ".xml",
 }
@@ -20,7 +19,6 @@ ENDINGS: dict[Format, str] = {
 PACKAGES: dict[Format, tuple[str, ...]] = {
     "onnx": ("torch", "onnx", "onnxscript", "onnxruntime"),
     "openvino": ("torch", "onnx", "onnxscript", "openvino"),
-    "torch": ("torch",),
     "onnx-int8": ("torch", "onnx", "onnxscript", "onnxruntime"),
     "openvino-int8": ("torch", "onnx", "onnxscript", "openvino", "nncf"),
 }

@@ -8,10 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from eurosat.gate.corruptions import readable
-from eurosat.gate.evaluate import Answers
-from eurosat.gate.measurement import Measurement, correct_corrupted
-from eurosat.gate.statistics import (
+from eurosat.evaluation.intervals import (
     Interval,
     calibration_interval,
     images_to_rule_out,
@@ -19,6 +16,9 @@ from eurosat.gate.statistics import (
     paired_interval,
     smallest_loss_ruled_out,
 )
+from eurosat.gate.corruptions import readable
+from eurosat.gate.evaluate import Answers
+from eurosat.gate.measurement import Measurement, correct_corrupted
 from eurosat.gate.thresholds import Thresholds
 
 Unit = Literal["share", "error", "milliseconds", "bytes"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from eurosat.errors import GateError
-from eurosat.files import replacing_in
+from eurosat.files import atomic_write_folder
 from eurosat.gate.checks import check, class_changes, corruption_changes
 from eurosat.gate.corruptions import CORRUPTIONS, SEVERITIES
 from eurosat.gate.evaluate import (
@@ -61,7 +61,7 @@ def compare_models(
     Args:
         places: Of the candidate and the baseline that it is to replace, as the user named them.
         files: The model files found there.
-        output: Folder for the report, written by `replacing_in`.
+        output: Folder for the report, written by `atomic_write_folder`.
         settings: What is asked for.
 
     Returns:
@@ -79,7 +79,7 @@ def compare_models(
     with ExitStack() as stack:
         # Opened first: that nothing can be written there should not turn out at the end.
         with _writing_to(output):
-            draft = stack.enter_context(replacing_in(output))
+            draft = stack.enter_context(atomic_write_folder(output))
         verdict = _compare(pair, held_out, settings)
         with _writing_to(output):
             write_report(verdict, draft)

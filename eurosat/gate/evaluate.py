@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from eurosat.bands import BANDS, Channel, is_rgb, resolve_channels
+from eurosat.bands import BANDS, Channel, is_rgb, resolve_channels, select_bands
 from eurosat.data.datamodule import EuroSATDataModule
 from eurosat.errors import GateError
-from eurosat.export.card import ModelCard
-from eurosat.export.images import open_images, run_config
-from eurosat.export.runtime import Model, Patches, Probabilities, open_model
+from eurosat.evaluation.run_images import open_images, run_config
 from eurosat.gate.corruptions import CORRUPTIONS, Corruption, Pixels, corrupt
+from eurosat.inference.card import ModelCard
+from eurosat.inference.files import model_files
+from eurosat.inference.runtime import Model, Patches, Probabilities, open_model
 
 BATCH = 64
 """Images a call where many are to be classified: the most that the service sends."""
@@ -51,7 +52,7 @@ class Contender:
     @property
     def files(self) -> list[Path]:
         """The file, with the .bin that belongs to an .xml."""
-        return [self.path] + [self.path.with_suffix(".bin")] * (self.path.suffix == ".xml")
+        return model_files(self.path)
 
     @cached_property
     def size(self) -> int:
@@ -81,8 +82,8 @@ class HeldOut:
 
     def patches(self, pixels: Pixels, card: ModelCard) -> Patches:
         """Pixels of these channels as a model takes them, shape (N, its channels, size, size)."""
-        own = [self.channels.index(channel) for channel in resolve_channels(card.bands)]
-        patches: Patches = np.ascontiguousarray(pixels[..., own].transpose(0, 3, 1, 2))
+        own = select_bands(pixels, resolve_channels(card.bands), self.channels)
+        patches: Patches = np.ascontiguousarray(own.transpose(0, 3, 1, 2))
         return patches
 
     def example(self) -> Pixels:
@@ -218,7 +219,7 @@ def open_held_out(
     if not is_rgb(channels):
         taken = {name for contender in pair for name in contender.card.bands}
         channels = tuple(band for band in BANDS if band.name in taken)
-        pixels = pixels[..., [BANDS.index(channel) for channel in channels]]
+        pixels = select_bands(pixels, channels)
     return HeldOut(data, pixels, channels, data.store.labels[data.split.test])
 
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from eurosat.bands import BANDS, RGB, render_rgb
-from eurosat.callbacks.figures import BLUE, FAINT, GREY, ORANGE
+from eurosat.evaluation.figures import BLUE, FAINT, GREY, ORANGE
 from eurosat.gate.corruptions import AMOUNTS, CORRUPTIONS, Pixels, corrupt, readable
 from eurosat.gate.measurement import Measurement
 

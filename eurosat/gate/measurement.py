@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from eurosat.evaluation.intervals import brier_score, calibration_error, log_loss
 from eurosat.gate.corruptions import Corruption
 from eurosat.gate.evaluate import Answers, Latency
-from eurosat.gate.statistics import brier_score, calibration_error, log_loss
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from eurosat.callbacks.report import render_page
+from eurosat.evaluation.page import render_page
 from eurosat.files import write_json
 from eurosat.gate import figures
 from eurosat.gate.checks import Check, PartChange

@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import eurosat
-from eurosat.callbacks.record import git_state
 from eurosat.files import md5_of
 from eurosat.gate.checks import Check, PartChange, as_json
 from eurosat.gate.corruptions import AMOUNTS, CORRUPTIONS, Pixels
 from eurosat.gate.evaluate import Contender
 from eurosat.gate.measurement import Measurement, relative_corruption_error
+from eurosat.provenance import git_state
 
 
 @dataclass(frozen=True)

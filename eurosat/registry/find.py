@@ -2,10 +2,11 @@
 
 import shutil
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from eurosat.errors import ModelFileError, RegistryError
-from eurosat.export.runtime import MODEL_SUFFIXES
+from eurosat.inference.files import model_files
+from eurosat.inference.runtime import MODEL_SUFFIXES
 from eurosat.registry.reference import Reference, is_reference, parse_reference
 
 
@@ -46,11 +47,6 @@ def _only_model(place: str, files: Iterable[str]) -> str:
     return found[0]
 
 
-def with_companion(path: str) -> list[str]:
-    """An OpenVINO file has its weights in a file of their own."""
-    return [path, path.removesuffix(".xml") + ".bin"] if path.endswith(".xml") else [path]
-
-
 def _fetch_registered(reference: Reference, folder: Path) -> None:
     """Fetch a registered model and verify its checksum.
 
@@ -86,8 +82,8 @@ def _fetch_from_bucket(address: str, folder: Path) -> Path:
         if not files:
             raise FileNotFoundError("there is nothing")
         model = _only_model(address, files)
-        for name in with_companion(model):
-            filesystem.get_file(name, str(folder / Path(name).name))
+        for file in model_files(PurePosixPath(model)):
+            filesystem.get_file(str(file), str(folder / file.name))
         return folder / Path(model).name
     except ModelFileError:
         raise

@@ -18,15 +18,15 @@ from gto.exceptions import ArtifactNotFound, GTOException
 from scmrepo.exceptions import SCMError
 
 from eurosat.errors import RegistryError
-from eurosat.export.runtime import open_model
 from eurosat.files import md5_of
-from eurosat.registry.find import with_companion
+from eurosat.inference.runtime import open_model
 from eurosat.registry.push import Promoted, push_model
 from eurosat.registry.reference import Reference, Stage, check_referable
 from eurosat.registry.repository import (
     PLACE_VARIABLE,
     find_repository,
     md5_at,
+    registered_files,
     remote_settings,
     run_git,
 )
@@ -109,7 +109,7 @@ def fetch(reference: Reference, folder: Path) -> None:
     with _named_errors():
         found = artifacts_show(reference.name, version=version, repo=place)
         files = DVCFileSystem(place, rev=found["rev"], config=remote_settings(place))
-        for name in with_companion(found["path"]):
+        for name in registered_files(found["path"]):
             target = folder / Path(name).name
             expected = md5_at(place, name, found["rev"])
             if expected is None:
@@ -147,7 +147,7 @@ def _check_file(root: Path, model: Path) -> tuple[str, str]:
         path = model.resolve().relative_to(root.resolve()).as_posix()
     except ValueError as error:
         raise RegistryError(f"{model} lies outside of the git repository {root}") from error
-    for name in with_companion(path):
+    for name in registered_files(path):
         committed = md5_at(str(root), name, "HEAD")
         if committed is None:
             raise RegistryError(
@@ -172,9 +172,9 @@ def _check_file(root: Path, model: Path) -> tuple[str, str]:
 
 def _version_of(root: Path, name: str, path: str) -> str | None:
     """The newest registered version that has this very file."""
-    wanted = [md5_of(root / part) for part in with_companion(path)]
+    wanted = [md5_of(root / part) for part in registered_files(path)]
     for version in _versions(str(root), name):
-        if [md5_at(str(root), part, version.commit) for part in with_companion(path)] == wanted:
+        if [md5_at(str(root), part, version.commit) for part in registered_files(path)] == wanted:
             return version.name
     return None
 

@@ -7,9 +7,8 @@ from dvc.api import artifacts_show
 from dvc.repo import Repo
 
 from eurosat.errors import RegistryError
-from eurosat.registry.find import with_companion
 from eurosat.registry.reference import Stage
-from eurosat.registry.repository import md5_at, remote_settings, run_git
+from eurosat.registry.repository import md5_at, registered_files, remote_settings, run_git
 
 PLACEHOLDER = "gs://your-bucket"
 """The bucket in the committed ``.dvc/config``, which is nobody's."""
@@ -53,7 +52,7 @@ def push_model(root: Path, promoted: Promoted) -> None:
         )
     # The place that the version has it at, which may not be that of the files here.
     path = artifacts_show(promoted.name, version=promoted.version, repo=str(root))["path"]
-    names = with_companion(path)
+    names = registered_files(path)
     repository = Repo(str(root), config=settings)
     try:
         repository.push(targets=names, revs=[promoted.commit], workspace=False)

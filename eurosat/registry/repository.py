@@ -2,13 +2,14 @@
 
 import os
 import subprocess
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dvc.api import DVCFileSystem
 from dvc.repo import Repo
 
 from eurosat.errors import RegistryError
+from eurosat.inference.files import model_files
 
 PLACE_VARIABLE = "EUROSAT_REGISTRY"
 """Environment variable with the git repository's path or address; here if it is not set."""
@@ -66,6 +67,11 @@ def _reason(said: str) -> str | None:
     refused = [line for line in lines if line.startswith("! [") and "(atomic push" not in line]
     fatal = [line for line in lines if line.startswith("fatal:")]
     return next(iter([*refused, *fatal, *lines]), None)
+
+
+def registered_files(path: str) -> list[str]:
+    """Paths in the repository of a model file and of the files that belong to it."""
+    return [file.as_posix() for file in model_files(PurePosixPath(path))]
 
 
 def remote_settings(place: str) -> dict[str, Any]:

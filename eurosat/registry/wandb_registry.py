@@ -1,7 +1,6 @@
 """The W&B Registry: a model as an artifact with its stage as alias, linked to a collection."""
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +10,10 @@ import wandb
 from wandb.errors import Error as WandbError
 
 from eurosat.errors import RegistryError
-from eurosat.export.runtime import open_model
+from eurosat.inference.files import model_files
+from eurosat.inference.runtime import open_model
 from eurosat.registry.reference import DEFAULT_NAME, Reference, Stage
-from eurosat.wandb_client import connects
+from eurosat.wandb_client import connects, default_project
 
 _COLLECTION = "wandb-registry-model/{name}"
 """Where W&B keeps an organisation's registered models."""
@@ -42,11 +42,9 @@ def promote(model: Path | Reference, stage: Stage) -> str:
         metadata: dict[str, Any] = json.loads(card.to_json())
         del metadata["examples"]  # pictures, which stay in the file
         artifact = wandb.Artifact(DEFAULT_NAME, type="model", metadata=metadata)
-        for path in (model, model.with_suffix(".bin")):
-            if path == model or (model.suffix == ".xml" and path.is_file()):
-                artifact.add_file(str(path))
-        project = os.environ.get("WANDB_PROJECT") or "eurosat"
-        with wandb.init(project=project, job_type="promote") as run:
+        for path in model_files(model):
+            artifact.add_file(str(path))
+        with wandb.init(project=default_project(), job_type="promote") as run:
             run.log_artifact(artifact).wait()
             run.link_artifact(artifact, _COLLECTION.format(name=DEFAULT_NAME), aliases=[stage])
         return f"{DEFAULT_NAME} {artifact.version} is now in {stage} of the W&B Registry"

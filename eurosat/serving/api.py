@@ -14,7 +14,7 @@ import numpy as np
 from litserve.loops.base import LitLoop
 from litserve.utils import LitAPIStatus, LoopResponseType
 
-from eurosat.export.runtime import Model, Patches, Probabilities, open_model
+from eurosat.inference.runtime import Model, Patches, Probabilities, open_model
 from eurosat.logs import LogLevel, Logs
 from eurosat.serving import metrics
 from eurosat.serving.transport import AnswerTransport, RequestChannel
@@ -87,7 +87,7 @@ class ClassifierAPI(litserve.LitAPI):  # type: ignore[misc]
         """Describe the worker; the model is opened in the worker's own process.
 
         Args:
-            model: A model file, as `eurosat.export.runtime.open_model` takes.
+            model: A model file, as `eurosat.inference.runtime.open_model` takes.
             max_batch_size: Most images in one call of the model.
             threads: Threads of one worker.
             log_level: What the worker logs.

@@ -17,9 +17,9 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from eurosat.data.decode import decode, resize
-from eurosat.export.card import ModelCard
-from eurosat.export.runtime import Patches
+from eurosat.inference.card import ModelCard
+from eurosat.inference.runtime import Patches
+from eurosat.pixels import decode, resize
 from eurosat.serving import metrics
 from eurosat.serving.saliency import occlusions, saliency
 from eurosat.serving.service import Service, Upload, from_base64

@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from eurosat.errors import EuroSATError
-from eurosat.export.card import ModelCard
+from eurosat.inference.card import ModelCard
 from eurosat.serving import metrics
 from eurosat.serving.api import ClassifierAPI
 from eurosat.serving.dispatcher import Dispatcher

@@ -11,12 +11,12 @@ import numpy as np
 from starlette.exceptions import HTTPException
 
 from eurosat.errors import DataSourceError
-from eurosat.export.card import ModelCard
-from eurosat.export.runtime import Patches, Probabilities
+from eurosat.inference.card import ModelCard
+from eurosat.inference.pictures import Picture, read_picture
+from eurosat.inference.runtime import Patches, Probabilities
 from eurosat.serving import metrics
 from eurosat.serving.dispatcher import Dispatcher, ModelFailedError, WorkerLostError
 from eurosat.serving.guard import Limits
-from eurosat.serving.pictures import Picture, read_picture
 
 _INLINE_BYTES = 64 * 1024
 """Files that are decoded within a fraction of a millisecond are not worth a thread; a JPEG of one

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from eurosat.data.decode import IMAGE_SUFFIXES
 from eurosat.errors import EuroSATError
-from eurosat.export.runtime import open_model
+from eurosat.inference.runtime import open_model
 from eurosat.logs import LogLevel
+from eurosat.pixels import IMAGE_SUFFIXES
 from eurosat.registry.find import find_model
 from eurosat.serving.api import ClassifierAPI
 from eurosat.serving.guard import Limits
@@ -112,7 +112,7 @@ def _cuda_devices(path: Path) -> int:
             if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
                 return int(check_cuda_with_nvidia_smi())
             return 0
-        case ".ckpt" | ".pt2":
+        case ".ckpt":
             try:
                 import torch
             except ImportError:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -10,14 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from eurosat.callbacks.figures import BLUE, FAINT, GREY
+from eurosat.evaluation.figures import BLUE, FAINT, GREY
 from eurosat.study.plan import Study
-
-if TYPE_CHECKING:
-    from eurosat.study.results import Summary
+from eurosat.study.results import Summary
 
 
-def accuracy_figure(study: Study, summaries: Sequence["Summary"], note: str = "") -> Figure:
+def accuracy_figure(study: Study, summaries: Sequence[Summary], note: str = "") -> Figure:
     """Draw accuracies with their intervals.
 
     An axis of numbers becomes a curve, with one line for every combination of the other axes;
@@ -48,7 +46,7 @@ def accuracy_figure(study: Study, summaries: Sequence["Summary"], note: str = ""
     return figure
 
 
-def _curves(axes: Axes, summaries: Sequence["Summary"], numbers: str) -> None:
+def _curves(axes: Axes, summaries: Sequence[Summary], numbers: str) -> None:
     lines: dict[str, list[Any]] = defaultdict(list)
     for summary in summaries:
         others = [str(v) for name, v in summary.cell.labels.items() if name != numbers]
@@ -59,7 +57,7 @@ def _curves(axes: Axes, summaries: Sequence["Summary"], numbers: str) -> None:
         axes.errorbar(
             [point.cell.labels[numbers] for point in points],
             [point.mean for point in points],
-            yerr=_reach(points),
+            yerr=_half_widths(points),
             label=name,
             color=colour,
             marker="o",
@@ -77,11 +75,11 @@ def _curves(axes: Axes, summaries: Sequence["Summary"], numbers: str) -> None:
         axes.legend(frameon=False)
 
 
-def _marks(axes: Axes, summaries: Sequence["Summary"]) -> None:
+def _marks(axes: Axes, summaries: Sequence[Summary]) -> None:
     ordered = sorted(summaries, key=lambda summary: summary.mean)
     places = np.arange(len(ordered))
     means = [summary.mean for summary in ordered]
-    axes.errorbar(means, places, xerr=_reach(ordered), fmt="o", color=BLUE, capsize=3)
+    axes.errorbar(means, places, xerr=_half_widths(ordered), fmt="o", color=BLUE, capsize=3)
     for place, summary in zip(places, ordered, strict=True):
         accuracies = [row["accuracy"] for row in summary.rows]
         axes.plot(accuracies, [place] * len(accuracies), ".", color=GREY)
@@ -100,7 +98,7 @@ def _marks(axes: Axes, summaries: Sequence["Summary"]) -> None:
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
 
 
-def _reach(points: Sequence["Summary"]) -> list[list[float]]:
+def _half_widths(points: Sequence[Summary]) -> list[list[float]]:
     return [
         [point.mean - point.low for point in points],
         [point.high - point.mean for point in points],

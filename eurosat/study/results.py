@@ -1,21 +1,15 @@
 """What a study found: one row a run, one interval a cell, a table and a plot."""
 
 import json
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import t as student
-
 from eurosat.bands import RGB
-from eurosat.callbacks.figures import save_figure
-from eurosat.callbacks.report import wilson_interval
 from eurosat.errors import StudyError
-from eurosat.files import replacing, write_csv
-from eurosat.study.figure import accuracy_figure
+from eurosat.evaluation.intervals import student_interval, wilson_interval
 from eurosat.study.plan import Cell, Study
 from eurosat.study.runner import Run
 
@@ -82,57 +76,8 @@ def confidence_interval(accuracies: Sequence[float], test_images: int) -> tuple[
     """
     if len(accuracies) == 1:
         return wilson_interval(accuracies[0], test_images)
-    mean = statistics.mean(accuracies)
-    error = statistics.stdev(accuracies) / math.sqrt(len(accuracies))
-    reach = float(student.ppf(0.975, len(accuracies) - 1)) * error
-    return max(0.0, mean - reach), min(1.0, mean + reach)
-
-
-def write_results(study: Study, summaries: Sequence[Summary], output: Path) -> None:
-    """Write ``runs.csv``, ``table.md`` and ``plot.png`` into a folder, each whole or not at all."""
-    rows = [row for summary in summaries for row in summary.rows]
-    if not rows:
-        return
-    write_csv(output / "runs.csv", list(rows[0]), [list(row.values()) for row in rows])
-    with replacing(output / "table.md") as partial:
-        partial.write_text(markdown_table(study, summaries))
-    synthetic = any(row["synthetic"] for row in rows)
-    save_figure(
-        accuracy_figure(study, summaries, note="synthetic data" if synthetic else ""),
-        output / "plot.png",
-    )
-
-
-def markdown_table(study: Study, summaries: Sequence[Summary]) -> str:
-    """One line a cell: its labels, accuracy, interval and what it took."""
-    header = [*study.axes, "accuracy", "95 % interval", "runs", "images", "epochs"]
-    header += ["images/s", "parameters"]
-    lines = [header, ["---"] * len(header)]
-    for summary in summaries:
-        first, count = summary.rows[0], len(summary.rows)
-        # A run that was cut off in its test, and went on there, has no speed.
-        rates = [rate for row in summary.rows if (rate := row["images_per_second"])]
-        lines.append(
-            [
-                *map(str, summary.cell.labels.values()),
-                f"{summary.mean:.2%}",
-                f"{summary.low:.2%} to {summary.high:.2%}{'' if count > 1 else ' *'}",
-                str(count),
-                f"{first['train_images']:,}",
-                str(first["epochs"]),
-                f"{statistics.median(rates):,.0f}" if rates else "n/a",
-                f"{first['parameters'] / 1e6:.2f} M",
-            ]
-        )
-    synthetic = any(row["synthetic"] for summary in summaries for row in summary.rows)
-    title = f"{study.title} – synthetic data" if synthetic else study.title
-    text = f"{title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    if any(len(summary.rows) == 1 for summary in summaries):
-        text += "\n\\* one run: Wilson's interval over its test images, not over seeds\n"
-    revisions = sorted({row["revision"] for summary in summaries for row in summary.rows})
-    if len(revisions) > 1 or any(revision.endswith("-dirty") for revision in revisions):
-        text += f"\nCode of the runs: {', '.join(name or 'unknown' for name in revisions)}\n"
-    return text
+    low, high = student_interval(accuracies)
+    return max(0.0, low), min(1.0, high)
 
 
 def _revision(git: Mapping[str, Any] | None) -> str:

@@ -72,7 +72,7 @@ def check_settings(study: Study) -> None:
         SettingsError: ``eurosat fit`` does not take a setting.
         StudyError: A setting keeps runs from what the study is to compare.
     """
-    from eurosat.training_cli import resolve_settings
+    from eurosat.training.cli import resolve_settings
 
     data = set()
     for cell in study.cells:

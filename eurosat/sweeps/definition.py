@@ -113,7 +113,7 @@ def _settings(arguments: list[str], what: str) -> dict[str, Any]:
     Raises:
         SweepError: The command line refuses the arguments.
     """
-    from eurosat.training_cli import resolve_settings
+    from eurosat.training.cli import resolve_settings
 
     try:
         return resolve_settings(["fit", *arguments], what)

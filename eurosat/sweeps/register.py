@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from eurosat.errors import SweepError
+from eurosat.wandb_client import default_project
 
 
 def log_in() -> None:
@@ -49,7 +50,7 @@ def register(definition: dict[str, Any]) -> str:
     """
     import wandb
 
-    project = os.environ.get("WANDB_PROJECT") or definition.get("project", "eurosat")
+    project = default_project(definition.get("project"))
     entity = os.environ.get("WANDB_ENTITY") or definition.get("entity")
     try:
         number = wandb.sweep(definition, entity=entity, project=project)

@@ -12,9 +12,9 @@ from typing import Literal, TextIO
 
 from tqdm import tqdm
 
-from eurosat.data.files import find_images
 from eurosat.errors import EuroSATError
-from eurosat.files import replacing
+from eurosat.files import atomic_write
+from eurosat.pixels import find_images
 from eurosat.serving.client import Client, Prediction
 
 
@@ -86,7 +86,7 @@ def _opened(output: str | None) -> Iterator[TextIO]:
         return
     try:
         with (
-            replacing(Path(output)) as partial,
+            atomic_write(Path(output)) as partial,
             partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
         ):
             yield stream

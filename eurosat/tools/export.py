@@ -21,7 +21,7 @@ def export(
     version: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a checkpoint as ONNX, OpenVINO or torch.export file, behind a parity gate.
+    """Write a checkpoint as an ONNX or OpenVINO file, behind a parity gate.
 
     The file takes raw pixel values and gives probabilities. Before it is put in its place it is
     opened as it will be served and compared with the checkpoint on the run's validation images;
@@ -29,7 +29,7 @@ def export(
 
     Args:
         checkpoint: The .ckpt file of a run.
-        format: 'onnx', 'openvino' and 'torch' compute in float32; 'onnx-int8' and 'openvino-int8'
+        format: 'onnx' and 'openvino' compute in float32; 'onnx-int8' and 'openvino-int8'
             are several times as fast and approximate.
         output: The file; if not given, beside the checkpoint, named after it and the format.
         source: Another source of images than the run's; needed if the checkpoint has left its

@@ -35,7 +35,7 @@ def gate(
 
     Args:
         candidate: The model that is to be used: a checkpoint (.ckpt) or a file made by
-            'eurosat export' (.onnx, .xml, .pt2), a bucket address (gs://...) of one, or a
+            'eurosat export' (.onnx, .xml), a bucket address (gs://...) of one, or a
             registered model such as registry:staging.
         against: The model that it is to replace, such as registry:production, trained on the same
             classes, data and split.

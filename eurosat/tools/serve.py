@@ -30,7 +30,7 @@ def serve(
     send it as the header X-API-Key.
 
     Args:
-        model: A checkpoint (.ckpt) or a file made by 'eurosat export' (.onnx, .xml, .pt2), or a
+        model: A checkpoint (.ckpt) or a file made by 'eurosat export' (.onnx, .xml), or a
             folder or bucket address (gs://...) that holds one, or a registered model such as
             registry:production; AIP_STORAGE_URI if not given.
         host: Address to listen on: 0.0.0.0 for all, 127.0.0.1 for this machine only.

@@ -28,7 +28,8 @@ def study(
         only_results: Train nothing; write the results of what is done.
     """
     from eurosat.study.plan import read_study
-    from eurosat.study.results import markdown_table, summarise, write_results
+    from eurosat.study.report import markdown_table, write_results
+    from eurosat.study.results import summarise
     from eurosat.study.runner import check_settings, plan_runs, train
 
     plan = read_study(file)

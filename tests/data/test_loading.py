@@ -12,10 +12,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from eurosat.data.datamodule import EuroSATDataModule
-from eurosat.data.files import find_images
 from eurosat.data.loading import BatchSampler, PatchDataset
 from eurosat.data.transforms import Augmentation
 from eurosat.errors import AugmentationError, DataSourceError
+from eurosat.pixels import find_images
 from tests.conftest import geotiff, jpeg
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)

@@ -13,8 +13,7 @@ import yaml
 
 from eurosat.cli import main
 from eurosat.export.formats import FORMATS
-from tests.conftest import SMALL_MODEL, TINY, Run
-from tests.export.conftest import files_in
+from tests.conftest import SMALL_MODEL, TINY, Run, files_in
 
 
 def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -> str:
@@ -88,7 +87,7 @@ def test_int8_that_loses_accuracy_is_not_written(
         (["--max_accuracy_loss=-100"], "--max_accuracy_loss must be 0 or more"),
         (["--images=0"], "--images must be 1 or more"),
         (["--calibration_images=0"], "--calibration_images must be 1 or more"),
-        (["--output=model.onnx", "--format=torch"], "--format torch writes a .pt2 file"),
+        (["--output=model.onnx", "--format=openvino"], "--format openvino writes a .xml file"),
         (["--output=file/model.onnx"], "cannot be written (File exists)"),
         (["--output=folder.onnx"], "folder.onnx is a folder"),
         (["--output=there.onnx"], "there.onnx exists: pass --overwrite true"),

@@ -14,11 +14,11 @@ import torch
 import yaml
 
 from eurosat.cli import main
-from eurosat.export.card import ModelCard
-from eurosat.export.runtime import Model, Patches, Probabilities, open_model
 from eurosat.gate import compare, evaluate
 from eurosat.gate.corruptions import CORRUPTIONS
 from eurosat.gate.report import SYNTHETIC_NOTE
+from eurosat.inference.card import ModelCard
+from eurosat.inference.runtime import Model, Patches, Probabilities, open_model
 from eurosat.labels import CLASSES
 from tests.conftest import Run
 from tests.gate.conftest import QUICK, changed

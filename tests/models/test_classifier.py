@@ -11,12 +11,13 @@ from torch.optim import SGD, AdamW
 
 from eurosat.bands import BANDS, RGB
 from eurosat.errors import CheckpointError, EuroSATError
+from eurosat.hardware import computes_bf16
 from eurosat.labels import CLASSES
 from eurosat.models.classifier import EuroSATClassifier
 from eurosat.models.mixing import Mixing
 from eurosat.models.preprocess import Preprocess
 from eurosat.models.schedules import WarmupCosine
-from eurosat.trainer import Trainer, computes_bf16
+from eurosat.training.trainer import Trainer
 from tests.conftest import Run
 
 SMALL: dict[str, Any] = {

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from eurosat.cli import main
-from eurosat.export.runtime import open_model
+from eurosat.inference.runtime import open_model
 from tests.conftest import Run
 from tests.pipeline import Checkout
 

@@ -11,7 +11,7 @@ import yaml
 
 from eurosat.cli import main
 from eurosat.errors import RegistryError
-from eurosat.export.runtime import open_model
+from eurosat.inference.runtime import open_model
 from eurosat.registry.find import find_model
 from tests.pipeline import Checkout, gcs_emulator, gcs_environment
 from tests.registry.conftest import MODEL, change_model, refused, tags

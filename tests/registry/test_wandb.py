@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from eurosat.errors import RegistryError
-from eurosat.export.runtime import open_model
+from eurosat.inference.runtime import open_model
 from eurosat.registry.reference import parse_reference
 
 STAGED = parse_reference("wandb:staging")

@@ -10,7 +10,7 @@ from PIL import Image
 from eurosat.bands import BANDS
 from eurosat.cli import main
 from eurosat.data.synthetic import synthetic_patch
-from eurosat.export.runtime import open_model
+from eurosat.inference.runtime import open_model
 from tests.conftest import Run, geotiff
 from tests.serving.conftest import StartService
 

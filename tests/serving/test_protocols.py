@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eurosat.export.runtime import open_model
+from eurosat.inference.runtime import open_model
 from eurosat.labels import CLASSES
 from tests.conftest import jpeg
 from tests.serving.conftest import Service, StartService

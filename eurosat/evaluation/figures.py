@@ -1,0 +1,280 @@
+"""The figures a run leaves behind, as pure functions from arrays to a matplotlib ``Figure``.
+
+Only matplotlib's object interface is used, so drawing touches no global state and is safe in any
+thread or process. Blue and orange are those of Okabe and Ito's colour-blind-safe palette.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from eurosat.evaluation.colours import class_colours
+from eurosat.evaluation.intervals import confidence_bins
+from eurosat.evaluation.tables import series_of
+from eurosat.files import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.typing import ColorType
+
+BLUE, ORANGE, GREY, FAINT = "#0072B2", "#D55E00", "#666666", "#CCCCCC"
+
+
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure as PNG, whole or not at all; missing folders are made."""
+    with atomic_write(path) as partial:
+        # Without matplotlib's version in it, the same figure gives the same bytes.
+        figure.savefig(partial, format="png", dpi=150, metadata={"Software": None})
+
+
+def learning_curves(
+    metrics: Sequence[Mapping[str, str]],
+    monitor: str = "val/accuracy",
+    mode: Literal["min", "max"] = "max",
+    note: str = "",
+) -> "Figure":
+    """Draw loss, accuracy and learning rate over training.
+
+    Args:
+        metrics: Rows of ``metrics.csv``, from `read_metrics`. Cells may be blank and columns
+            missing; a panel without data says so.
+        monitor: Column that chose the best checkpoint.
+        mode: Whether the best epoch has the smallest or the largest ``monitor``.
+        note: Appended to the title, such as ``"synthetic data"``.
+
+    Returns:
+        Three panels; epochs count from 0, as in ``metrics.csv`` and checkpoint names.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    figure = Figure(figsize=(12.5, 4.0), layout="constrained")
+    loss, accuracy, rate = figure.subplots(1, 3)
+    for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
+        for split, colour in (("train", ORANGE), ("val", BLUE)):
+            _curve(axes, series_of(metrics, f"{split}/{quantity}"), split, colour)
+        _finish_panel(axes, quantity.capitalize(), "epoch")
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
+
+    rates = {
+        name.removeprefix("lr-"): series
+        for name in (metrics[0] if metrics else ())
+        if name.startswith("lr-") and not name.endswith(("-momentum", "-weight_decay"))
+        if (series := series_of(metrics, name, over="step"))
+    }
+    for index, (name, series) in enumerate(rates.items()):
+        _curve(rate, series, name, colormaps["viridis"](0.85 * index / len(rates)))
+    peaks = [max(series.values()) for series in rates.values()] or [0.0]
+    if 0 < min(peaks) * 10 <= max(peaks):
+        rate.set_yscale("log")  # Parameter groups apart by orders of magnitude.
+    _finish_panel(rate, "Learning rate", "optimiser step")
+
+    title = "Learning curves"
+    monitored = series_of(metrics, monitor)
+    monitored = {epoch: value for epoch, value in monitored.items() if not math.isnan(value)}
+    if monitored:
+        best = (min if mode == "min" else max)(monitored, key=lambda epoch: monitored[epoch])
+        title += f": best {monitor} {monitored[best]:.4f} at epoch {best:.0f}"
+        steps = series_of([row for row in metrics if row.get(monitor)], "step", over="epoch")
+        for axes, position in ((loss, best), (accuracy, best), (rate, steps.get(best))):
+            if position is not None and axes.lines:
+                axes.axvline(position, color=GREY, linewidth=1, linestyle=":", zorder=0)
+    figure.suptitle(_titled(title, note))
+    return figure
+
+
+def confusion_matrix(
+    matrix: npt.NDArray[np.integer], classes: Sequence[str], note: str = ""
+) -> "Figure":
+    """Draw which class was taken for which.
+
+    Args:
+        matrix: Counts of images, integers of shape (C, C): true class by row, predicted by column.
+        classes: The C class names in index order.
+        note: Appended to the title, such as ``"synthetic data"``.
+
+    Returns:
+        Counts as text on the share of the row's class as colour; zeros are faint. The colour goes
+        with the square root of the share, so that the few percent of mistakes can be seen.
+    """
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    count = len(classes)
+    side = min(2.6 + 0.42 * max(count, 9), 14.5)
+    figure = Figure(figsize=(side + 0.9, side), layout="constrained")
+    axes = figure.subplots()
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    norm = PowerNorm(0.5, vmin=0, vmax=1)
+    image = axes.imshow(share, cmap="Blues", norm=norm)
+    size = 9.5 if count <= 12 else 6.5
+    for (row, column), images in np.ndenumerate(matrix):
+        dark = norm(share[row, column]) > 0.55
+        colour = FAINT if images == 0 else "white" if dark else "black"
+        axes.text(column, row, str(images), ha="center", va="center", color=colour, fontsize=size)
+    axes.set_xticks(range(count), classes, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(count), classes)
+    axes.tick_params(length=7, width=7, labelsize=10 if count <= 12 else 8)
+    for ticks in (axes.xaxis.get_major_ticks(), axes.yaxis.get_major_ticks()):
+        for tick, colour in zip(ticks, class_colours(classes).values(), strict=True):
+            tick.tick1line.set_markeredgecolor(colour)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.spines[:].set_color(FAINT)
+    bar = figure.colorbar(image, shrink=0.8, aspect=30, ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 1])
+    bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    bar.set_label("share of the true class")
+    bar.outline.set_visible(False)
+    title = f"Confusion matrix: {np.trace(matrix)} of {matrix.sum()} images right"
+    axes.set_title(_titled(title, note), pad=12)
+    return figure
+
+
+def reliability_diagram(
+    confidence: npt.NDArray[np.floating],
+    correct: npt.NDArray[np.bool_],
+    bins: int = 15,
+    note: str = "",
+) -> "Figure":
+    """Draw how often predictions of a given confidence are right.
+
+    The title gives the expected calibration error (ECE), the mean gap between confidence and
+    accuracy weighted by images per bin, as in Guo et al., "On Calibration of Modern Neural
+    Networks", ICML 2017, and in torchmetrics' ``MulticlassCalibrationError(norm="l1")``.
+
+    Args:
+        confidence: Probability of the predicted class, in [0, 1], shape (N,).
+        correct: Whether the prediction is right, shape (N,).
+        bins: Number of equal-width bins on [0, 1].
+        note: Appended to the title, such as ``"synthetic data"``.
+
+    Returns:
+        Accuracy per bin against the diagonal with the gaps hatched; below it, images per bin.
+    """
+    from matplotlib.figure import Figure
+
+    edges = np.linspace(0, 1, bins + 1)
+    index = confidence_bins(confidence, bins)
+    # The number in the title has confidences of exactly 1 in a bin of their own; for the eye they
+    # belong to the last bar.
+    gap_sums = np.bincount(index, weights=correct - confidence.astype(np.float64))
+    error = np.abs(gap_sums).sum() / max(len(confidence), 1)
+    index = np.minimum(index, bins - 1)
+    images = np.bincount(index, minlength=bins)
+    some = images > 0
+    centres = ((edges[:-1] + edges[1:]) / 2)[some]
+    accuracy = np.bincount(index, weights=correct, minlength=bins)[some] / images[some]
+    mean_confidence = np.bincount(index, weights=confidence, minlength=bins)[some] / images[some]
+
+    figure = Figure(figsize=(6.5, 7.4), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    width = 0.92 / bins
+    upper.bar(centres, accuracy, width, color="#B3D5E8")
+    gap = {"facecolor": "#FBE3D3", "edgecolor": ORANGE, "hatch": "///", "linewidth": 0}
+    label = "gap to the mean confidence"
+    upper.bar(centres, mean_confidence - accuracy, width, accuracy, label=label, **gap)
+    ends = (centres - width / 2, centres + width / 2)
+    upper.hlines(accuracy, *ends, color=BLUE, linewidth=3, label="accuracy")
+    upper.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1, label="perfect calibration")
+    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+    upper.legend(frameon=False, loc="upper left")
+    lower.bar(centres, images[some], width, color=GREY)
+    lower.set_yscale("log")
+    lower.set(xlabel="confidence (probability of the predicted class)", ylabel="images (log)")
+    lower.set_ylim(bottom=0.5)
+    for axes in (upper, lower):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(_titled(f"Reliability: expected calibration error {error:.4f}", note))
+    return figure
+
+
+def confident_mistakes(
+    images: npt.NDArray[np.uint8],
+    files: Sequence[str],
+    labels: Sequence[str],
+    predicted: Sequence[str],
+    confidence: npt.NDArray[np.floating],
+    note: str = "",
+) -> "Figure":
+    """Show the wrong predictions the model was surest of, surest first, at most 20.
+
+    Args:
+        images: Pictures as RGB, uint8 of shape (N, H, W, 3); right predictions may be among them.
+        files: Name of each picture's file, N of them.
+        labels: True class name of each picture.
+        predicted: Predicted class name of each picture.
+        confidence: Probability of the predicted class, in [0, 1], shape (N,).
+        note: Appended to the title, such as ``"synthetic data"``.
+
+    Returns:
+        A grid of pictures, each with its true and predicted class, confidence and file name.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    wrong = np.flatnonzero(np.asarray(labels) != np.asarray(predicted))
+    shown = wrong[np.argsort(-np.asarray(confidence)[wrong], kind="stable")][:20]
+    if not len(shown):
+        figure = Figure(figsize=(8, 2.5), layout="constrained")
+        figure.suptitle(_titled("Most confident mistakes", note))
+        figure.text(0.5, 0.4, "No mistakes: every prediction is right.", ha="center", fontsize=13)
+        return figure
+    rows = math.ceil(len(shown) / 5)
+    height = 0.55 + 3.0 * rows  # inches, as is what follows: 2.15 a picture, 0.85 for its words
+    figure = Figure(figsize=(12, height))
+    figure.subplots_adjust(0.01, 0.45 / height, 0.99, 1 - 0.95 / height, wspace=0.12, hspace=0.4)
+    colours = class_colours(sorted({*labels, *predicted}))
+    for place, index in enumerate(shown, start=1):
+        axes = figure.add_subplot(rows, 5, place)
+        axes.set_axis_off()
+        axes.imshow(images[index], interpolation="nearest")
+        words = (("is", labels[index]), ("predicted", predicted[index]))
+        axes.legend(
+            handles=[Patch(color=colours[name], label=f"{word} {name}") for word, name in words],
+            loc="lower left",
+            bbox_to_anchor=(-0.03, 1.0),
+            borderpad=0,
+            handlelength=0.8,
+            handleheight=0.8,
+            frameon=False,
+            fontsize=8.5,
+        )
+        caption = f"{confidence[index]:.1%} sure\n{Path(files[index]).name}"
+        axes.text(0, -0.04, caption, transform=axes.transAxes, va="top", fontsize=8.5, color=GREY)
+    title = _titled(f"Most confident mistakes: {len(shown)} images", note)
+    figure.suptitle(title, x=0.01, ha="left", y=1 - 0.12 / height, va="top")
+    return figure
+
+
+def _titled(title: str, note: str) -> str:
+    return f"{title} ({note})" if note else title
+
+
+def _curve(axes: "Axes", series: dict[float, float], label: str, colour: "ColorType") -> None:
+    if series:
+        style = "o-" if len(series) <= 30 else "-"  # A single epoch has no line to see.
+        axes.plot(list(series), list(series.values()), style, ms=3, color=colour, label=label)
+
+
+def _finish_panel(axes: "Axes", title: str, unit: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel(unit)
+    axes.spines[["top", "right"]].set_visible(False)
+    if not axes.lines:
+        axes.set(xticks=[], yticks=[])
+        axes.text(0.5, 0.5, "not recorded", ha="center", color=GREY, transform=axes.transAxes)
+        return
+    axes.grid(axis="y", color=FAINT, linewidth=0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    if axes.dataLim.width == 0:
+        axes.set_xlim(axes.dataLim.x0 - 1, axes.dataLim.x0 + 1)
+    if len(axes.lines) > 1:
+        axes.legend(frameon=False)

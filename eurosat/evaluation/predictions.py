@@ -1,0 +1,57 @@
+"""What a test found, patch by patch."""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a test found, patch by patch, in the order of the data."""
+
+    classes: tuple[str, ...]
+    """The C class names in index order."""
+    files: list[str]
+    """Name of each patch's file, N of them."""
+    indices: npt.NDArray[np.int64]
+    """Position of each patch in the store, shape (N,)."""
+    labels: npt.NDArray[np.int64]
+    """Index of each patch's true class, shape (N,)."""
+    probabilities: npt.NDArray[np.float64]
+    """Shape (N, C), in [0, 1]."""
+
+    @property
+    def predicted(self) -> npt.NDArray[np.int64]:
+        """Index of the most probable class, shape (N,)."""
+        return cast("npt.NDArray[np.int64]", self.probabilities.argmax(axis=1))
+
+    @property
+    def confidence(self) -> npt.NDArray[np.float64]:
+        """Probability of that class, shape (N,)."""
+        return cast("npt.NDArray[np.float64]", self.probabilities.max(axis=1))
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """Whether that class is the true one, shape (N,)."""
+        return cast("npt.NDArray[np.bool_]", self.predicted == self.labels)
+
+
+def per_class_accuracy(
+    confusion: np.ndarray[Any, Any], classes: tuple[str, ...]
+) -> dict[str, float | None]:
+    """Share of each class's patches that were recognised.
+
+    Args:
+        confusion: int, shape (C, C), rows are true classes.
+        classes: Class names.
+
+    Returns:
+        Accuracy by class name; None for a class without patches.
+    """
+    totals = confusion.sum(axis=1)
+    return {
+        name: float(confusion[i, i] / totals[i]) if totals[i] else None
+        for i, name in enumerate(classes)
+    }

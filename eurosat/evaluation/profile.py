@@ -1,0 +1,188 @@
+"""What a profile means: the shares of its phases, the bottleneck, and what to try against it."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from eurosat.hardware import computes_bf16
+
+Phase = Literal[
+    "data",
+    "transfer",
+    "forward",
+    "backward",
+    "optimiser",
+    "logging",
+    "validation",
+    "checkpoint",
+    "other",
+]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+"""The phases of a training, in the order of a step."""
+
+_MODEL: tuple[Phase, Phase] = ("forward", "backward")
+_BETWEEN_STEPS: tuple[Phase, Phase] = ("validation", "checkpoint")
+
+
+def summarise(seconds: npt.NDArray[np.float64], batch_size: int) -> dict[str, Any]:
+    """Sum up the steps of a profile.
+
+    Args:
+        seconds: Time of each step in each phase, shape (steps, phases), in the order of `PHASES`.
+            What happens between two steps counts for the first.
+        batch_size: Patches a step, of all processes.
+
+    Returns:
+        ``steps``, ``images_per_second`` (validation and checkpoints left out), ``phases`` and
+        ``bottleneck``, as in ``profile.json``.
+    """
+    total = seconds.sum()
+    phases: dict[str, dict[str, float | None]] = {}
+    for phase, column in zip(PHASES, seconds.T, strict=True):
+        # Few steps are followed by a validation or a checkpoint: no step is typical of these.
+        typical = None if phase in _BETWEEN_STEPS else 1000 * column
+        phases[phase] = {
+            "seconds": float(column.sum()),
+            "share": float(column.sum() / total),
+            "median_ms": None if typical is None else float(np.median(typical)),
+            "p95_ms": None if typical is None else float(np.percentile(typical, 95)),
+        }
+    training = sum(phases[phase]["seconds"] or 0 for phase in PHASES if phase not in _BETWEEN_STEPS)
+    # The same remedies help against both passes through the model: they are one candidate.
+    candidates = [list(_MODEL), *([phase] for phase in PHASES if phase not in _MODEL)]
+    shares = [sum(phases[phase]["share"] or 0 for phase in group) for group in candidates]
+    worst = max(range(len(shares)), key=shares.__getitem__)
+    return {
+        "steps": len(seconds),
+        "images_per_second": len(seconds) * batch_size / training,
+        "phases": phases,
+        "bottleneck": {"phases": candidates[worst], "share": shares[worst]},
+    }
+
+
+def advise(phases: Sequence[Phase], config: Any, *, device: str, precision: str) -> Iterator[str]:
+    """What to try against a bottleneck, and what it is set to now.
+
+    Args:
+        phases: The phases of the bottleneck.
+        config: The configuration of the run.
+        device: Type of the device, such as 'cuda'.
+        precision: Lightning's precision, such as 'bf16-mixed'.
+
+    Yields:
+        What may help, with the option to change; what cannot help this run is left out.
+    """
+    data, model, trainer = config.data, config.model, config.trainer
+    larger = f"larger batches: --data.batch_size (now {data.batch_size})"
+    match phases[0]:
+        case "data":
+            cores = os.cpu_count() or 1
+            if data.num_workers < cores:
+                yield f"more workers: --data.num_workers (now {data.num_workers}, {cores} cores)"
+            if data.augmentations:
+                names = _class_names(data.augmentations)
+                yield f"fewer or cheaper augmentations: --data.augmentations (now {names})"
+            yield f"the decoded data on a faster disk: --data.root (now {data.root})"
+        case "transfer":
+            yield larger
+            if device == "cuda" and not data.num_workers:
+                yield "memory pinned beside the training: --data.num_workers 1 (now 0)"
+        case "forward" | "backward":
+            if precision == "32-true" and computes_bf16(device):
+                yield "16 bits: --trainer.precision bf16-mixed (now 32-true)"
+            if not model.channels_last:
+                yield "the layout that convolutions prefer: --model.channels_last true"
+            if not model.compile:
+                yield "a compiled backbone: --model.compile true"
+            if device == "cuda" and trainer.deterministic:
+                yield "kernels that never repeat exactly: --trainer.deterministic false"
+            if model.pretrained and not model.freeze_backbone:
+                yield "the last layer alone: --model.freeze_backbone true"
+            yield f"a smaller backbone: --model.backbone (now {model.backbone})"
+            yield f"fewer epochs: --trainer.max_epochs (now {trainer.max_epochs})"
+        case "optimiser":
+            name = _class_names(model.optimizer) or "AdamW"
+            if name not in ("AdamW", "SGD"):
+                yield f"a cheaper optimiser: --model.optimizer torch.optim.AdamW (now {name})"
+            elif not (model.optimizer and model.optimizer.init_args.fused):
+                yield (
+                    f"one kernel for all weights: --model.optimizer torch.optim.{name} "
+                    "--model.optimizer.init_args.fused true"
+                )
+            if model.ema_decay is not None:
+                yield "no moving average of the weights: --model.ema_decay null"
+            yield f"{larger}, for fewer steps"
+        case "logging":
+            if trainer.callbacks:
+                names = _class_names(trainer.callbacks)
+                yield f"fewer callbacks: --trainer.callbacks (now {names})"
+            if trainer.logger:
+                yield f"fewer loggers: --trainer.logger (now {_class_names(trainer.logger)})"
+            if trainer.enable_progress_bar is not False:
+                yield "no progress bar: --trainer.enable_progress_bar false"
+            yield f"{larger}, for fewer steps"
+        case "validation":
+            every = trainer.check_val_every_n_epoch or 1
+            yield f"it less often: --trainer.check_val_every_n_epoch (now {every})"
+            yield "a part of it: --trainer.limit_val_batches 0.5"
+        case "checkpoint":
+            every = config.checkpoint.every_n_epochs or 1
+            yield f"it less often: --checkpoint.every_n_epochs (now {every})"
+            yield f"a faster disk: --output_root (now {config.output_root})"
+        case "other":
+            yield f"{larger}, for fewer turns of the loop"
+
+
+def show(profile: Mapping[str, Any]) -> None:
+    """Print a profile as a table, with its bottleneck and what to try.
+
+    Args:
+        profile: What `profile.json` holds.
+    """
+    import rich
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        title=f"Profile of {profile['steps']} steps, {profile['images_per_second']:,.0f} images/s",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("phase")
+    for name in ("share", "seconds", "median ms/step", "p95 ms/step"):
+        table.add_column(name, justify="right")
+    for name, phase in profile["phases"].items():
+        slow = "bold" if name in profile["bottleneck"]["phases"] else ""
+        table.add_row(name, *phase_cells(phase), style=slow)
+    console = rich.get_console()  # which a progress bar that is still there shares
+    console.print(table)
+    heading, *advice = bottleneck_lines(profile)
+    for line in (heading, *(f"  - {line}" for line in advice)):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def phase_cells(phase: Mapping[str, float | None]) -> list[str]:
+    """Share, seconds, median and 95th percentile of a phase, to read."""
+    median, p95 = (
+        "" if value is None else f"{value:.2f}" for value in (phase["median_ms"], phase["p95_ms"])
+    )
+    return [f"{phase['share']:.1%}", f"{phase['seconds']:.2f}", median, p95]
+
+
+def bottleneck_lines(profile: Mapping[str, Any]) -> list[str]:
+    """The bottleneck, and below it what to try."""
+    bottleneck = profile["bottleneck"]
+    name = " and ".join(bottleneck["phases"])
+    return [
+        f"Bottleneck: {name} ({bottleneck['share']:.0%} of the time). Try:",
+        *bottleneck["advice"],
+    ]
+
+
+def _class_names(items: Any) -> str:
+    """Names of configured objects: a list of them, one, or none."""
+    found = items if isinstance(items, list) else [items] if items else []
+    return ", ".join(str(item.class_path).rpartition(".")[2] for item in found)

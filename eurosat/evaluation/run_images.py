@@ -1,0 +1,203 @@
+"""The images that a model is calibrated, compared and measured on: those of its run."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from eurosat.bands import select_bands
+from eurosat.data.splits import PARTS
+from eurosat.errors import EuroSATError, ImagesError
+from eurosat.inference.card import ModelCard
+from eurosat.inference.runtime import Patches
+
+if TYPE_CHECKING:
+    from eurosat.data.datamodule import EuroSATDataModule
+
+_SETTINGS = (
+    *("source", "revision", "root", "verify", "synthetic_images"),
+    *("split", "split_fractions", "split_seed", "split_files"),
+)
+
+
+@dataclass(frozen=True)
+class RunImages:
+    """The data of a run, split as the run split them."""
+
+    data: "EuroSATDataModule"
+
+    def draw(
+        self, part: Literal["train", "val", "test"], count: int | None
+    ) -> tuple[Patches, npt.NDArray[np.int64]]:
+        """Draw patches, the same ones each time, from all classes in proportion.
+
+        Args:
+            part: Part of the split.
+            count: How many; all if None or more than there are.
+
+        Returns:
+            Raw patches of the model's bands, uint8 or uint16, shape (N, C, size, size), and their
+            labels, int64, shape (N,).
+        """
+        assert self.data.store is not None
+        store = self.data.store
+        indices = np.random.default_rng(0).permutation(getattr(self.data.split, part))
+        if count is not None and count < len(indices):
+            # In the order of classes, every n-th patch: each class has its share.
+            ordered = indices[np.argsort(store.labels[indices], kind="stable")]
+            indices = ordered[np.linspace(0, len(ordered) - 1, count).round().astype(np.int64)]
+            indices = np.random.default_rng(0).permutation(indices)
+        pixels = store.images[indices]
+        if not self.data.rgb:
+            pixels = select_bands(pixels, self.data.channels)
+        patches: Patches = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+        return patches, store.labels[indices]
+
+
+def run_config(file: Path) -> Path:
+    """Where the configuration of a file's run is, if the file lies among its checkpoints."""
+    return file.parent.parent / "config.yaml"
+
+
+def open_images(
+    file: Path,
+    card: ModelCard,
+    source: str | None = None,
+    root: str | None = None,
+    *,
+    split_files: str | None = None,
+    exact: bool = False,
+) -> RunImages:
+    """Open the data that a model was made of, split as its run split them.
+
+    In its run folder a file has the run's ``config.yaml`` above it. Elsewhere its card says how
+    the data were split, and ``source`` where they are.
+
+    Args:
+        file: The checkpoint, or a file made of it.
+        card: Its card.
+        source: Another source than the run's; needed outside of the run folder.
+        root: Another folder for decoded data than the run's.
+        split_files: Another folder of lists than the run's, where those make the split.
+        exact: Refuse other images or another split than the run's even if ``source`` is given.
+
+    Returns:
+        The data, split as in the run.
+
+    Raises:
+        ImagesError: The run's data cannot be found, or are not those of the run.
+    """
+    from eurosat.data.datamodule import EuroSATDataModule
+
+    settings = _run_settings(run_config(file)) or _recorded_settings(card)
+    if source is not None:
+        settings |= {"source": source, "revision": None}
+    if root is not None:
+        settings["root"] = root
+    if split_files is not None:
+        settings["split_files"] = split_files
+    if "source" not in settings:
+        raise ImagesError(
+            f"{file} has no config.yaml two folders above it, so the place of its run's data is "
+            "unknown: leave the file in its run folder, or give --source"
+        )
+    if settings.get("split") == "files" and not settings.get("split_files"):
+        raise ImagesError(
+            f"the split of {file} was made by lists of file names: leave the file in its run "
+            "folder, or give the lists' folder with --split_files"
+        )
+    data = EuroSATDataModule(**settings, bands=list(card.bands), classes=card.classes)
+    try:
+        data.prepare_data()
+        data.setup("validate")
+    except EuroSATError as error:
+        raise ImagesError(
+            f"the images to compare on cannot be had ({error}); --source and --root say where "
+            "the data of this run are"
+        ) from error
+    _check_same(data, file, card, chosen=source is not None, exact=exact)
+    return RunImages(data)
+
+
+def _run_settings(config: Path) -> dict[str, Any] | None:
+    if not config.is_file():
+        return None
+    try:
+        content = yaml.safe_load(config.read_text())["data"]
+        return {name: content[name] for name in _SETTINGS if name in content}
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise ImagesError(
+            f"{config} is not the configuration of a run ({error}): put it right, or move it away "
+            "and give --source"
+        ) from error
+
+
+def _recorded_settings(card: ModelCard) -> dict[str, Any]:
+    """Settings of the data as far as a card knows them: all but where observed images are."""
+    if card.data is None or card.split is None:
+        return {}
+    parts = [card.split[part] for part in PARTS]
+    settings: dict[str, Any] = {
+        "verify": False,  # the fingerprint is compared, which says more
+        "split": card.split["kind"],
+        # Files of before the record had fractions: the shares that came out of them.
+        "split_fractions": tuple(
+            card.split.get("fractions") or [count / sum(parts) for count in parts]
+        ),
+    }
+    if card.split["seed"] is not None:
+        settings["split_seed"] = card.split["seed"]
+    if card.synthetic:
+        settings |= {"source": "synthetic", "synthetic_images": card.data["images"]}
+    return settings
+
+
+def _check_same(
+    data: "EuroSATDataModule", file: Path, card: ModelCard, *, chosen: bool, exact: bool
+) -> None:
+    """Calibrating or comparing on images that the run tested on would make figures too good."""
+    assert data.store is not None
+    assert data.split is not None
+    if card.data is None or card.split is None:
+        unknown = f"{file} does not say which images it was trained and tested on"
+        if exact:
+            raise ImagesError(
+                f"{unknown}: give a checkpoint in its run folder, beside its run.json, or a file "
+                "exported from there"
+            )
+        _warn(f"{unknown}: the gate may compare on others than its validation images")
+        return
+    differing = [
+        name
+        for name, ours, theirs in (
+            ("images", data.store.card.fingerprint, card.data["fingerprint"]),
+            ("split", data.split.fingerprint, card.split["fingerprint"]),
+        )
+        if ours != theirs
+    ]
+    if not differing:
+        return
+    named = " and the ".join(differing)
+    if exact:
+        raise ImagesError(
+            f"the {named} found at {data.source} differ from those of {file}: give the data that "
+            "it was trained on with --source"
+            + (", and their lists with --split_files" if data.split_kind == "files" else "")
+        )
+    if not chosen:
+        raise ImagesError(
+            f"the {named} found at {data.source} differ from the run's: give the run's own data, "
+            "or --source to compare on others all the same"
+        )
+    _warn(
+        f"the {named} of {data.source} differ from the run's: what the gate calls training and "
+        "validation images may have been test images of this model"
+    )
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)

@@ -1,0 +1,260 @@
+"""One self-contained HTML page about a finished run, made from the files in its folder."""
+
+import base64
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from eurosat.evaluation.colours import class_colours
+from eurosat.evaluation.intervals import wilson_interval
+from eurosat.evaluation.page import render_page
+from eurosat.evaluation.profile import bottleneck_lines, phase_cells
+from eurosat.evaluation.tables import read_rows
+from eurosat.files import atomic_write
+
+# How to read each figure, by file name and in the order shown; the wide ones take the full width.
+CAPTIONS = {
+    "learning_curves": "Training (orange) and validation (blue); the dotted line is the best epoch."
+    " Training accuracy is taken on augmented pictures while the weights still move, so it may lie"
+    " below validation.",
+    "confusion_matrix": "Each row is one true class; numbers off the diagonal are mistakes, and"
+    " darker means a larger share of the row.",
+    "reliability_diagram": "Where the blue mark lies below the diagonal the model is surer than it"
+    " is right, above it less sure; bars with few images below them say little.",
+    "confident_mistakes": "The wrong predictions the model was surest of: look for wrong labels,"
+    " mixed patches and classes that look alike.",
+}
+MISSING = "n/a"
+WIDE = {"learning_curves", "confident_mistakes"}
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a run folder holds; what is missing is empty."""
+
+    directory: Path
+    card: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    profile: Mapping[str, Any]
+    predictions: list[dict[str, str]]
+
+
+def write_report(run_directory: Path) -> Path:
+    """Write ``report.html`` into a run folder, from the files that the folder holds.
+
+    The page needs no network and no script: figures and styles are inside it, links are relative.
+    A missing file costs the sections that need it, nothing else.
+
+    Args:
+        run_directory: The run's folder, with any of ``run.json``, ``metrics.json``,
+            ``profile.json``, ``predictions.csv``, ``config.yaml``, ``figures/`` and
+            ``checkpoints/``.
+
+    Returns:
+        Path of the page, which appears whole or not at all.
+    """
+    predictions = run_directory / "predictions.csv"
+    run = _Run(
+        run_directory,
+        _read_json(run_directory / "run.json"),
+        _read_json(run_directory / "metrics.json"),
+        _read_json(run_directory / "profile.json"),
+        read_rows(predictions) if predictions.is_file() else [],
+    )
+    title = str(run.card.get("experiment") or run_directory.resolve().name)
+    facts = (run.card.get("started"), run.card.get("status"))
+    sections = (_headline, _per_class, _figures, _profile, _run_card, _config, _links)
+    html = render_page(
+        title,
+        ", ".join(["EuroSAT land-use classification", *filter(None, facts)]),
+        (section(run) for section in sections),
+        synthetic=bool(run.card.get("synthetic")),
+    )
+    path = run_directory / "report.html"
+    with atomic_write(path) as partial:
+        partial.write_text(html, encoding="utf-8")
+    return path
+
+
+def _headline(run: _Run) -> str:
+    if not run.metrics:
+        return '<p class="soft">No test has been run: <code>metrics.json</code> is missing.</p>'
+    accuracy, count = _number(run.metrics.get("accuracy")), len(run.predictions)
+    interval, note = "", ""
+    if accuracy is not None and count:
+        low, high = wilson_interval(accuracy, count)
+        interval = f"<small>95% interval {low:.2%} to {high:.2%}</small>"
+        note = (
+            f'<p class="soft">Wilson interval for {count:,} test images taken as independent;'
+            " neighbouring patches are alike, so the true uncertainty is larger.</p>"
+        )
+    cells = (
+        ("Test accuracy", _percent(accuracy) + interval),
+        ("Macro accuracy", _percent(run.metrics.get("accuracy_macro"))),
+        ("Macro F1", _percent(run.metrics.get("f1_macro"))),
+        ("Calibration error", _decimal(run.metrics.get("ece"))),
+        ("Loss", _decimal(run.metrics.get("loss"))),
+    )
+    cards = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in cells)
+    return f'<dl class="cards">{cards}</dl>{note}'
+
+
+def _per_class(run: _Run) -> str:
+    accuracies: Mapping[str, Any] = run.metrics.get("per_class") or {}
+    if not accuracies:
+        return ""
+    colours = class_colours(list(accuracies))
+    images = Counter(row["label"] for row in run.predictions)
+    pairs = Counter((row["label"], row["predicted"]) for row in run.predictions)
+    worst: dict[str, str] = {}
+    for (label, predicted), count in pairs.most_common():
+        if label != predicted:
+            worst.setdefault(label, f"{escape(predicted)} ({count:,})")
+    rows = []
+    for name in sorted(accuracies, key=lambda name: _number(accuracies[name]) or 0.0):
+        width = 100 * (_number(accuracies[name]) or 0.0)
+        bar = f'<div><span style="width:{width:.2f}%;background:{colours[name]}"></span></div>'
+        rows.append(
+            f'<tr><th scope="row">{escape(name)}</th><td class="bar">{bar}</td>'
+            f'<td class="number">{_percent(accuracies[name])}</td>'
+            f'<td class="number">{f"{images[name]:,}" if run.predictions else MISSING}</td>'
+            f"<td>{worst.get(name, 'none' if run.predictions else MISSING)}</td></tr>"
+        )
+    head = (
+        '<th>Class</th><th class="bar"></th><th class="number">Accuracy</th>'
+        '<th class="number">Images</th><th>Most often taken for</th>'
+    )
+    return (
+        "<h2>Classes, weakest first</h2>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _figures(run: _Run) -> str:
+    order = list(CAPTIONS)
+    paths = sorted(
+        (run.directory / "figures").glob("[!.]*.png"),
+        key=lambda path: (order.index(path.stem) if path.stem in order else len(order), path.name),
+    )
+    items = []
+    for path in paths:
+        data = base64.b64encode(path.read_bytes()).decode("ascii")
+        name = escape(path.stem.replace("_", " "))
+        wide = "" if path.stem in CAPTIONS.keys() - WIDE else ' class="wide"'
+        caption = CAPTIONS.get(path.stem, name.capitalize())
+        items.append(
+            f'<figure{wide}><img alt="{name}" src="data:image/png;base64,{data}">'
+            f"<figcaption>{caption}</figcaption></figure>"
+        )
+    return f'<h2>Figures</h2><div class="figures">{"".join(items)}</div>' if items else ""
+
+
+def _profile(run: _Run) -> str:
+    if not run.profile:
+        return ""
+    profile = run.profile
+    names = ("Share", "Seconds", "Median ms/step", "95 % ms/step")
+    head = "<th>Phase</th>" + "".join(f'<th class="number">{name}</th>' for name in names)
+    rows = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>'
+        + "".join(f'<td class="number">{cell}</td>' for cell in phase_cells(phase))
+        + "</tr>"
+        for name, phase in profile["phases"].items()
+    )
+    heading, *advice = bottleneck_lines(profile)
+    items = "".join(f"<li>{escape(line)}</li>" for line in advice)
+    return (
+        "<h2>Where the time of the training went</h2>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        f"<p>{escape(heading)}</p><ul>{items}</ul>"
+        f'<p class="soft">{profile["steps"]:,} steps at {profile["images_per_second"]:,.0f}'
+        f" images/s, after {profile['warm_up']['steps']} that took"
+        f" {profile['warm_up']['seconds']:.1f} s to warm up.</p>"
+    )
+
+
+def _run_card(run: _Run) -> str:
+    if not run.card:
+        return ""
+    card = run.card
+    git = card.get("git") or {}
+    revision = f"<code>{escape(str(git.get('revision') or 'unknown'))}</code>"
+    if git.get("dirty"):
+        revision += ' <strong class="warn">with uncommitted changes</strong>'
+    wall, rate = _number(card.get("wall_seconds")), _number(card.get("images_per_second"))
+    facts = {
+        "Command": f"<code>{escape(str(card.get('command') or 'unknown'))}</code>",
+        "Git revision": revision,
+        "Data": _facts(card.get("data")),
+        "Split": _facts(card.get("split")),
+        "Hardware": _facts(card.get("hardware")),
+        "Seed": escape(str(card.get("seed", MISSING))),
+        "Wall time": MISSING if wall is None else f"{timedelta(seconds=round(wall))} (h:min:s)",
+        "Throughput": MISSING if rate is None else f"{rate:,.0f} images/s",
+        "Best checkpoint": f"<code>{escape(str(card.get('best_checkpoint') or MISSING))}</code>",
+    }
+    packages = {name: v for name, v in (card.get("packages") or {}).items() if v}
+    versions = _table((escape(name), escape(str(packages[name]))) for name in sorted(packages))
+    details = f"<details><summary>{len(packages)} packages</summary>{versions}</details>"
+    return f"<h2>Run card</h2>{_table(facts.items())}{details if packages else ''}"
+
+
+def _config(run: _Run) -> str:
+    path = run.directory / "config.yaml"
+    if not path.is_file():
+        return ""
+    text = escape(path.read_text(encoding="utf-8"))
+    return f"<details><summary>Full configuration</summary><pre>{text}</pre></details>"
+
+
+def _links(run: _Run) -> str:
+    names = (
+        *("metrics.csv", "metrics.json", "predictions.csv", "run.json", "run.jsonl"),
+        *("config.yaml", "profile.json", "trace.json.gz"),
+    )
+    paths = [run.directory / name for name in names]
+    paths += sorted((run.directory / "checkpoints").rglob("*.ckpt"))
+    items = []
+    for path in filter(Path.is_file, paths):
+        name = path.relative_to(run.directory).as_posix()
+        items.append(f'<li><a href="{quote(name)}">{escape(name)}</a></li>')
+    return f"<h2>Files</h2><ul>{''.join(items)}</ul>" if items else ""
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> str:
+    """Render pairs of names and values, both HTML already."""
+    cells = "".join(f'<tr><th scope="row">{name}</th><td>{value}</td></tr>' for name, value in rows)
+    return f'<table class="card">{cells}</table>'
+
+
+def _facts(record: Mapping[str, Any] | None) -> str:
+    def text(value: object) -> str:
+        return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    lines = (f"{key.replace('_', ' ')}: {text(value)}" for key, value in (record or {}).items())
+    return "<br>".join(map(escape, lines)) or MISSING
+
+
+def _number(value: object) -> float | None:
+    """Take JSON's null and NaN alike as undefined."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _percent(value: object) -> str:
+    return MISSING if (number := _number(value)) is None else f"{number:.2%}"
+
+
+def _decimal(value: object) -> str:
+    return MISSING if (number := _number(value)) is None else f"{number:.4f}"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return record

@@ -1,0 +1,38 @@
+"""The tables of a run: rows of ``metrics.csv``, joined by epoch."""
+
+import csv
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read the rows of a CSV file such as ``metrics.csv``, blank cells as empty strings."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def epoch_table(metrics: Sequence[Mapping[str, str]]) -> tuple[list[str], list[list[float]]]:
+    """Join the rows of ``metrics.csv`` that belong to one epoch.
+
+    Args:
+        metrics: Rows of ``metrics.csv``, from `read_rows`.
+
+    Returns:
+        Column names, and one row for every epoch that has been validated: a table without blanks.
+    """
+    columns = ["train/loss", "val/loss", "train/accuracy", "val/accuracy"]
+    series = [series_of(metrics, column) for column in columns]
+    epochs = sorted(set.intersection(*(set(values) for values in series)))
+    return ["epoch", *columns], [[epoch, *(values[epoch] for values in series)] for epoch in epochs]
+
+
+def series_of(
+    rows: Sequence[Mapping[str, str]], name: str, over: str = "epoch"
+) -> dict[float, float]:
+    """Mean of a sparse column at each value of another one, in rising order."""
+    values: defaultdict[float, list[float]] = defaultdict(list)
+    for row in rows:
+        if row.get(name) and row.get(over):
+            values[float(row[over])].append(float(row[name]))
+    return {position: sum(values[position]) / len(values[position]) for position in sorted(values)}

@@ -1,0 +1,49 @@
+"""The machine that a run uses, and what it computes well."""
+
+import os
+import platform
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import lightning
+
+
+def hardware(trainer: "lightning.Trainer") -> dict[str, Any]:
+    """The machine and the devices the trainer uses."""
+    import torch
+
+    cuda = trainer.strategy.root_device.type == "cuda"
+    return {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "cpu": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": _memory_gib(),
+        "accelerator": torch.cuda.get_device_name() if cuda else trainer.strategy.root_device.type,
+        "devices": trainer.world_size,
+        "precision": str(trainer.precision),
+    }
+
+
+def computes_bf16(accelerator: str = "auto") -> bool:
+    """Whether the hardware computes in bfloat16, rather than emulate it.
+
+    Args:
+        accelerator: 'cpu', 'gpu', 'cuda', or 'auto' for a GPU if there is one.
+    """
+    import torch
+
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if accelerator in ("mps", "tpu"):
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError):  # not a POSIX system
+        return None

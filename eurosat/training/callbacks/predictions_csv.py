@@ -1,0 +1,59 @@
+"""Predictions of image files, as CSV."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+
+from eurosat.files import write_csv
+from eurosat.training.callbacks.gather import gather
+
+
+class PredictionsCSV(Callback):
+    """Writes one row an image: file, class, confidence, and every class's probability.
+
+    The file appears when all predictions are made, never half-written.
+    """
+
+    def __init__(self, path: str = "predictions.csv") -> None:
+        """Choose where to write.
+
+        Args:
+            path: The CSV file that `predict` writes.
+        """
+        self.path = Path(path)
+        self._rows: list[tuple[str, list[float]]] = []
+
+    def on_predict_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Forget earlier predictions."""
+        self._rows = []
+
+    def on_predict_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep a batch's probabilities."""
+        probabilities = outputs["probabilities"].float().cpu().tolist()
+        self._rows += zip(outputs["file"], probabilities, strict=True)
+
+    def on_predict_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Write the file."""
+        rows = gather(self._rows)
+        if not trainer.is_global_zero:
+            return
+        classes = pl_module.classes
+        write_csv(
+            self.path,
+            ["file", "predicted", "confidence", *classes],
+            (
+                [file, classes[values.index(max(values))], max(values), *values]
+                for file, values in sorted(rows)
+            ),
+        )
+        print(f"{len(rows)} predictions written to {self.path}")

@@ -1,0 +1,290 @@
+"""The run card: one file that says what was run, on what, with what, and how fast."""
+
+import logging
+import math
+import os
+import shlex
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger
+
+import eurosat
+from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.evaluation import figures
+from eurosat.evaluation.run_report import write_report
+from eurosat.evaluation.tables import epoch_table, read_rows
+from eurosat.files import write_csv, write_json
+from eurosat.hardware import hardware
+from eurosat.logs import FAILURE, Logs
+from eurosat.provenance import git_state, package_version
+from eurosat.training.callbacks.checkpoints import best_checkpoint
+from eurosat.training.callbacks.status import agree_on_status, status_after
+
+_log = logging.getLogger(__name__)
+_PACKAGES = (
+    *("torch", "torchvision", "lightning", "timm", "torchmetrics", "albumentations"),
+    *("datasets", "jsonargparse", "numpy", "opencv-python-headless", "pillow", "rasterio"),
+)
+
+
+class RunRecord(Callback):
+    """Writes ``run.json``, ``run.jsonl``, the learning curves and ``report.html``."""
+
+    def __init__(self, run_directory: Path, experiment: str, seed: int | None, logs: Logs) -> None:
+        """Start the record.
+
+        Args:
+            run_directory: The run folder.
+            experiment: Name of the experiment.
+            seed: The run's seed.
+            logs: The command's logs, of which the run folder gets a file.
+        """
+        self._logs = logs
+        self.run_directory = run_directory
+        self._card: dict[str, Any] = {
+            "experiment": experiment,
+            "status": "running",
+            "command": shlex.join(["eurosat", *sys.argv[1:]]),
+            "seed": seed,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        self._start = time.perf_counter()
+        self._fitted = False
+        self._clock = 0.0
+        self._train_seconds = 0.0
+        self._train_images = 0
+        self._validated: dict[str, float] = {}
+        self._said_where = False
+
+    def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
+        """Open the log and write down the surroundings, before anything runs."""
+        # Processes that Lightning did not start have named a folder each: the first one's counts.
+        self.run_directory = trainer.strategy.broadcast(self.run_directory)
+        self._card["status"] = "running"  # again, for the test that follows a fit
+        first = not self._opened
+        if first:
+            self._open(trainer, pl_module)
+        if not self._writes(trainer):
+            return
+        card = self._describe(trainer)
+        write_json(self.run_directory / "run.json", card)  # a process that is killed leaves it
+        if first:
+            del card["status"]
+            for logger in trainer.loggers:
+                if not isinstance(logger, CSVLogger):  # run.json lies beside its metrics.csv
+                    logger.log_hyperparams({"record": card})
+
+    @property
+    def _opened(self) -> bool:
+        return "packages" in self._card
+
+    def _open(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        self._logs.write_to(self.run_directory / "run.jsonl")
+        _log.info("%s", self._card["command"], extra={"event": "command"})
+        _log_data(cast(EuroSATDataModule, cast(Any, trainer).datamodule))
+        backbone = str(pl_module.hparams["backbone"])
+        parameters = sum(weight.numel() for weight in pl_module.backbone.parameters())
+        model = {"backbone": backbone, "parameters": parameters}
+        _log.info(
+            "model: %s with %s parameters",
+            backbone,
+            f"{parameters:,}",
+            extra={"event": "model"} | model,
+        )
+        self._card |= {
+            "eurosat": eurosat.__version__,
+            "git": git_state(),
+            "packages": {name: package_version(name) for name in _PACKAGES},
+            "hardware": hardware(trainer),
+            "model": model,
+        }
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Note that there is a model, even if a resumed fit finds nothing left to train."""
+        self._fitted = True
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Start the clock, as a fit that is resumed within an epoch does not start one."""
+        self._clock = time.perf_counter()
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Start the clock anew: what lies between two epochs is none of the training's."""
+        self._clock = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Count the patches and the time, whether or not the epoch will be finished."""
+        self._train_images += len(batch["image"]) * trainer.world_size
+        now = time.perf_counter()
+        self._train_seconds += now - self._clock
+        self._clock = now
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Keep an epoch's metrics for its end; log those of a validation without training."""
+        self._clock = time.perf_counter()  # its time is none of the training's
+        if trainer.sanity_checking:
+            return
+        self._validated = _metrics(trainer, "val/")
+        if trainer.state.fn != "fit":
+            _log_metrics("validation", self._validated)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Log the metrics of an epoch."""
+        # On every process: the training metrics are gathered from all of them when asked for.
+        metrics = _metrics(trainer, "train/") | self._validated
+        self._validated = {}
+        _log_metrics("epoch", metrics, epoch=trainer.current_epoch)
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: Any, checkpoint: dict[str, Any]
+    ) -> None:
+        """Log that a checkpoint is saved."""
+        place = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        _log.debug(
+            "saving a checkpoint of epoch %(epoch)d, step %(step)d",
+            place,
+            extra={"event": "checkpoint", **place},
+        )
+
+    def on_test_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Log the metrics of the test."""
+        _log_metrics("test", _metrics(trainer, "test/"))
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException
+    ) -> None:
+        """Say in the record how the run ended."""
+        self._card["status"] = status_after(exception)
+        if self.run_directory.is_dir():  # before setup this may be a process without a folder
+            self._logs.write_to(self.run_directory / "run.jsonl")
+        _log.error("%s", self._card["status"], exc_info=exception, extra={"event": FAILURE})
+        if trainer.world_size > 1 and self._opened:
+            self._card["status"] = agree_on_status(self.run_directory, self._card["status"])
+        if self._writes(trainer):
+            self._write(trainer)
+            self._say_where()
+
+    def teardown(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
+        """Write the record; a test that follows a fit completes it."""
+        if self._writes(trainer):
+            if self._card["status"] == "running":
+                self._card["status"] = "finished"
+            self._write(trainer)
+            self._say_where()
+
+    @staticmethod
+    def _writes(trainer: lightning.Trainer) -> bool:
+        return trainer.is_global_zero and not cast(Any, trainer).fast_dev_run
+
+    def _describe(self, trainer: lightning.Trainer) -> dict[str, Any]:
+        """What is known of the run by now."""
+        data = cast(EuroSATDataModule, cast(Any, trainer).datamodule)
+        card = dict(self._card)
+        card["wall_seconds"] = round(time.perf_counter() - self._start, 2)
+        if self._train_seconds:
+            card["train_seconds"] = round(self._train_seconds, 2)
+            card["images_per_second"] = round(self._train_images / self._train_seconds, 1)
+        if self._fitted:
+            card["epochs"] = trainer.current_epoch
+        checkpoint = best_checkpoint(trainer)
+        if checkpoint.best_model_path:
+            card["best_checkpoint"] = os.path.relpath(
+                checkpoint.best_model_path, self.run_directory
+            )
+        if data.store is not None and data.split is not None:
+            store, split = data.store.card, data.split
+            card["synthetic"] = store.synthetic
+            card["data"] = {
+                "source": store.source,
+                "bands": [channel.name for channel in data.channels],
+                "classes": list(store.classes),
+                "images": store.images,
+                "fingerprint": store.fingerprint,
+                "verified": store.verified,
+            }
+            card["split"] = {
+                "kind": split.kind,
+                "seed": data.split_seed if split.kind == "stratified" else None,
+                "fractions": list(data.split_fractions)
+                if split.kind in ("stratified", "longitude")
+                else None,
+                "fingerprint": split.fingerprint,
+                "train": len(split.train),
+                "val": len(split.val),
+                "test": len(split.test),
+            }
+        return card
+
+    def _write(self, trainer: lightning.Trainer) -> None:
+        card = self._describe(trainer)
+        checkpoint = best_checkpoint(trainer)
+        write_json(self.run_directory / "run.json", card)
+        curves = self.run_directory / "metrics.csv"
+        if curves.is_file() and self._train_images:
+            note = "synthetic data" if card.get("synthetic") else ""
+            rows = read_rows(curves)
+            figure = figures.learning_curves(
+                rows,
+                monitor=checkpoint.monitor or "",
+                mode="min" if checkpoint.mode == "min" else "max",
+                note=note,
+            )
+            folder = self.run_directory / "figures"
+            figures.save_figure(figure, folder / "learning_curves.png")
+            write_csv(folder / "learning_curves.csv", *epoch_table(rows))
+        write_report(self.run_directory)
+
+    def _say_where(self) -> None:
+        if self._said_where:
+            return
+        self._said_where = True
+        report = str(self.run_directory / "report.html")
+        _log.info("report in %s", report, extra={"event": "report", "path": report})
+
+
+def _metrics(trainer: lightning.Trainer, prefix: str) -> dict[str, float]:
+    metrics = trainer.callback_metrics
+    return {name: float(metrics[name]) for name in metrics if name.startswith(prefix)}
+
+
+def _log_metrics(event: str, metrics: dict[str, float], **fields: int) -> None:
+    # JSON has no word for NaN.
+    numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+    _log.info(
+        "%s: %s",
+        " ".join([event, *map(str, fields.values())]),
+        ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()),
+        extra={"event": event, **fields, "metrics": numbers},
+    )
+
+
+def _log_data(data: EuroSATDataModule) -> None:
+    assert data.store is not None
+    assert data.split is not None
+    store, split = data.store.card, data.split
+    parts = {part: len(getattr(split, part)) for part in ("train", "val", "test")}
+    _log.info(
+        "data: %d images of %s, %s",
+        store.images,
+        store.source,
+        ", ".join(f"{count} {part}" for part, count in parts.items()),
+        extra={
+            "event": "data",
+            "source": store.source,
+            "images": store.images,
+            "fingerprint": store.fingerprint,
+            "split": {"fingerprint": split.fingerprint, **parts},
+        },
+    )

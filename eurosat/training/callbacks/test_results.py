@@ -1,0 +1,126 @@
+"""The results of a test: metrics.json, predictions.csv and figures."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import lightning
+import numpy as np
+from lightning.pytorch.callbacks import Callback
+
+from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.evaluation import figures
+from eurosat.evaluation.predictions import Predictions, per_class_accuracy
+from eurosat.files import write_csv, write_json
+from eurosat.models.classifier import EuroSATClassifier
+from eurosat.training.callbacks.gather import gather
+from eurosat.training.wandb_tracker import WandbTracker
+
+
+class TestResults(Callback):
+    """Writes what a test found into the run folder."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    def __init__(self, run_directory: Path) -> None:
+        """Choose the run folder."""
+        self.run_directory = run_directory
+        self._rows: list[tuple[int, int, list[float]]] = []
+
+    def on_test_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Forget an earlier test."""
+        self._rows = []
+
+    def on_test_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep a batch's predictions."""
+        self._rows += zip(
+            outputs["index"].tolist(),
+            outputs["label"].tolist(),
+            outputs["probabilities"].cpu().tolist(),
+            strict=True,
+        )
+
+    def on_test_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Write metrics, predictions and figures."""
+        rows = sorted(gather(self._rows))
+        module = cast(EuroSATClassifier, pl_module)
+        # Computing synchronises over all processes, so every one of them must take part.
+        confusion = module.test_confusion.compute().cpu().numpy()
+        module.test_confusion.reset()
+        values = cast(Any, module.evaluation_metrics["test_metrics"]).compute()
+        loss = cast(Any, module.evaluation_losses["test_loss"]).compute()
+        if not trainer.is_global_zero or cast(Any, trainer).fast_dev_run:
+            return
+        metrics = {name.removeprefix("test/"): float(value) for name, value in values.items()}
+        metrics["loss"] = float(loss)
+        write_json(
+            self.run_directory / "metrics.json",
+            {key: metrics[key] for key in ("accuracy", "accuracy_macro", "f1_macro", "ece", "loss")}
+            | {"per_class": per_class_accuracy(confusion, module.classes)},
+        )
+        data = cast(EuroSATDataModule, cast(Any, trainer).datamodule)
+        assert data.store is not None
+        predictions = Predictions(
+            classes=module.classes,
+            files=[data.store.names[row[0]] for row in rows],
+            indices=np.array([row[0] for row in rows]),
+            labels=np.array([row[1] for row in rows]),
+            probabilities=np.array([row[2] for row in rows]),
+        )
+        self._write_predictions(predictions)
+        self._draw(predictions, data, confusion)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbTracker):
+                logger.log_predictions(predictions, data, trainer.global_step)
+
+    def _write_predictions(self, predictions: Predictions) -> None:
+        classes = predictions.classes
+        write_csv(
+            self.run_directory / "predictions.csv",
+            ["file", "label", "predicted", "confidence", *classes],
+            (
+                [file, classes[label], classes[guess], values[guess], *values]
+                for file, label, guess, values in zip(
+                    predictions.files,
+                    predictions.labels,
+                    predictions.predicted,
+                    predictions.probabilities.tolist(),
+                    strict=True,
+                )
+            ),
+        )
+
+    def _draw(
+        self,
+        predictions: Predictions,
+        data: EuroSATDataModule,
+        confusion: np.ndarray[Any, Any],
+    ) -> None:
+        assert data.store is not None
+        classes, confidence = predictions.classes, predictions.confidence
+        note = "synthetic data" if data.store.card.synthetic else ""
+        wrong = np.flatnonzero(~predictions.right)
+        worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:20]
+        drawn = {
+            "confusion_matrix": figures.confusion_matrix(confusion, classes, note=note),
+            "reliability_diagram": figures.reliability_diagram(
+                confidence, predictions.right, note=note
+            ),
+            "confident_mistakes": figures.confident_mistakes(
+                data.rgb_patches(predictions.indices[worst].tolist()),
+                [predictions.files[i] for i in worst],
+                [classes[predictions.labels[i]] for i in worst],
+                [classes[predictions.predicted[i]] for i in worst],
+                confidence[worst],
+                note=note,
+            ),
+        }
+        for name, figure in drawn.items():
+            figures.save_figure(figure, self.run_directory / "figures" / f"{name}.png")

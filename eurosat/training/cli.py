@@ -1,0 +1,371 @@
+"""LightningCLI with this project's module, data and record of a run."""
+
+import contextlib
+import io
+import json
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+import lightning
+import torch
+import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.cli import (
+    ArgsType,
+    LightningArgumentParser,
+    LightningCLI,
+    SaveConfigCallback,
+)
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.errors import (
+    CheckpointError,
+    DivergenceError,
+    EuroSATError,
+    MonitorError,
+    SettingsError,
+)
+from eurosat.logs import LogLevel, Logs
+from eurosat.models.classifier import EuroSATClassifier
+from eurosat.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint, best_checkpoint
+from eurosat.training.callbacks.guards import DivergenceGuard, MonitorGuard, TerminationGuard
+from eurosat.training.callbacks.predictions_csv import PredictionsCSV
+from eurosat.training.callbacks.record import RunRecord
+from eurosat.training.callbacks.test_results import TestResults
+from eurosat.training.profiler import PhaseProfiler, ProfileKind
+from eurosat.training.run_folder import check_folder, is_first_process, name_folder, reserve_folder
+from eurosat.training.termination import recorded_termination
+from eurosat.training.trainer import Trainer
+from eurosat.training.wandb_tracker import WandbTracker
+
+# Processes that Lightning starts for DDP inherit it, so that all of them share one run folder.
+_RUN_DIRECTORY_VARIABLE = "EUROSAT_RUN_DIRECTORY"
+
+
+def run_trainer_verb(arguments: Sequence[str]) -> None:
+    """Run a verb of LightningCLI to an end that the run's record and its tracker know.
+
+    Args:
+        arguments: A verb and its options.
+
+    Raises:
+        EuroSATError: Lightning refuses the settings, or the run ended with a named error.
+    """
+    try:
+        with recorded_termination():
+            command_line = EuroSATCLI(arguments)
+            for logger in command_line.trainer.loggers:
+                if isinstance(logger, WandbTracker):
+                    logger.finish()
+    except MisconfigurationException as error:
+        raise EuroSATError(str(error)) from error
+    except (DivergenceError, MonitorError):
+        # Every process of a run finds these, and the first one says so. The others end quietly:
+        # Lightning kills the first one, in the middle of its record, when another has failed.
+        if cast(Any, rank_zero_only).rank == 0:
+            raise
+
+
+def resolve_settings(arguments: Sequence[str], what: str) -> dict[str, Any]:
+    """Ask the command line for the whole configuration that some arguments would run with.
+
+    Args:
+        arguments: A trainer verb and its options.
+        what: What they are, for the error.
+
+    Returns:
+        What ``--print_config`` prints.
+
+    Raises:
+        SettingsError: The command line refuses them.
+    """
+    shown, refused = io.StringIO(), io.StringIO()
+    try:
+        with (
+            contextlib.redirect_stdout(shown),
+            contextlib.redirect_stderr(refused),
+            warnings.catch_warnings(),
+        ):
+            # Lightning compares the arguments with those of the verb that is really running.
+            warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+            EuroSATCLI([*arguments, "--print_config"])
+    except SystemExit as ended:  # how argparse ends, well or not
+        if ended.code:
+            reason = " ".join(refused.getvalue().rpartition("error: ")[2].split())
+            raise SettingsError(f"'eurosat {arguments[0]}' refuses {what}: {reason}") from None
+    settings: dict[str, Any] = yaml.safe_load(shown.getvalue())
+    return settings
+
+
+class SaveConfig(SaveConfigCallback):
+    """Saves ``config.yaml`` and sends the whole configuration to every tracker."""
+
+    def save_config(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Called once a run, on the first process."""
+        content = json.loads(self.parser.dump(self.config, skip_none=False, format="json"))
+        for logger in trainer.loggers:
+            if not isinstance(logger, CSVLogger):  # config.yaml lies beside its metrics.csv
+                logger.log_hyperparams(content)
+
+
+class EuroSATCLI(LightningCLI):
+    """``fit``, ``validate``, ``test`` and ``predict``."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        """Parse the arguments and run the verb.
+
+        Args:
+            arguments: A verb and its options.
+        """
+        self._logs = Logs(rank=lambda: cast(Any, rank_zero_only).rank)
+        self._reserved: Path | None = None
+        try:
+            with self._logs:
+                super().__init__(
+                    EuroSATClassifier,
+                    EuroSATDataModule,
+                    trainer_class=Trainer,
+                    trainer_defaults={
+                        "max_epochs": 10,
+                        "deterministic": True,
+                        "log_every_n_steps": 1,  # everything is logged by epoch, however few steps
+                        "logger": False,
+                    },
+                    save_config_callback=SaveConfig,
+                    save_config_kwargs={"overwrite": True},
+                    seed_everything_default=42,
+                    auto_configure_optimizers=False,
+                    # Lightning reads the process's own arguments, and warns if they are passed.
+                    args=None if list(arguments) == sys.argv[1:] else list(arguments),
+                )
+        finally:
+            os.environ.pop(_RUN_DIRECTORY_VARIABLE, None)
+            if self._reserved is not None:
+                with contextlib.suppress(OSError):  # not empty, since the run has begun
+                    self._reserved.rmdir()
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the run folder, the checkpoint and predictions, and link data to model."""
+        parser.add_argument("--output_root", default="outputs", help="Folder of all runs.")
+        parser.add_argument(
+            "--experiment",
+            type=str | None,
+            default=None,
+            help="Name of the run's folder; that of the first config file if not given.",
+        )
+        parser.add_argument(
+            "--run_directory",
+            type=str | None,
+            default=None,
+            help="The run's folder, for pipelines that must know it beforehand: empty or not there "
+            "yet. A new one in output_root if not given.",
+        )
+        parser.add_argument(
+            "--test_after_fit",
+            type=bool,
+            default=True,
+            help="Test the best checkpoint when fit is done.",
+        )
+        parser.add_argument(
+            "--profile",
+            type=ProfileKind | None,
+            nargs="?",
+            const="phases",
+            default=None,
+            help="Show where the time of fit goes and what to try (profile.json); 'trace' also "
+            "writes trace.json.gz for Perfetto or chrome://tracing.",
+        )
+        parser.add_argument(
+            "--log_level",
+            type=LogLevel,
+            default="info",
+            help="Least level shown on the console; run.jsonl has everything from info on.",
+        )
+        parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": "val/accuracy",
+                "checkpoint.mode": "max",
+                "checkpoint.filename": "best-epoch{epoch:02d}",
+                "checkpoint.auto_insert_metric_name": False,
+            }
+        )
+        parser.add_lightning_class_args(PredictionsCSV, "predictions")
+        parser.link_arguments("data.bands", "model.bands")
+        parser.link_arguments("data.classes", "model.classes")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the arguments, and from here on log no more than they ask for."""
+        super().parse_arguments(parser, args)
+        self._logs.set_level(self.config[self.config.subcommand].log_level)
+
+    def before_instantiate_classes(self) -> None:
+        """Name the run's folder, and let a checkpoint say which bands and classes it has."""
+        config = self.config[self.subcommand]
+        self._adopt_checkpoint(config)
+        if config.experiment is None:
+            files = config.get("config") or []
+            config.experiment = Path(str(files[0])).stem if files else str(self.subcommand)
+        if _RUN_DIRECTORY_VARIABLE not in os.environ:
+            os.environ[_RUN_DIRECTORY_VARIABLE] = str(self._new_folder(config))
+        self.run_directory = Path(os.environ[_RUN_DIRECTORY_VARIABLE])
+        config.run_directory = None  # so that the saved configuration can be run again
+        if config.trainer.check_val_every_n_epoch != 1:
+            self._save_between_validations(config.checkpoint)
+        loggers = config.trainer.logger
+        for logger in loggers if isinstance(loggers, list) else [loggers]:
+            if logger and not isinstance(logger, bool) and "save_dir" in logger.init_args:
+                logger.init_args.save_dir = str(self.run_directory)
+                if logger.class_path.endswith(".WandbTracker"):
+                    import_module("wandb")  # jsonargparse would bury that it is missing
+
+    @staticmethod
+    def _save_between_validations(checkpoint: Any) -> None:
+        """Lightning saves after validations only, even where none is needed to choose."""
+        watched = checkpoint.monitor or ""
+        if checkpoint.save_on_train_epoch_end is None and not watched.startswith("val/"):
+            checkpoint.save_on_train_epoch_end = True
+
+    def _new_folder(self, config: Any) -> Path:
+        first = is_first_process()  # all others get its folder later, see RunRecord
+        if config.run_directory is not None:
+            folder = Path(config.run_directory)
+            return check_folder(folder) if first else folder
+        parent = Path(config.output_root) / config.experiment
+        if not first or self._leaves_no_folder():
+            return name_folder(parent)
+        self._reserved = reserve_folder(parent)
+        return self._reserved
+
+    def _leaves_no_folder(self) -> bool:
+        config = self.config[self.subcommand]
+        return self.subcommand == "predict" or bool(config.trainer.fast_dev_run)
+
+    def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
+        """Give every run its metrics.csv and its record, whatever else is configured."""
+        config = self.config[self.subcommand]
+        profiler = self._phase_profiler()
+        if self._leaves_no_folder():
+            return super().instantiate_trainer(logger=False, **kwargs)
+        loggers = self._get(self.config_init, "trainer")["logger"]
+        if isinstance(loggers, bool) or loggers is None:  # true is Lightning's own metrics.csv
+            loggers = []
+        if profiler is not None:
+            kwargs["profiler"] = profiler
+        trainer = super().instantiate_trainer(
+            logger=[
+                CSVLogger(self.run_directory, name="", version=""),
+                *(loggers if isinstance(loggers, list) else [loggers]),
+            ],
+            default_root_dir=self.run_directory,
+            **kwargs,
+        )
+        if profiler is not None:
+            profiler.attach(trainer)
+        # The folder is metrics.csv's first: filled by a tracker, it would be taken for an old run.
+        _ = cast(Any, trainer.loggers[0]).experiment
+        # First in line: what they refuse is not saved by a checkpoint.
+        cast(Any, trainer).callbacks[:0] = [
+            DivergenceGuard(),
+            MonitorGuard(),
+            TerminationGuard(),
+        ]
+        cast(Any, trainer).callbacks += [
+            LastCheckpoint(
+                filename="last",
+                enable_version_counter=False,
+                save_on_train_epoch_end=trainer.check_val_every_n_epoch != 1 or None,
+            ),
+            LearningRateMonitor(logging_interval="epoch"),
+            TestResults(self.run_directory),
+            RunRecord(self.run_directory, config.experiment, config.seed_everything, self._logs),
+        ]
+        return trainer
+
+    def _phase_profiler(self) -> PhaseProfiler | None:
+        config = self.config[self.subcommand]
+        if config.profile is None:
+            return None
+        if self.subcommand != "fit":
+            raise EuroSATError(
+                f"--profile shows where the time of fit goes, and {self.subcommand} trains nothing:"
+                " drop it (--profile null if it comes from a file)"
+            )
+        if config.trainer.fast_dev_run:
+            raise EuroSATError(
+                "--profile needs more than fast_dev_run's one batch: drop one of them"
+            )
+        if config.trainer.profiler is not None:
+            raise EuroSATError(
+                "--profile is a profiler, and --trainer.profiler sets another: drop one of them"
+            )
+        return PhaseProfiler(self.run_directory, config, trace=config.profile == "trace")
+
+    def after_fit(self) -> None:
+        """Test the best checkpoint and say what to do next.
+
+        Raises:
+            MonitorError: There is none, as no validation took place.
+        """
+        if self.config[self.subcommand].trainer.fast_dev_run:
+            return
+        kept = best_checkpoint(self.trainer)
+        best = kept.best_model_path
+        if not best:
+            raise MonitorError(
+                f"no validation measured {kept.monitor}, so no checkpoint is the best and nothing "
+                f"was tested: go on from {kept.dirpath}/last.ckpt with --ckpt_path and a longer "
+                "--trainer.max_epochs, or validate more often (--trainer.check_val_every_n_epoch)"
+            )
+        if self.config[self.subcommand].test_after_fit:
+            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best)
+        self._say_what_is_next(best)
+
+    @rank_zero_only
+    def _say_what_is_next(self, best: str) -> None:
+        card = self.datamodule.store.card
+        kind = "synthetic data" if card.synthetic else card.source
+        metrics = self.run_directory / "metrics.json"
+        if self.config[self.subcommand].test_after_fit:
+            accuracy = json.loads(metrics.read_text())["accuracy"]
+            print(f"\nTest accuracy {accuracy:.2%} on {kind}")
+        print(f"Run folder    {self.run_directory}  (open report.html in a browser)")
+        print("Next:")
+        if card.synthetic:
+            print("  train on real data   eurosat fit --config configs/fast.yaml")
+            print("                       (add --data.source EuroSAT_RGB.zip for a local archive)")
+        print(f"  classify images      eurosat predict --ckpt_path {best} --data.images FOLDER")
+        print(f"  serve it             eurosat serve {best}")
+        print(f"  make it faster       eurosat export {best} --format openvino-int8")
+        print(f"  measure it again     eurosat test --ckpt_path {best} --data.source ...")
+
+    def _adopt_checkpoint(self, config: Any) -> None:
+        """A checkpoint knows its bands and classes: data and model must have the same."""
+        path = config.ckpt_path
+        if path is None:
+            if self.subcommand == "fit":
+                return
+            raise CheckpointError(
+                f"nothing to {self.subcommand}: pass --ckpt_path <.ckpt file of a run>"
+            )
+        if not Path(path).is_file():
+            raise CheckpointError(f"there is no checkpoint {path}: give a .ckpt file of a run")
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)[
+                "hyper_parameters"
+            ]
+            bands, classes = saved["bands"], tuple(saved["classes"])
+        except Exception as error:
+            raise CheckpointError(
+                f"{path} is not a checkpoint of this project ({type(error).__name__}: {error})"
+            ) from error
+        for part in (config.data, config.model):
+            part.bands, part.classes = bands, classes

@@ -1,0 +1,215 @@
+"""Experiment tracking by Weights & Biases: what a run sends, and how its end is marked there."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.errors import TrackingError
+from eurosat.evaluation.predictions import Predictions
+from eurosat.wandb_client import default_project
+
+if TYPE_CHECKING:
+    from wandb import Artifact, Run, Table
+
+_SAMPLES_PER_CLASS = 4
+"""Rows of the sample table for each class: so many right predictions, and so many wrong ones."""
+_KILLED = 255
+"""The exit code that W&B itself gives to a run that was ended from outside."""
+
+_SECONDS_TO_HEAR = 0.5
+"""What W&B's service gets to take in that a request was given up."""
+
+
+class WandbTracker(WandbLogger):
+    """Lightning's logger that needs no account, and finishes its run the way the run ended.
+
+    Without credentials the run is kept on disk, for ``wandb sync``; nobody is asked anything.
+    ``WANDB_MODE`` decides if it is set. Only the first process of a run tracks.
+    """
+
+    def __init__(self, project: str | None = None, **settings: Any) -> None:
+        """Choose where the run goes.
+
+        Args:
+            project: The W&B project; ``WANDB_PROJECT`` if not given, or else ``eurosat``.
+            **settings: See `lightning.pytorch.loggers.WandbLogger`.
+        """
+        super().__init__(project=project or default_project(), **settings)
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> "Run":
+        """The W&B run, begun when first asked for.
+
+        Raises:
+            TrackingError: The server does not answer or does not know the key.
+        """
+        if self._experiment is None:
+            import wandb
+
+            self._folder.mkdir(parents=True, exist_ok=True)  # W&B warns if it has to make it
+            self._wandb_init.pop("anonymous", None)  # Lightning passes what W&B warns of
+            try:
+                self._wandb_init["mode"] = _mode()
+                _ = super().experiment
+            except wandb.Error as error:
+                # A request given up while W&B's service tries again: asked to end while it hears
+                # that, it misses it, and this process waits for it for ever.
+                time.sleep(_SECONDS_TO_HEAR)
+                raise TrackingError(
+                    f"W&B cannot be used: {error} To train without it and upload the run later, "
+                    "set WANDB_MODE=offline; 'wandb login --relogin' renews a key, and "
+                    "WANDB_BASE_URL names a server of your own"
+                ) from error
+            self.log_hyperparams({"run_folder": self.save_dir})
+        return cast("Run", super().experiment)
+
+    @rank_zero_only
+    def log_predictions(
+        self,
+        predictions: Predictions,
+        data: EuroSATDataModule,
+        step: int,
+    ) -> None:
+        """Send the confusion matrix and a table of samples of a test.
+
+        Args:
+            predictions: What the test found.
+            data: Where the pictures come from.
+            step: Optimiser steps of the model tested.
+        """
+        import wandb
+
+        matrix = wandb.plot.confusion_matrix(
+            y_true=predictions.labels.tolist(),
+            preds=predictions.predicted.tolist(),
+            class_names=list(predictions.classes),
+            title="Confusion matrix of the test",
+        )
+        self.log_metrics(
+            cast(
+                "dict[str, float]",
+                {
+                    "test/confusion_matrix": matrix,
+                    "test/samples": _sample_table(predictions, data),
+                },
+            ),
+            step,
+        )
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Finish a run that failed; after a success more may follow, as the test does the fit."""
+        if status != "success" and self._experiment is not None:
+            ended = str(self._read("run.json").get("status", "failed"))
+            kind = ended.partition(":")[0]
+            run = self.experiment
+            run.summary["status"] = ended
+            run.tags = (*(run.tags or ()), kind)
+            run.finish(exit_code=_KILLED if kind in ("interrupted", "terminated") else 1)
+
+    @rank_zero_only
+    def finish(self) -> None:
+        """Send the best checkpoint of a run that ended well, and finish it."""
+        if self._experiment is None:
+            return
+        run, card = self.experiment, self._read("run.json")
+        for name in ("status", "images_per_second", "wall_seconds"):
+            if name in card:
+                run.summary[name] = card[name]
+        if "best_checkpoint" in card and "epochs" in card:  # a test makes no model
+            run.log_artifact(self._model(run.id, card), aliases=["best", "latest"])
+        run.finish()
+
+    def _model(self, run_id: str, card: dict[str, Any]) -> "Artifact":
+        """The best checkpoint, with what it was made of."""
+        import wandb
+
+        facts = ("experiment", "seed", "data", "split", "git", "best_checkpoint")
+        metadata = {name: card.get(name) for name in facts}
+        artifact = wandb.Artifact(
+            f"model-{run_id}", "model", metadata=metadata | {"test": self._read("metrics.json")}
+        )
+        checkpoint = (self._folder / card["best_checkpoint"]).resolve()
+        # Nobody changes it any more, so no second copy has to wait for the upload.
+        artifact.add_file(str(checkpoint), name="model.ckpt", policy="immutable")
+        return artifact
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.save_dir or ".")
+
+    def _read(self, name: str) -> dict[str, Any]:
+        """A file of the run's own record, which is written before a logger is finalised."""
+        path = self._folder / name
+        content: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        return content
+
+
+def _mode() -> str:
+    """The mode of W&B's settings, but offline rather than a prompt if there is no account."""
+    import wandb
+
+    mode = wandb.setup().settings.mode
+    if mode not in ("online", "shared") or wandb.login(prompt=False):
+        return mode
+    if os.environ.get("WANDB_MODE"):
+        raise TrackingError(
+            f"WANDB_MODE={mode} needs an account, and there is none: run 'wandb login' or set "
+            "WANDB_API_KEY; without WANDB_MODE the run is kept on disk for 'wandb sync'"
+        )
+    wandb.termlog(
+        "There is no account here ('wandb login' or WANDB_API_KEY makes one known): the run is "
+        "tracked offline, for 'wandb sync'."
+    )
+    return "offline"
+
+
+def _sample_table(predictions: Predictions, data: EuroSATDataModule) -> "Table":
+    """The surest mistakes and the least sure right answers of every class, with pictures."""
+    import wandb
+
+    columns = ["picture", "file", "label", "predicted", "right", "confidence"]
+    chosen = sample_rows(predictions)
+    pictures = data.rgb_patches(predictions.indices[chosen].tolist())
+    rows = [
+        [
+            wandb.Image(picture),
+            predictions.files[row],
+            predictions.classes[predictions.labels[row]],
+            predictions.classes[predictions.predicted[row]],
+            bool(predictions.right[row]),
+            float(predictions.confidence[row]),
+            *predictions.probabilities[row].tolist(),
+        ]
+        for row, picture in zip(chosen, pictures, strict=True)
+    ]
+    return wandb.Table(columns=[*columns, *predictions.classes], data=rows)
+
+
+def sample_rows(predictions: Predictions) -> list[int]:
+    """Choose the predictions that say most about a model.
+
+    Args:
+        predictions: What a test found.
+
+    Returns:
+        Rows, by true class: its most confident mistakes, then its least confident right answers,
+        at most four of each.
+    """
+    by_confidence = np.argsort(predictions.confidence, kind="stable")
+    chosen: list[int] = []
+    for label in range(len(predictions.classes)):
+        own = by_confidence[predictions.labels[by_confidence] == label]
+        right = predictions.right[own]
+        chosen += own[~right][::-1][:_SAMPLES_PER_CLASS].tolist()
+        chosen += own[right][:_SAMPLES_PER_CLASS].tolist()
+    return chosen

@@ -1,0 +1,194 @@
+"""The figures say what the data say."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_hex
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from eurosat.evaluation.colours import COLOURS, class_colours
+from eurosat.evaluation.figures import (
+    confident_mistakes,
+    confusion_matrix,
+    learning_curves,
+    reliability_diagram,
+    save_figure,
+)
+from eurosat.evaluation.tables import read_rows
+from eurosat.labels import CLASSES
+
+COLUMNS = ["epoch", "step", "lr-AdamW", "train/loss", "val/loss", "val/accuracy"]
+ROWS = [
+    ["", 0, 0.1, "", "", ""],
+    [0, 9, "", "", 0.9, 0.5],
+    [0, 9, "", 1.5, "", ""],
+    [1, 19, "", "", 0.4, 0.8],
+    [1, 19, "", 1.0, "", ""],
+    ["", 20, 0.05, "", "", ""],
+    [2, 29, "", "", 0.5, 0.7],
+]
+
+
+@pytest.fixture
+def metrics(tmp_path):
+    path = tmp_path / "metrics.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, *ROWS])
+    return read_rows(path)
+
+
+def title(figure):
+    return figure.get_suptitle() or figure.axes[0].get_title()
+
+
+def lines(axes):
+    return {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+
+
+def test_learning_curves_draw_the_sparse_rows_and_mark_the_best_epoch(metrics):
+    figure = learning_curves(metrics, note="synthetic data")
+    loss, accuracy, rate = figure.axes
+    assert lines(loss)["train"] == [[0, 1.5], [1, 1.0]]
+    assert lines(loss)["val"] == [[0, 0.9], [1, 0.4], [2, 0.5]]
+    assert lines(rate)["AdamW"] == [[0, 0.1], [20, 0.05]]
+    assert "val/accuracy 0.8000 at epoch 1 (synthetic data)" in title(figure)
+    assert [axes.lines[-1].get_xdata()[0] for axes in (loss, accuracy, rate)] == [1, 1, 19]
+
+
+def test_best_epoch_follows_mode(metrics):
+    assert "at epoch 0" in title(learning_curves(metrics, "val/accuracy", "min"))
+    assert "0.4000 at epoch 1" in title(learning_curves(metrics, "val/loss", "min"))
+
+
+def test_nan_is_never_the_best_epoch(metrics):
+    metrics[1]["val/accuracy"] = "nan"
+    assert "0.7000 at epoch 2" in title(learning_curves(metrics, mode="min"))
+
+
+def test_learning_curves_of_one_epoch_show_a_point(metrics):
+    axes = learning_curves(metrics[1:3]).axes
+    assert lines(axes[0])["val"] == [[0, 0.9]]
+    assert axes[0].lines[0].get_marker() == "o"
+    assert axes[0].get_xlim() == (-1, 1)
+
+
+@pytest.mark.parametrize("columns", [[], ["epoch", "step"]])
+def test_learning_curves_without_columns_say_so(metrics, columns):
+    rows = [{name: row[name] for name in columns} for row in metrics]
+    figure = learning_curves(rows)
+    assert title(figure) == "Learning curves"
+    texts = [[text.get_text() for text in axes.texts] for axes in figure.axes]
+    assert texts == [["not recorded"]] * 3
+
+
+def test_distant_learning_rates_get_a_log_scale():
+    rows = [{"step": "0", "lr-AdamW/pg1": "0.1", "lr-AdamW/pg2": "0.001", "lr-AdamW-momentum": "9"}]
+    rate = learning_curves(rows).axes[2]
+    assert rate.get_yscale() == "log"
+    assert set(lines(rate)) == {"AdamW/pg1", "AdamW/pg2"}
+
+
+def test_confusion_matrix_prints_counts_and_fades_zeros():
+    matrix = np.array([[8, 2, 0], [0, 5, 5], [0, 0, 0]])
+    figure = confusion_matrix(matrix, ["Forest", "River", "Marsh"], note="synthetic data")
+    axes = figure.axes[0]
+    cells = {
+        (int(text.get_position()[1]), int(text.get_position()[0])): text for text in axes.texts
+    }
+    assert {place: int(text.get_text()) for place, text in cells.items()} == dict(
+        np.ndenumerate(matrix)
+    )
+    assert cells[0, 2].get_color() == "#CCCCCC" != cells[0, 1].get_color()
+    assert axes.images[0].get_array().tolist() == [[0.8, 0.2, 0], [0, 0.5, 0.5], [0, 0, 0]]
+    assert title(figure) == "Confusion matrix: 13 of 20 images right (synthetic data)"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["Forest", "River", "Marsh"]
+    ticks = axes.yaxis.get_major_ticks()
+    assert to_hex(ticks[0].tick1line.get_markeredgecolor()) == COLOURS["Forest"]
+
+
+def test_class_colours_are_distinct_where_eurosat_has_none():
+    assert class_colours(CLASSES) == COLOURS
+    names = ["Forest", *(f"class {index}" for index in range(44))]
+    colours = class_colours(names)
+    assert colours["Forest"] == COLOURS["Forest"]
+    assert len(set(colours.values())) == 45
+
+
+def test_calibration_error_by_hand():
+    # Bin [0.4, 0.6): accuracy 1/2 at mean 0.5, no gap. Bin [0.8, 1): accuracy 0 at 0.9, half the
+    # images. So the error is 0.5 * 0.9.
+    confidence = np.array([0.45, 0.55, 0.9, 0.9])
+    correct = np.array([True, False, False, False])
+    figure = reliability_diagram(confidence, correct, bins=5, note="synthetic data")
+    assert title(figure) == "Reliability: expected calibration error 0.4500 (synthetic data)"
+    upper, lower = figure.axes
+    assert upper.get_xlim() == upper.get_ylim() == (0, 1)
+    accuracy, gap = upper.containers
+    assert [bar.get_height() for bar in accuracy] == [0.5, 0]
+    assert [bar.get_height() for bar in gap] == pytest.approx([0, 0.9])
+    assert [bar.get_height() for bar in lower.containers[0]] == [2, 2]
+
+
+def test_calibration_error_is_that_of_torchmetrics():
+    generator = torch.Generator().manual_seed(0)
+    probabilities = torch.randn(500, 10, generator=generator).softmax(dim=1)
+    labels = torch.randint(10, (500,), generator=generator)
+    # Exactly 1 and wrong, beside 0.95 and right: torchmetrics keeps the two in separate bins.
+    probabilities[:200] = torch.eye(10)[0]
+    probabilities[100:200, :2] = torch.tensor([0.95, 0.05])
+    labels[:100], labels[100:200] = 1, 0
+    confidence, predicted = probabilities.max(dim=1)
+    expected = multiclass_calibration_error(probabilities, labels, 10, n_bins=15, norm="l1")
+    figure = reliability_diagram(confidence.numpy(), (predicted == labels).numpy())
+    assert float(title(figure).split()[-1]) == pytest.approx(expected.item(), abs=6e-5)
+
+
+def test_confident_mistakes_are_sorted_and_at_most_twenty():
+    count = 30
+    images = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones(
+        (1, 8, 8, 3), dtype=np.uint8
+    )
+    confidence = np.linspace(0.3, 0.9, count)
+    labels = ["Forest"] * count
+    predicted = ["River"] * (count - 1) + ["Forest"]  # The surest one is right.
+    files = [f"Forest/Forest_{index}.jpg" for index in range(count)]
+    figure = confident_mistakes(images, files, labels, predicted, confidence, "synthetic data")
+    assert len(figure.axes) == 20
+    first = figure.axes[0]
+    assert first.images[0].get_array()[0, 0].tolist() == [28, 28, 28]
+    assert first.texts[0].get_text() == f"{confidence[28]:.1%} sure\nForest_28.jpg"
+    words = [text.get_text() for text in first.get_legend().get_texts()]
+    assert words == ["is Forest", "predicted River"]
+    assert title(figure).endswith("(synthetic data)")
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_no_mistakes_is_good_news(count):
+    images = np.zeros((count, 8, 8, 3), dtype=np.uint8)
+    names = ["Forest"] * count
+    figure = confident_mistakes(images, names, names, names, np.ones(count))
+    assert "No mistakes" in figure.texts[-1].get_text()
+
+
+def test_saved_figure_is_a_whole_reproducible_png(tmp_path):
+    path = tmp_path / "figures" / "matrix.png"
+    written = []
+    for _ in range(2):
+        save_figure(confusion_matrix(np.eye(2, dtype=int), ["a", "b"]), path)
+        written.append(path.read_bytes())
+    assert written[0] == written[1]
+    assert written[0].startswith(b"\x89PNG")
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_failed_save_leaves_the_old_picture(tmp_path):
+    path = tmp_path / "matrix.png"
+    path.write_bytes(b"old")
+    figure = confusion_matrix(np.eye(2, dtype=int), ["a", "b"])
+    figure.axes[0].set_title("$\\nonsense{$")  # matplotlib cannot draw this.
+    with pytest.raises(ValueError, match="nonsense"):
+        save_figure(figure, path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,171 @@
+"""The report of a run is complete, escaped, and survives a run that is not."""
+
+import base64
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+
+from eurosat.evaluation.colours import COLOURS
+from eurosat.evaluation.run_report import write_report
+
+PNG = b"\x89PNG not a real picture"
+VOID = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Collects links and sources, and checks that tags are nested."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.urls, self.open, self.tags = [], [], []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.urls += [value for name, value in attrs if name in {"src", "href"}]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "outputs" / "trial" / "2026-01-02T03-04-05"
+    (folder / "figures").mkdir(parents=True)
+    (folder / "checkpoints").mkdir()
+    for name in ("zebra", "learning_curves", "confusion_matrix"):
+        (folder / "figures" / f"{name}.png").write_bytes(PNG + name.encode())
+    (folder / "checkpoints" / "epoch=1 best.ckpt").touch()
+    (folder / "metrics.csv").touch()
+    (folder / "config.yaml").write_text("backbone: <script>alert('$title')</script>\n")
+    predictions = [("Forest", "Forest")] * 6 + [("Forest", "River")] * 2 + [("River", "River")] * 2
+    (folder / "predictions.csv").write_text(
+        "file,label,predicted,confidence,Forest,River\n"
+        + "".join(f"{label}.jpg,{label},{predicted},1,1,0\n" for label, predicted in predictions)
+    )
+    metrics = {"accuracy": 0.8, "accuracy_macro": 0.875, "f1_macro": None, "ece": 0.0123}
+    per_class = {"River": 1.0, "Forest": 0.75, "Marsh & <fen>": None}
+    (folder / "metrics.json").write_text(
+        json.dumps(metrics | {"loss": float("nan"), "per_class": per_class})
+    )
+    card = {
+        "command": "eurosat fit --a <b> && true",
+        "experiment": "trial <1>",
+        "status": "failed: ValueError('<x>')",
+        "git": {"revision": "abc123", "dirty": True},
+        "packages": {"torch": "2.8.0", "absent": None},
+        "hardware": {"cpu": "a <cpu>", "memory_gib": 4.0},
+        "data": {"source": "synthetic", "bands": ["B04", "B03"], "fingerprint": "data-print"},
+        "split": {"fingerprint": "split-print", "test": 10},
+        "wall_seconds": 3723.4,
+        "images_per_second": 1234.5,
+        "synthetic": True,
+    }
+    (folder / "run.json").write_text(json.dumps(card))
+    return folder
+
+
+def text_of(html):
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html.split("</style>")[1]))
+
+
+def test_headline(run):
+    text = text_of(write_report(run).read_text())
+    assert "Test accuracy 80.00% 95% interval 49.02% to 94.33%" in text
+    assert "10 test images" in text
+    assert "Macro accuracy 87.50%" in text
+    assert "Macro F1 n/a" in text
+    assert "Calibration error 0.0123" in text
+    assert "Loss n/a" in text
+
+
+def test_page_is_self_contained_and_well_formed(run):
+    page = Page(write_report(run).read_text())
+    sources = [url for url in page.urls if url.startswith("data:image/png;base64,")]
+    pictures = [base64.b64decode(url.partition(",")[2]) for url in sources]
+    assert pictures == [PNG + b"learning_curves", PNG + b"confusion_matrix", PNG + b"zebra"]
+    links = [url for url in page.urls if url not in sources]
+    assert "checkpoints/epoch%3D1%20best.ckpt" in links
+    assert {"metrics.csv", "predictions.csv", "config.yaml"} < set(links)
+    assert not any(re.match(r"[a-z]+:|/", link) for link in links)
+    assert not {"script", "link", "iframe"} & set(page.tags)
+
+
+def test_everything_is_escaped(run):
+    with (run / "predictions.csv").open("a") as file:
+        file.write("a.jpg,Marsh & <fen>,<bog>,1,1,0\n")
+    html = write_report(run).read_text()
+    for raw, escaped in (
+        ("<script>", "&lt;script&gt;alert(&#x27;$title&#x27;)"),
+        ("<1>", "<h1>trial &lt;1&gt;</h1>"),
+        ("<b>", "--a &lt;b&gt; &amp;&amp; true"),
+        ("<fen>", "Marsh &amp; &lt;fen&gt;"),
+        ("<bog>", "&lt;bog&gt; (1)"),
+        ("<cpu>", "a &lt;cpu&gt;"),
+        ("<x>", "&lt;x&gt;"),
+    ):
+        assert raw not in html
+        assert escaped in html
+
+
+def test_classes_come_weakest_first_with_their_confusions(run):
+    html = write_report(run).read_text()
+    rows = [text_of(f"</style>{row}").split() for row in re.findall("<tr>.*?</tr>", html)]
+    forest, river = (
+        rows.index(["Forest", "75.00%", "8", "River", "(2)"]),
+        rows.index(["River", "100.00%", "2", "none"]),
+    )
+    assert forest < river
+    assert f"width:75.00%;background:{COLOURS['Forest']}" in html
+
+
+def test_run_card(run):
+    text = text_of(write_report(run).read_text())
+    assert "abc123 with uncommitted changes" in text
+    assert "bands: B04, B03" in text
+    for fact in ("data-print", "split-print", "1:02:03", "1,234 images/s", "torch 2.8.0"):
+        assert fact in text
+    assert "absent" not in text
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_banner_only_on_synthetic_data(run, synthetic):
+    card = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(card | {"synthetic": synthetic}))
+    assert ("Synthetic data:" in write_report(run).read_text()) is synthetic
+
+
+@pytest.mark.parametrize(
+    ("missing", "lost"),
+    [
+        ("metrics.json", "Classes, weakest first"),
+        ("predictions.csv", "95% interval"),
+        ("run.json", "Run card"),
+        ("config.yaml", "Full configuration"),
+        ("figures", "Figures"),
+        ("checkpoints", ".ckpt"),
+    ],
+)
+def test_missing_part_costs_only_its_section(run, missing, lost):
+    whole = write_report(run).read_text()
+    path = run / missing
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    html = write_report(run).read_text()
+    Page(html)
+    assert lost in whole
+    assert lost not in html
+    assert html.count("<h2>") >= whole.count("<h2>") - 1
+
+
+def test_empty_run_folder_gives_a_page(tmp_path):
+    html = write_report(tmp_path).read_text()
+    Page(html)
+    assert f"<h1>{tmp_path.name}</h1>" in html
+    assert "No test has been run" in html
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
