@@ -23,8 +23,9 @@ from benchmarks.common import parser, save
 from benchmarks.inference import accuracy, latency
 from eurosat.evaluation.run_images import RunImages, open_images
 from eurosat.export.build import build
-from eurosat.inference.checkpoint import Predictor, open_checkpoint
+from eurosat.inference.checkpoint import open_checkpoint
 from eurosat.inference.runtime import open_model
+from eurosat.models.predictor import Predictor
 from eurosat.training.trainer import computes_bf16
 
 

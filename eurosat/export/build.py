@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from eurosat.export.formats import Format
 from eurosat.inference.card import CARD_KEY, ModelCard
-from eurosat.inference.checkpoint import Predictor
 from eurosat.inference.files import companions
 from eurosat.inference.runtime import WEIGHTS_KEY, Patches
 from eurosat.inference.signal_stack import kept_signal_stack
+from eurosat.models.predictor import Predictor
 
 Write = Callable[[Path, ModelCard], None]
 """Writes the model with a card in its metadata; may be called again with another card."""

@@ -10,8 +10,8 @@ import torch
 from tqdm import tqdm
 
 from eurosat.errors import ParityError
-from eurosat.inference.checkpoint import Predictor
 from eurosat.inference.runtime import Model, Patches
+from eurosat.models.predictor import Predictor
 
 BATCH_SIZES = (64, 1, 7, 32, 2)
 """Sizes of the batches that the images are sent in, in turn."""

@@ -3,31 +3,16 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from eurosat.errors import ModelFileError
 from eurosat.inference.card import ModelCard
-from eurosat.models.classifier import EuroSATClassifier
+
+if TYPE_CHECKING:
+    from eurosat.models.predictor import Predictor
 
 
-class Predictor(nn.Module):
-    """Raw patches to probabilities: what every exported file holds."""
-
-    def __init__(self, classifier: EuroSATClassifier) -> None:
-        """Take the parts of a trained classifier."""
-        super().__init__()
-        self.preprocess = classifier.preprocess
-        self.backbone = classifier.backbone
-
-    def forward(self, patches: Tensor) -> Tensor:
-        """Probabilities, float32, shape (B, classes), of uint8 or uint16 patches (B, C, H, W)."""
-        logits: Tensor = self.backbone(self.preprocess(patches))
-        return logits.float().softmax(dim=1)
-
-
-def open_checkpoint(path: Path) -> tuple[Predictor, ModelCard]:
+def open_checkpoint(path: Path) -> "tuple[Predictor, ModelCard]":
     """Open a checkpoint of a run.
 
     What the run found out is taken from the ``run.json`` and ``metrics.json`` of its folder, if
@@ -42,6 +27,9 @@ def open_checkpoint(path: Path) -> tuple[Predictor, ModelCard]:
     Raises:
         ModelFileError: The file is not a checkpoint of this project.
     """
+    from eurosat.models.classifier import EuroSATClassifier
+    from eurosat.models.predictor import Predictor
+
     try:
         classifier = EuroSATClassifier.load_from_checkpoint(
             path, map_location="cpu", weights_only=True

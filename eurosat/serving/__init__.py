@@ -1,1 +1,16 @@
 """The HTTP service: LitServe with the routes, guards and recovery that production asks for."""
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from eurosat.serving.client import Client as Client
+    from eurosat.serving.client import Prediction as Prediction
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "client": ["Client", "Prediction"],
+    },
+)
