@@ -1,9 +1,13 @@
-# Two commands from a fresh clone: `make fit` trains, `make test` tests. Each creates the exact
-# environment of requirements.txt in .venv first, if it is not there yet.
+# Two commands from a fresh clone: `make fit` trains, `make test` tests. Each first brings .venv up to
+# the lock that the command needs: requirements/train.txt to train, requirements/dev.txt for
+# everything. The pins of train.txt are those of dev.txt, so one folder holds either.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+
+# uv installs where it is on the PATH, and pip where it is not.
+INSTALL := $(if $(shell command -v uv),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install)
 
 # W&B's sweeps engine needs NumPy 1, so it has an environment of its own.
 SWEEPS_VENV := .venv-sweeps
@@ -13,20 +17,32 @@ SWEEPS_VENV := .venv-sweeps
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-environment: $(VENV)/.complete  ## create the environment
+environment: $(VENV)/.dev  ## create the environment for everything
 
-$(VENV)/.complete: requirements.txt pyproject.toml
+fit: $(VENV)/.train  ## train on synthetic patches, offline, in about a minute
+	$(BIN)/eurosat fit --config configs/quickstart.yaml
+
+# The stamps .train and .dev say which locks the environment satisfies; what satisfies dev.txt
+# satisfies train.txt. The CPU builds of torch have other hashes than the lock, and do without the
+# CUDA packages.
+$(VENV)/.train $(VENV)/.dev: $(VENV)/.%: requirements/%.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 		"Python 3.11 or newer is needed; choose one with make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --require-hashes --requirement requirements.txt
-	$(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
-	@touch $@
+ifeq ($(TORCH),cpu)
+	$(if $(findstring uv,$(INSTALL)),,$(error TORCH=cpu needs uv, which knows where the CPU builds \
+		of torch are: install uv))
+	grep -oE '^torch(vision)?==[^ ;]+' $< | xargs $(INSTALL) --torch-backend cpu --no-deps
+	awk '/^[a-z]/ { cuda = /^(torch|torchvision|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==/ } !cuda' $< \
+		>$(VENV)/without-torch.txt
+	$(INSTALL) --no-deps --require-hashes --requirement $(VENV)/without-torch.txt
+else
+	$(INSTALL) --require-hashes --requirement $<
+endif
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $(VENV)/.train $@
 
-fit: environment  ## train on synthetic patches, offline, in about a minute
-	$(BIN)/eurosat fit --config configs/quickstart.yaml
-
-$(SWEEPS_VENV)/.complete: tests/sweeps-requirements.txt
+$(SWEEPS_VENV)/.complete: requirements/sweeps.txt
 	$(PYTHON) -m venv $(SWEEPS_VENV)
 	@# There is no NumPy 1 for Python 3.13 and later; the tests that need it are skipped there.
 	if $(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 13))'; then \
@@ -43,13 +59,16 @@ lint: environment  ## check style and types
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-lock:  ## pin the environments anew (needs uv)
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
-		--generate-hashes --no-annotate --upgrade --quiet \
-		--custom-compile-command "make lock" --output-file requirements.txt
-	echo sweeps | uv pip compile - --universal --python-version 3.11 \
-		--generate-hashes --no-annotate --upgrade --quiet \
-		--custom-compile-command "make lock" --output-file tests/sweeps-requirements.txt
+# Locks name no registry. dev.txt comes first, and the others take their versions from it.
+COMPILE = uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
+	--custom-compile-command "make lock" --output-file requirements/$(1).txt
+UPGRADE ?=
+
+lock:  ## pin what pyproject.toml asks for (needs uv); UPGRADE=--upgrade takes the newest versions
+	$(call COMPILE,dev) pyproject.toml --extra dev $(UPGRADE)
+	$(call COMPILE,train) pyproject.toml --extra build --extra train --constraint requirements/dev.txt
+	$(call COMPILE,serve) pyproject.toml --extra build --extra serve --constraint requirements/dev.txt
+	echo sweeps | $(call COMPILE,sweeps) - $(UPGRADE)
 
 clean:  ## remove the environments, decoded data and runs; data/raw is left
 	rm -rf $(VENV) $(SWEEPS_VENV) outputs $(filter-out data/raw,$(wildcard data/*))
