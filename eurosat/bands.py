@@ -2,8 +2,8 @@
 
 A *channel* is what a model sees: either one of the thirteen bands in digital numbers (uint16,
 top-of-atmosphere reflectance x 10,000), or one of ``R``, ``G``, ``B``, the 8-bit rendition of the
-bands B04, B03, B02 that EuroSAT publishes as JPEGs. Positions are never used, only names: the
-published GeoTIFFs store B8A last, other products store it after B08.
+bands B04, B03, B02 that EuroSAT publishes as JPEGs. Channels are matched by name and never by
+position, because the published GeoTIFFs store B8A last, and other products store B8A after B08.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ BANDS: tuple[Channel, ...] = (
     Channel("B11", "short-wave infrared 1", 1610, 20, 1819.01, 1002.59),
     Channel("B12", "short-wave infrared 2", 2190, 20, 1118.92, 761.30),
 )
-"""The thirteen bands in spectral order, which is the order of every array in this project."""
+"""The thirteen bands in spectral order; every array in this project has this order."""
 
 # Statistics: over all pixels of the 27,000 published JPEGs.
 RGB: tuple[Channel, ...] = (
@@ -66,7 +66,7 @@ GEOTIFF_ORDER: tuple[str, ...] = (
     *("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08"),
     *("B09", "B10", "B11", "B12", "B8A"),
 )
-"""The order in which EuroSAT's 13-band GeoTIFFs store the bands: B8A last."""
+"""The order in which EuroSAT's 13-band GeoTIFFs store the bands, with B8A last."""
 
 _CHANNELS = {channel.name: channel for channel in (*RGB, *BANDS)}
 

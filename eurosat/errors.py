@@ -1,21 +1,21 @@
-"""Errors that name their cause and the way out.
+"""Errors whose message names the cause first and the remedy second.
 
-The command line prints them without a traceback and ends with their exit code.
+The command line prints these errors without a traceback and ends with their exit code.
 """
 
 
 class EuroSATError(Exception):
-    """A mistake in the data, a setting or a file that the user can put right."""
+    """The data, a setting or a file has a mistake that the user can correct."""
 
     exit_code = 2
 
 
 class DataSourceError(EuroSATError):
-    """A data source is missing, unreadable, incomplete or not what it claims to be."""
+    """A data source is missing, unreadable or incomplete, or its contents are not as stated."""
 
 
 class SplitError(EuroSATError):
-    """A split cannot be made as asked."""
+    """The data cannot be split as requested."""
 
 
 class AugmentationError(EuroSATError):
@@ -23,23 +23,23 @@ class AugmentationError(EuroSATError):
 
 
 class CheckpointError(EuroSATError):
-    """A checkpoint or weight file is missing or does not fit."""
+    """A checkpoint or weight file is missing or does not fit the model."""
 
 
 class SettingsError(EuroSATError):
-    """The command line does not take some settings."""
+    """The command line rejects some settings."""
 
 
 class RunDirectoryError(EuroSATError):
-    """A run's folder holds an earlier run."""
+    """A run's folder already holds another run."""
 
 
 class ModelFileError(EuroSATError):
-    """A model file is missing, damaged, not of this project, or not to be run here."""
+    """A model file is missing, damaged, of another project, or cannot run on this machine."""
 
 
 class ImagesError(EuroSATError):
-    """The images that a model was trained and tested on cannot be had, or are others."""
+    """The images that a model was trained and tested on are unavailable or have changed."""
 
 
 class ExportError(EuroSATError):
@@ -47,46 +47,46 @@ class ExportError(EuroSATError):
 
 
 class ParityError(ExportError):
-    """An exported model does not do what its checkpoint does: not a mistake of the user's."""
+    """An exported model answers differently from its checkpoint; the user made no mistake."""
 
     exit_code = 1
 
 
 class GateError(EuroSATError):
-    """Two models cannot be compared as asked."""
+    """Two models cannot be compared as requested."""
 
 
 class ServiceError(EuroSATError):
-    """A service cannot be reached, refuses the caller, or is not one of this project."""
+    """A service is unreachable, refuses the caller, or is not an ``eurosat`` service."""
 
 
 class StudyError(EuroSATError):
-    """A study cannot be read, or its runs do not belong together."""
+    """A study's file is invalid, or the study's runs cannot be compared with each other."""
 
 
 class StudyEndedError(EuroSATError):
-    """Ctrl-C or SIGTERM ended a study before all of its runs were done."""
+    """Ctrl-C or SIGTERM ended a study before all of its runs had finished."""
 
     exit_code = 1
 
 
 class RegistryError(EuroSATError):
-    """A model cannot be registered, or a registered one cannot be had."""
+    """A model cannot be registered, or a registered model cannot be fetched."""
 
 
 class DivergenceError(EuroSATError):
-    """A training left the finite numbers: no mistake in usage, so the exit code is 1."""
+    """The training or validation loss is NaN or infinite."""
 
     exit_code = 1
 
 
 class MonitorError(EuroSATError):
-    """A checkpoint, or whatever else watches a metric, watches one that nothing logs."""
+    """A callback monitors a metric that the run does not log."""
 
 
 class TrackingError(EuroSATError):
-    """The experiment tracker cannot be used as asked."""
+    """The experiment tracker cannot be used as requested."""
 
 
 class SweepError(EuroSATError):
-    """A sweep's file, metric, parameters or agents are not as they have to be."""
+    """A sweep's file, metric, parameters or agents are invalid."""

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and known by their content."""
+"""Atomic writes, and checksums of files."""
 
 import csv
 import hashlib
@@ -34,14 +34,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_write_folder(folder: Path) -> Iterator[Path]:
-    """Write several files to a temporary folder; they take their places when the block succeeds.
+    """Write several files to a temporary folder, and move them to ``folder`` at the end.
 
-    If the block fails, ``folder`` stays as it was. If it succeeds, the files take their places one
-    by one, each whole: should one fail to, because a folder has its name or the disk is gone, those
-    before it are new and the others as they were.
+    If the block fails, ``folder`` stays as it was. If the block succeeds, the files are moved one
+    by one, and each move is atomic. If a move fails, the files that were moved before it stay, and
+    the other files in ``folder`` are unchanged.
 
     Yields:
-        The temporary folder, inside ``folder``, which is made if it is missing.
+        The temporary folder, which lies inside ``folder``; ``folder`` is created if it is missing.
     """
     missing = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def atomic_write_folder(folder: Path) -> Iterator[Path]:
         for path in sorted(partial.iterdir()):
             path.replace(folder / path.name)
     except BaseException:
-        # Cleaning up must not hide the cause: the folder may hold files that took their places.
+        # An error of the cleanup must not hide the first error.
         shutil.rmtree(partial, ignore_errors=True)
         if missing:
             with suppress(OSError):
@@ -75,6 +75,6 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def md5_of(path: Path) -> str:
-    """MD5 of a file's content, which is what DVC names it by."""
+    """MD5 of a file's content, as hex; DVC names files by it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()

@@ -1,4 +1,4 @@
-"""The machine that a run uses, and what it computes well."""
+"""The hardware of a run: what it is, and whether it computes in bfloat16."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def hardware(trainer: "lightning.Trainer") -> dict[str, Any]:
-    """The machine and the devices the trainer uses."""
+    """Describe the machine and the devices that a trainer uses."""
     import torch
 
     cuda = trainer.strategy.root_device.type == "cuda"
@@ -27,10 +27,10 @@ def hardware(trainer: "lightning.Trainer") -> dict[str, Any]:
 
 
 def computes_bf16(accelerator: str = "auto") -> bool:
-    """Whether the hardware computes in bfloat16, rather than emulate it.
+    """Whether the hardware computes in bfloat16 natively.
 
     Args:
-        accelerator: 'cpu', 'gpu', 'cuda', or 'auto' for a GPU if there is one.
+        accelerator: 'cpu', 'gpu', 'cuda', or 'auto', which prefers a GPU.
     """
     import torch
 

@@ -1,6 +1,6 @@
 """EuroSAT's class names in index order, and how foreign spellings map to them.
 
-Every other module imports the names from here; no other file spells a class name out.
+Every other module imports the class names from this module.
 """
 
 import re
@@ -17,14 +17,14 @@ CLASSES: tuple[str, ...] = (
     "River",
     "SeaLake",
 )
-"""EuroSAT's ten class names; a class's label is its position (alphabetical, as published)."""
+"""EuroSAT's ten class names in label order, which is alphabetical, as published."""
 
 IMAGES_PER_CLASS: dict[str, int] = dict(
     zip(CLASSES, (3000, 3000, 3000, 2500, 2500, 2000, 2500, 3000, 2500, 3000), strict=True)
 )
 """Images of each class in the complete data set (Helber et al., 2019), 27,000 in all."""
 
-# Hub copies spell some names out ("Industrial Buildings", "Sea or Lake"): these words say nothing.
+# Hub copies add words to some names ("Industrial Buildings", "Sea or Lake").
 _FILLER_WORDS = {"buildings", "or", "and"}
 
 

@@ -1,4 +1,4 @@
-"""What the command line logs: lines for people on the console, JSON for programs in a file."""
+"""Logging of the command line: text lines on the console, JSON lines in a file."""
 
 import logging
 import sys
@@ -13,31 +13,32 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 """What ``--log_level`` takes."""
 
 FAILURE = "failure"
-"""The ``event`` of the record that says how a run failed."""
+"""The ``event`` of the log record that says why a run failed."""
 
 _HEARD = ("eurosat", "lightning.pytorch", "lightning.fabric")
-"""Loggers that are heard from ``info`` on; all others from ``warning`` on.
+"""Loggers whose records are shown from level ``info`` on; other loggers' from ``warning`` on.
 
-Only this project's are heard from ``debug`` on if asked: Lightning's say every hook of every step.
+Level ``debug`` applies to this project's logger only, because Lightning logs every hook of every
+step at ``debug``.
 """
 
 
 class Logs:
     """Sends log records and Python's warnings to the console, and to a file if there is one.
 
-    A context manager, which leaves logging as it found it. All records pass the root logger's
-    handlers: the console's, styled by rich on a terminal and plain lines otherwise, and the
-    file's, one JSON object a line. Lightning's own handlers rest in the meantime, so that nothing
-    is said twice. Of several processes, the first says everything and the others what is
-    `warning` or worse, with their rank.
+    This context manager restores the earlier logging configuration when it exits. Inside the
+    context the root logger has two handlers: the console handler, which rich styles on a terminal,
+    and the file handler, which writes one JSON object per line. Lightning's own handlers are
+    detached, so that no record appears twice. In a run of several processes, the first process
+    logs every record; each other process logs only warnings and errors, with its rank.
     """
 
     def __init__(self, level: LogLevel = "info", rank: Callable[[], int] = lambda: 0) -> None:
-        """Prepare; nothing is changed before the context is entered.
+        """Store the settings; logging changes when the context is entered.
 
         Args:
-            level: Least level shown on the console.
-            rank: Gives the global rank of this process, which may not be known from the start.
+            level: Lowest level that the console shows.
+            rank: Returns the global rank of this process; the rank may become known late.
         """
         self._level: LogLevel = level
         self._rank = rank
@@ -46,7 +47,7 @@ class Logs:
         self._undo = ExitStack()
 
     def __enter__(self) -> Self:
-        """Take over the console and the warnings."""
+        """Attach the console handler, and route Python's warnings to the log."""
         root = logging.getLogger()
         self._undo.callback(root.setLevel, root.level)
         root.setLevel(logging.WARNING)
@@ -64,30 +65,30 @@ class Logs:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the files and leave logging as it was."""
+        """Close the files and restore the earlier logging configuration."""
         self._undo.close()
         self._console = None
         self._files.clear()
 
     def set_level(self, level: LogLevel) -> None:
-        """Choose the least level shown on the console.
+        """Set the lowest level that the console shows.
 
-        A file has everything from ``info`` on, however quiet the console, and ``debug`` if that
-        is what the console shows.
+        A log file holds every record from ``info`` on, whatever the console shows, and the
+        ``debug`` records where the console shows them.
         """
         if self._console is not None:
             self._console.setLevel(level.upper())
             logging.getLogger("eurosat").setLevel(min(logging.INFO, self._console.level))
 
     def write_to(self, path: Path) -> None:
-        """Append all that follows to a file as well, until the context is left.
+        """Append all later records to a file as well, until the context exits.
 
         Every line is an object with ``time`` (UTC, ISO 8601), ``level``, ``logger``, ``message``
         and ``rank``, with the ``extra`` fields of the record, and with the ``traceback`` of an
-        exception. Several processes may write to one file of the machine.
+        exception. Several processes of a machine may write to the same file.
 
         Args:
-            path: The file; its folder is made. Asking for it again changes nothing.
+            path: The file; its folder is created. A second call with the same path changes nothing.
         """
         if path not in self._files:
             self._files[path] = _JSONLines(path)
@@ -107,8 +108,8 @@ class Logs:
 class _JSONLines(logging.Handler):
     """Appends every record to a file with one system call.
 
-    Lines of several processes then never mix, which `logging.FileHandler` cannot promise: its
-    buffer splits long lines.
+    One system call per line keeps the lines of several processes apart. `logging.FileHandler`
+    buffers, and its buffer splits long lines.
     """
 
     def __init__(self, path: Path) -> None:
@@ -136,7 +137,7 @@ class _JSONLines(logging.Handler):
         """Write one line."""
         try:
             self._file.write(self.format(record).encode() + b"\n")
-        except Exception:  # as every handler does: a log that fails must not stop the run
+        except Exception:  # as in every handler: a failing log must not stop the run
             self.handleError(record)
 
     def close(self) -> None:
@@ -146,7 +147,7 @@ class _JSONLines(logging.Handler):
 
 
 class _Lines(logging.Formatter):
-    """Names the rank where it is not the first."""
+    """Adds the rank to the message of every process but the first."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
         if rank := vars(record).get("rank"):
@@ -167,13 +168,13 @@ def _terminal_handler() -> logging.Handler:
     from tqdm import tqdm
 
     class AboveProgressBars(RichHandler):
-        """Lifts tqdm's bars for the time of a line, which would be written into them."""
+        """Clears tqdm's progress bars while a line is written."""
 
         def emit(self, record: logging.LogRecord) -> None:
             with tqdm.external_write_mode(file=sys.stderr):
                 super().emit(record)
 
-    # Rich writes above its own progress bars on the console it shares with them: standard output.
+    # Rich keeps log lines above its progress bars only on the console that draws the bars.
     console = rich.get_console() if sys.stdout.isatty() else Console(stderr=True)
     handler = AboveProgressBars(console=console, show_path=False, log_time_format="%H:%M:%S")
     handler.setFormatter(_Lines())
@@ -181,7 +182,7 @@ def _terminal_handler() -> logging.Handler:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether the console does not learn it otherwise: a failed command says itself why."""
+    """Whether the console should show a record; a failed command prints its own error."""
     return getattr(record, "event", None) != FAILURE
 
 
@@ -193,7 +194,7 @@ def _log_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Take the place of `warnings.showwarning`, whose last two arguments are of no use here."""
+    """Replacement for `warnings.showwarning`; the last two arguments are unused."""
     logging.getLogger("py.warnings").warning(
         "%s: %s (%s:%d)",
         category.__name__,

@@ -1,4 +1,4 @@
-"""Image files and their pixels: find them, decode JPEG, PNG and 13-band GeoTIFF, resize."""
+"""Image files: finding files, decoding JPEG, PNG and 13-band GeoTIFF, resizing pixels."""
 
 import io
 import threading
@@ -16,10 +16,13 @@ from eurosat.bands import BANDS, GEOTIFF_ORDER, render_rgb, resolve_channels, se
 from eurosat.errors import DataSourceError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff"})
-"""File name endings that are read as images, in lower case."""
+"""File name endings of images, in lower case."""
 
 MAX_PIXELS = 4096 * 4096
-"""Larger images are refused before they are decoded: a few bytes can claim to be gigabytes."""
+"""Pixels of the largest image; a larger image is refused before it is decoded.
+
+A file of a few bytes can declare an image of gigabytes.
+"""
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _gdal = threading.local()
@@ -56,12 +59,16 @@ def find_images(paths: Sequence[str]) -> list[Path]:
         if path.is_dir():
             found = sorted(f for f in path.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)
             if not found:
-                raise DataSourceError(f"{path} holds no .jpg, .png or .tif images")
+                raise DataSourceError(
+                    f"{path} holds no .jpg, .png or .tif images: give a folder that holds some"
+                )
             files += found
         elif path.is_file():
             files.append(path)
         else:
-            raise DataSourceError(f"{path} does not exist")
+            raise DataSourceError(
+                f"{path} does not exist: give an image file or a folder of images"
+            )
     return files
 
 
@@ -71,23 +78,23 @@ def decode(data: bytes, name: str, *, rgb: bool) -> Patch:
     Args:
         data: The file's bytes.
         name: The file's name, for error messages.
-        rgb: Give the 8-bit rendition (13-band files are rendered) rather than the 13 bands.
+        rgb: Return the 8-bit rendition instead of the 13 bands; a 13-band file is rendered.
 
     Returns:
         The patch, uint8 with 3 channels if ``rgb``, else uint16 with 13 bands.
 
     Raises:
-        DataSourceError: The file is damaged, too large, or lacks the bands asked for.
+        DataSourceError: The file is damaged, too large, or lacks the requested bands.
     """
     try:
         if not data:
-            raise ValueError("it is empty")
+            raise ValueError("the file is empty")
         patch = _read_tiff(data) if data[:4] in _TIFF_MAGIC else None
         if patch is None:
             patch = _read_picture(data)
     except UnidentifiedImageError as error:
         raise DataSourceError(
-            f"{name} cannot be decoded: it is not a JPEG, PNG or TIFF image"
+            f"{name} cannot be decoded: the file is not a JPEG, PNG or TIFF image"
         ) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataSourceError(
@@ -98,11 +105,11 @@ def decode(data: bytes, name: str, *, rgb: bool) -> Patch:
 
 
 def resize(pixels: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
-    """Resize an image to a square patch, averaging over what falls together.
+    """Resize an image to a square patch, bilinearly and with antialiasing.
 
     Args:
         pixels: uint8 or uint16, shape (height, width, channels).
-        size: Height and width wanted.
+        size: Height and width of the result in pixels.
 
     Returns:
         Same type, shape (size, size, channels).
@@ -122,10 +129,10 @@ def resize(pixels: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
 
 
 def as_channels(patch: Patch, name: str, *, rgb: bool) -> Patch:
-    """Bring a decoded patch to the representation asked for: 8-bit rendition or 13 bands.
+    """Convert a decoded patch to the 8-bit rendition or to the 13 bands.
 
     Raises:
-        DataSourceError: The patch lacks the bands asked for.
+        DataSourceError: The patch lacks the requested bands.
     """
     count = patch.pixels.shape[-1]
     if count == len(BANDS) and rgb:
@@ -151,20 +158,22 @@ def _read_picture(data: bytes) -> Patch:
 
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise ValueError(f"{width}x{height} pixels are more than the {MAX_PIXELS} allowed")
+        raise ValueError(f"{width}x{height} pixels exceed the limit of {MAX_PIXELS} pixels")
 
 
 def _read_tiff(data: bytes) -> Patch | None:
-    """Read a TIFF with rasterio; None for an ordinary picture, which Pillow reads better."""
+    """Read a TIFF with rasterio; None for an ordinary picture, which Pillow reads."""
     import rasterio
     from rasterio.io import MemoryFile
     from rasterio.warp import transform
 
-    if not hasattr(_gdal, "environment"):  # one GDAL environment a thread: making one is slow
+    if not hasattr(
+        _gdal, "environment"
+    ):  # one GDAL environment per thread, because creating one is slow
         _gdal.environment = rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
         _gdal.environment.__enter__()
     with warnings.catch_warnings(), MemoryFile(data) as memory:
-        # A TIFF without georeference is fine: it only cannot be split by longitude.
+        # A TIFF without georeference has no longitude, and is valid otherwise.
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         with memory.open(driver="GTiff") as file:
             if file.count <= 4:

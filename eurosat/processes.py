@@ -1,4 +1,4 @@
-"""Child processes that hear what is to end this one."""
+"""Child processes that receive the signals which end this process."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from threading import Event
 from types import FrameType
 from typing import IO
 
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last when a terminal is closed
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP arrives when a terminal closes
 
 
 def supervise(
@@ -19,20 +19,20 @@ def supervise(
     output: IO[str] | None = None,
     locks: Sequence[int] = (),
 ) -> dict[str, int]:
-    """Run a command once for each device, and pass on what is to end it.
+    """Run a command once per device, and forward ending signals to the child processes.
 
     Args:
         command: The command and its arguments.
-        devices: GPUs, of which each process sees one; a single process if there are none, which
-            is reported as ``"cpu"`` and sees what this one sees.
-        output: Where what the processes print goes; where this one prints, if not given.
-        locks: Descriptors of files that this process has locked (``flock``). The processes hold
-            the locks too: should this one be killed outright, until they end as well.
+        devices: GPUs; each child process sees one GPU. Without GPUs there is a single child
+            process, which is reported as ``"cpu"`` and sees the same devices as this process.
+        output: File for the output of the child processes; this process's output if not given.
+        locks: Descriptors of files that this process has locked with ``flock``. The child
+            processes inherit the locks, so that a lock outlives this process if it is killed.
 
     Returns:
-        Exit codes by device; negative is the number of a signal.
+        Exit code by device; a negative exit code is the negated number of a signal.
     """
-    # The runs call `eurosat`, which is that of this environment even if it is not activated.
+    # The command may call `eurosat`: this environment's, even where it is not activated.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     processes: dict[str, subprocess.Popen[bytes]] = {}
     ending = Event()
@@ -40,16 +40,16 @@ def supervise(
     def end(number: int, frame: FrameType | None) -> None:
         ending.set()
         for process in processes.values():
-            process.send_signal(signal.SIGTERM)  # nothing to one that has ended
+            process.send_signal(signal.SIGTERM)  # does nothing if the process has ended
 
-    # Ctrl-C as well: a run of several processes may not survive to record SIGINT to one of them.
-    # What is ignored stays so: nohup keeps a closed terminal from ending anything.
+    # Ctrl-C is forwarded as SIGTERM, because a run of several processes cannot record a SIGINT
+    # that reaches only one process. An ignored signal stays ignored, as nohup asks.
     heard = [number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN]
     previous = {number: signal.signal(number, end) for number in heard}
     try:
         for device in devices or ["cpu"]:
             gpu = {"CUDA_VISIBLE_DEVICES": device} if devices else {}
-            # A group of its own, so that the terminal's Ctrl-C does not reach it past this process.
+            # In a process group of its own, the child does not get the terminal's Ctrl-C.
             processes[device] = subprocess.Popen(
                 command,
                 env=os.environ | {"PATH": path} | gpu,
@@ -58,7 +58,7 @@ def supervise(
                 process_group=0,
                 pass_fds=locks,
             )
-            if ending.is_set():  # the signal came while it started
+            if ending.is_set():  # the signal arrived while the process started
                 processes[device].send_signal(signal.SIGTERM)
         return {device: process.wait() for device, process in processes.items()}
     finally:

@@ -7,9 +7,11 @@ from typing import Any
 
 
 def git_state() -> dict[str, Any] | None:
-    """Revision and dirtiness of the checkout this package runs from; None outside of one.
+    """Revision of the checkout that this package runs from, and whether it has changes.
 
-    A package that is installed inside another project's repository is none of its files.
+    Returns:
+        ``{"revision": <SHA>, "dirty": <bool>}``; None if git does not track this package, as in
+        an environment inside another project's repository.
     """
 
     def git(*arguments: str) -> str:

@@ -1,13 +1,14 @@
-"""W&B's client in this process."""
+"""Settings of W&B's client in this process."""
 
 import os
 from typing import Any
 
 _RETRIES = 2
-"""Of a request; W&B's own 20 outlast its patience, and its error is then that it was busy.
+"""Retries of a request.
 
-A request that the client gives up while W&B's service tries again may also keep the process from
-ending: asked to end while it hears that, the service misses it.
+W&B's default is 20 retries, which take longer than the client's own time limit, so that the client
+reports a busy service and hides the cause. A request that the client abandons during a retry can
+also keep the process from ending.
 """
 
 
@@ -21,7 +22,7 @@ def default_project(otherwise: str | None = None) -> str:
 
 
 def connects() -> bool:
-    """Start W&B's client, and say whether it is to connect to a server."""
+    """Start W&B's client, and return whether the client will connect to a server."""
     import wandb
 
     settings: Any = wandb.setup(wandb.Settings(x_graphql_retry_max=_RETRIES)).settings

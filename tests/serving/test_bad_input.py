@@ -53,10 +53,10 @@ PLAIN = Image.new("RGB", (64, 64), (40, 90, 60))
 
 UNREADABLE = {
     "text": (b"hello", "not a JPEG, PNG or TIFF"),
-    "empty": (b"", "it is empty"),
+    "empty": (b"", "the file is empty"),
     "truncated": (encoded(PLAIN.resize((512, 512)), "JPEG")[:900], "cannot be decoded"),
     "bomb": (bomb(), "cannot be decoded"),
-    "large": (encoded(Image.new("1", (5000, 5000))), "pixels are more than"),
+    "large": (encoded(Image.new("1", (5000, 5000))), "pixels exceed the limit"),
     "16-bit": (encoded(Image.fromarray(np.ones((64, 64), np.uint16))), "not 8-bit"),
     "gif": (encoded(PLAIN, "GIF"), "not a JPEG, PNG or TIFF"),
     "five bands": (bands(5), "5 channels"),

@@ -111,7 +111,7 @@ def test_only_bad_files_are_each_given_their_own_reason(service: Service) -> Non
     with Client(service.url) as client:
         empty, text = client.classify([b"", b"nonsense"])
     assert "image 0" in str(empty.error)
-    assert "it is empty" in str(empty.error)
+    assert "the file is empty" in str(empty.error)
     assert "it is not a JPEG" in str(text.error)
 
 
