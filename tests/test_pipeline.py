@@ -223,5 +223,5 @@ def test_a_run_directory_that_is_in_use_is_left_alone(
     (tmp_path / "run.json").write_text("{}")
     arguments = ["--data.source=synthetic", f"--run_directory={tmp_path}"]
     assert main(["fit", *arguments]) == 2
-    assert "is there already and not empty: delete it" in capsys.readouterr().err
+    assert "exists and is not empty: delete" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]

@@ -1,4 +1,4 @@
-"""Where the time of a training goes: every moment of the loop belongs to one phase."""
+"""The profile of a training: each moment of the training loop belongs to one phase."""
 
 import logging
 import time
@@ -22,18 +22,18 @@ from eurosat.hardware import hardware
 _log = logging.getLogger(__name__)
 
 ProfileKind = Literal["phases", "trace"]
-"""What ``--profile`` takes."""
+"""Values of ``--profile``."""
 
 WARM_UP_STEPS = 3
-"""Steps that are reported apart: they wait for the first batches, compile and allocate."""
+"""Number of first steps, which are reported apart: they load workers, compile and allocate."""
 
 TRACED_STEPS = 5
-"""Steps in a trace, after those to warm up: what they do repeats itself, and files grow fast."""
+"""Number of steps in a trace, after the warm-up steps; later steps repeat the same operations."""
 
 TRACE_FILE = "trace.json.gz"
 
 _PHASE_OF: dict[str, Phase] = {
-    "run_training_epoch": "data",  # it opens the loader's iterator; _THEN says what comes next
+    "run_training_epoch": "data",  # it opens the loader's iterator; _THEN has the next phase
     "train_dataloader_next": "data",
     "on_before_batch_transfer": "transfer",
     "batch_to_device": "transfer",
@@ -47,8 +47,10 @@ _PHASE_OF: dict[str, Phase] = {
     "lr_scheduler_step": "optimiser",
     "save_checkpoint": "checkpoint",
 }
-"""Phases of Lightning's actions, by the last part of their names; others stay in the phase that
-they are called from."""
+"""Phase of each of Lightning's actions, by the last part of the action's name.
+
+An action that is not listed belongs to the phase of its caller.
+"""
 
 _THEN: dict[str, Phase] = {
     "train_dataloader_next": "other",
@@ -56,13 +58,16 @@ _THEN: dict[str, Phase] = {
     "on_train_epoch_start": "other",
     "on_train_epoch_end": "logging",
 }
-"""What a loop itself does after an action: at the end of a batch or an epoch it collects metrics
-and hands them to the loggers, which Lightning has no actions for."""
+"""Phase of the loop's own work after an action.
+
+At the end of a batch or an epoch the loop collects metrics and passes them to the loggers;
+Lightning has no actions for this work.
+"""
 
 
 @dataclass
 class _Frame:
-    """An action that has started and not stopped."""
+    """An action that has started and not yet stopped."""
 
     phase: Phase
     event: Any = None
@@ -72,20 +77,20 @@ class PhaseProfiler(Profiler):
     """Times the phases of the training loop from Lightning's own actions.
 
     Actions are nested: an optimiser's step calls the forward and the backward pass. Each moment
-    counts for the innermost action only, so that the phases add up to the time of the loop. All
-    of a validation counts as validation, but for checkpoints that are saved at its end.
+    counts for the innermost action only, so that the phases add up to the time of the loop. A
+    validation counts as validation as a whole, except for the checkpoints saved at its end.
 
-    Devices that compute beside the program (CUDA, MPS) are waited for where a phase ends: that
-    slows the run somewhat, and gives each phase the time of what it started.
+    A device that computes asynchronously (CUDA, MPS) is synchronised at the end of each phase.
+    Synchronising slows the run, and charges each phase with the operations that it started.
     """
 
     def __init__(self, run_directory: Path, config: Any, *, trace: bool) -> None:
-        """Prepare; `attach` comes before the first step.
+        """Store the settings; call `attach` before the first step.
 
         Args:
-            run_directory: Where ``profile.json`` and ``trace.json.gz`` go.
-            config: The configuration of the run, to say what to change in it.
-            trace: Write a trace of some steps.
+            run_directory: Folder for ``profile.json`` and ``trace.json.gz``.
+            config: The configuration of the run; the advice names settings of it.
+            trace: Whether to write a trace of five steps.
         """
         super().__init__()
         self._run_directory = run_directory
@@ -95,13 +100,13 @@ class PhaseProfiler(Profiler):
         self._running = False
 
     def attach(self, trainer: lightning.Trainer) -> None:
-        """Say whose profiler this is."""
+        """Attach the profiler to its trainer."""
         self._trainer = trainer
 
     def start(self, action_name: str) -> None:
-        """Enter an action."""
+        """Start an action."""
         hook = action_name.rpartition(".")[2]
-        # The learning rate finder trains inside of an action: that is not the training.
+        # The learning rate finder trains inside an action; its steps are not profiled.
         if hook == "on_train_start" and len(self._frames) == 1 and not self._running:
             self._begin()
         frame = _Frame(self._phase_of(action_name, hook))
@@ -118,7 +123,7 @@ class PhaseProfiler(Profiler):
                 frame.event.__enter__()
 
     def stop(self, action_name: str) -> None:
-        """Leave an action."""
+        """Stop an action."""
         frame = self._frames.pop()
         if frame.event is not None:
             frame.event.__exit__(None, None, None)
@@ -128,7 +133,9 @@ class PhaseProfiler(Profiler):
         caller = self._frames[-1]
         caller.phase = _THEN.get(hook, caller.phase)
         self._enter(caller.phase)
-        if hook == "on_train_end" and action_name.startswith("[Strategy]"):  # the very last
+        if hook == "on_train_end" and action_name.startswith(
+            "[Strategy]"
+        ):  # the last action of a fit
             self._finish()
 
     def _phase_of(self, action_name: str, hook: str) -> Phase:
@@ -164,7 +171,7 @@ class PhaseProfiler(Profiler):
         self._last = time.perf_counter()
 
     def _enter(self, phase: Phase) -> None:
-        """Let what follows count for a phase."""
+        """Charge the time from now on to a phase."""
         if self._trainer.validating and phase != "checkpoint":
             phase = "validation"
         if phase != self._phase:
@@ -172,7 +179,7 @@ class PhaseProfiler(Profiler):
             self._phase = phase
 
     def _charge(self) -> None:
-        """Give the time since the last change to the phase that it was spent in."""
+        """Charge the time since the last change to the current phase."""
         self._synchronise()
         now = time.perf_counter()
         self._row[self._phase] += now - self._last
@@ -188,7 +195,7 @@ class PhaseProfiler(Profiler):
                 self._tracer.start()
             else:
                 self._write_trace()
-            now = time.perf_counter()  # what the trace itself takes belongs to no phase
+            now = time.perf_counter()  # the time for writing the trace belongs to no phase
             self._trace_seconds += now - self._last
             self._last = now
         self._steps += 1
@@ -205,7 +212,7 @@ class PhaseProfiler(Profiler):
             self._tracer = None
 
     def _finish(self) -> None:
-        """Stop the clock, write down what it showed and show it."""
+        """Stop the clock, then write and print the profile."""
         self._charge()
         self._running = False
         self._rows.extend(self._row.values())
@@ -213,7 +220,9 @@ class PhaseProfiler(Profiler):
         apart = WARM_UP_STEPS + (TRACED_STEPS if self._trace else 0)
         if self._steps <= apart:
             _log.warning(
-                "no profile: %d steps are too few, the first %d are not counted", self._steps, apart
+                "no profile: the run made %d steps, and the first %d steps are not counted",
+                self._steps,
+                apart,
             )
             return
         seconds = np.asarray(self._rows).reshape(-1, len(PHASES))
@@ -222,7 +231,7 @@ class PhaseProfiler(Profiler):
         show(content)
 
     def _content(self, seconds: npt.NDArray[np.float64], apart: int) -> dict[str, Any]:
-        """What ``profile.json`` says of all steps, of which the first are kept apart."""
+        """Content of ``profile.json``; the first steps are reported apart."""
         trainer = self._trainer
         loader = cast(Any, trainer).train_dataloader
         batch_size = loader.sampler.batch_size * trainer.world_size

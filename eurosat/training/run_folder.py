@@ -1,4 +1,4 @@
-"""The folder of a run, which no other run has."""
+"""The folder of a run; no two runs share a folder."""
 
 import os
 from datetime import UTC, datetime
@@ -11,13 +11,13 @@ from eurosat.errors import RunDirectoryError
 
 
 def reserve_folder(parent: Path) -> Path:
-    """Make a new folder named by the time.
+    """Create a new folder named after the current time.
 
-    Runs may start in the same second, as the agents of a sweep do: the folder goes to the one
-    that makes it, and the others number theirs.
+    Runs may start in the same second, as the runs of a sweep do. The first run gets the name, and
+    each later run gets the name with a number appended.
 
     Args:
-        parent: Folder of an experiment's runs; made if it is missing.
+        parent: Folder of an experiment's runs; it is created if it is missing.
     """
     folder = name_folder(parent)
     parent.mkdir(parents=True, exist_ok=True)
@@ -33,26 +33,26 @@ def reserve_folder(parent: Path) -> Path:
 
 
 def name_folder(parent: Path) -> Path:
-    """The name of a folder that is not made, or that another process of the run makes."""
+    """Name a folder after the current time without creating it."""
     return parent / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
 
 
 def check_folder(folder: Path) -> Path:
-    """Look whether a folder that was asked for is free.
+    """Check that a requested folder is missing or empty.
 
     Raises:
-        RunDirectoryError: Something is in it.
+        RunDirectoryError: The folder holds files.
     """
-    # Hidden files, such as DVC's .gitignore, are none of a run's.
+    # Hidden files, such as DVC's .gitignore, do not belong to a run.
     if folder.exists() and (not folder.is_dir() or any(folder.glob("[!.]*"))):
         raise RunDirectoryError(
-            f"{folder} is there already and not empty: delete it, or choose another --run_directory"
+            f"{folder} exists and is not empty: delete {folder}, or choose another --run_directory"
         )
     return folder
 
 
 def is_first_process() -> bool:
-    """Whether this is the first process of a run, before there is a trainer to ask.
+    """Whether this is the first process of a run, before a trainer exists.
 
     Lightning reads the rank from the environment, but where it starts the processes of every
     machine itself, only the number of the machine tells their first ones apart.

@@ -1,4 +1,4 @@
-"""SIGTERM, which sweeps, schedulers and clouds send, as an end that a run can record."""
+"""Handling of SIGTERM, which sweeps, schedulers and clouds send, so that a run records its end."""
 
 import os
 import signal
@@ -12,12 +12,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 _launchers: list[Any] = []
-"""Lightning's hold on the other processes of the run under way, if this one started them."""
+"""Lightning's launchers of the other processes of the current run, if this process started them."""
 
 
 @contextmanager
 def recorded_termination() -> Iterator[None]:
-    """Turn SIGTERM into Lightning's exception, then end the process as the signal would have.
+    """Turn SIGTERM into Lightning's exception, then end the process by the same signal.
 
     While one process trains or tests, Lightning has a handler of its own, which raises the same
     exception after the batch, or TerminationGuard does after the last one. This handler covers the
@@ -26,7 +26,9 @@ def recorded_termination() -> Iterator[None]:
     The process ends by the signal rather than by an exit code because W&B's agent counts exit
     codes as failures of the sweep, and gives up after a few, but not runs that it stopped itself.
     """
-    if threading.current_thread() is not threading.main_thread():  # only there can one listen
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # Python handles signals in the main thread only
         yield
         return
     previous = signal.signal(signal.SIGTERM, _terminate)
@@ -35,7 +37,7 @@ def recorded_termination() -> Iterator[None]:
     except SIGTERMException:
         if cast(Any, rank_zero_only).rank == 0:
             for launcher in _launchers:
-                launcher.kill(signal.SIGKILL)  # who waits for this process on a GPU hears no less
+                launcher.kill(signal.SIGKILL)  # a process that waits on a GPU ignores SIGTERM
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
     finally:
@@ -44,13 +46,13 @@ def recorded_termination() -> Iterator[None]:
 
 
 def listen_instead_of_lightning(trainer: Any) -> None:
-    """Let SIGTERM end a run of several processes at once.
+    """Replace Lightning's SIGTERM handler in a run of several processes.
 
-    Lightning's handler broadcasts in the middle of whatever the processes exchange, and all wait
-    for ever.
+    Lightning's handler broadcasts in the middle of other communication, so that all processes wait
+    forever.
 
     Args:
-        trainer: The trainer, after it has begun to listen itself.
+        trainer: The trainer, after Lightning has installed its own handler.
     """
     launcher = trainer.strategy.launcher
     if launcher is not None and launcher not in _launchers:
@@ -61,8 +63,10 @@ def listen_instead_of_lightning(trainer: Any) -> None:
 
 def _terminate(number: int, frame: FrameType | None) -> None:
     if signal.getsignal(number) is not _terminate:
-        return  # Lightning listens, calls this one as well, and will raise after the batch
-    signal.signal(number, signal.SIG_IGN)  # a second one must not tear the record
+        return  # Lightning's handler called this handler, and Lightning raises after the batch
+    signal.signal(
+        number, signal.SIG_IGN
+    )  # a second SIGTERM must not interrupt the writing of the record
     for launcher in _launchers:
         launcher.kill(number)
     raise SIGTERMException

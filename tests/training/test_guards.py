@@ -158,7 +158,7 @@ def test_a_validation_metric_that_nothing_logs_is_named_before_training(
     assert code == 2
     error = capsys.readouterr().err
     assert "eurosat fit: error: " in error
-    assert "watches val/acc, which nothing logs" in error
+    assert "monitors val/acc, which the run does not log" in error
     assert "val/accuracy, val/accuracy_macro" in error
     assert status(folder).startswith("failed: MonitorError")
     assert not (folder / "metrics.csv").exists()

@@ -194,7 +194,10 @@ def test_too_short_a_training_says_why_it_has_no_profile(
     run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
     fitted = run("fit", "--trainer.limit_train_batches=2", "--profile")
-    assert "no profile: 2 steps are too few, the first 3 are not counted" in capsys.readouterr().err
+    assert (
+        "no profile: the run made 2 steps, and the first 3 steps are not counted"
+        in capsys.readouterr().err
+    )
     assert not (fitted.folder / "profile.json").exists()
 
 

@@ -1,4 +1,4 @@
-"""The best and the last checkpoint of a run, over all attempts at it."""
+"""The best and the last checkpoint of a run, across resumed attempts."""
 
 import logging
 import os
@@ -15,24 +15,24 @@ _log = logging.getLogger(__name__)
 
 
 class ResumableCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint that remembers across run folders.
+    """Lightning's ModelCheckpoint that keeps its scores across run folders.
 
-    A resumed run has a new folder, and Lightning forgets the scores of another folder: the first
-    epoch after a resume would be the best. Here the checkpoints kept so far are copied into the
-    new folder, and keep their scores. The earlier folder is left as it is.
+    A resumed run has a new folder, and Lightning discards the scores of another folder, so that the
+    first epoch after a resume would count as the best. This callback copies the checkpoints of the
+    earlier folder into the new folder with their scores. The earlier folder stays unchanged.
     """
 
     def on_load_checkpoint(
         self, trainer: lightning.Trainer, pl_module: Any, checkpoint: dict[str, Any]
     ) -> None:
-        """Let a resumed fit know this callback's state, as it is in the new folder."""
+        """Give a resumed fit this callback's state, with the paths of the new folder."""
         states = checkpoint["callbacks"]
         state = states.pop(self.state_key, None)
-        # A test must not forget what fit has found, and fast_dev_run has no folder.
+        # A test must keep the scores of the fit before it, and fast_dev_run has no folder.
         if state is None or trainer.state.fn != "fit" or cast(Any, trainer).fast_dev_run:
             return
         if state["dirpath"] != self.dirpath:
-            # One process copies; all must have the same scores, or they would not save together.
+            # One process copies. All processes need the same scores, because they save together.
             state = trainer.strategy.broadcast(
                 self._moved(state, Path(str(trainer.ckpt_path)).parent)
                 if trainer.is_global_zero
@@ -41,17 +41,19 @@ class ResumableCheckpoint(ModelCheckpoint):
         states[self.state_key] = state
 
     def _moved(self, state: dict[str, Any], folder: Path) -> dict[str, Any]:
-        """Copy the checkpoints of another folder, and give the state with their new places."""
+        """Copy the checkpoints of another folder, and return the state with the new paths."""
         places: dict[str, str] = {"": ""}
         for path in dict.fromkeys([state["best_model_path"], *state["best_k_models"]]):
-            beside = folder / Path(path).name  # where it is if the earlier folder was moved
+            beside = folder / Path(path).name  # its path if the earlier folder was moved
             source = beside if beside.is_file() else Path(path)
             if source.is_file():
                 places[path] = os.path.join(str(self.dirpath), source.name)
                 with atomic_write(Path(places[path])) as partial:
                     shutil.copyfile(source, partial)
             elif path:
-                _log.warning("the earlier checkpoint %s is gone, and its score is forgotten", path)
+                _log.warning(
+                    "the earlier checkpoint %s is missing, so its score is discarded", path
+                )
         scores = {
             places[path]: score for path, score in state["best_k_models"].items() if path in places
         }
@@ -71,14 +73,14 @@ class ResumableCheckpoint(ModelCheckpoint):
 
 
 class BestCheckpoint(ResumableCheckpoint):
-    """The checkpoint that is tested, of the group ``checkpoint`` of a configuration."""
+    """Keeps the checkpoint that is tested; the group ``checkpoint`` configures this callback."""
 
 
 class LastCheckpoint(ResumableCheckpoint):
-    """The checkpoint to resume from; `ModelCheckpoint`'s own ``save_last`` copies the best one."""
+    """Keeps the checkpoint to resume from; Lightning's ``save_last`` copies the best checkpoint."""
 
 
 def best_checkpoint(trainer: lightning.Trainer) -> BestCheckpoint:
-    """The callback that keeps the best checkpoint, whatever others a configuration adds."""
+    """Find the `BestCheckpoint` among a trainer's callbacks."""
     (found,) = (c for c in cast(Any, trainer).callbacks if isinstance(c, BestCheckpoint))
     return found

@@ -1,4 +1,4 @@
-"""Rows for a run's files, from all ranks."""
+"""Collecting the rows of a run's files from all processes."""
 
 from typing import TypeVar
 
@@ -8,7 +8,7 @@ Row = TypeVar("Row")
 
 
 def gather(rows: list[Row]) -> list[Row]:
-    """Rows of all processes, in rank order, on every process."""
+    """Return the rows of all processes, in rank order, on every process."""
     if not distributed.is_initialized():
         return rows
     parts: list[list[Row]] = [[] for _ in range(distributed.get_world_size())]

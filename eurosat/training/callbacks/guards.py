@@ -1,4 +1,4 @@
-"""Runs that cannot end well end early, with a named error."""
+"""Callbacks that end a run early, with a named error, where it cannot succeed."""
 
 import math
 from typing import Any, cast
@@ -16,20 +16,20 @@ _STEPS_BETWEEN_LOOKS = 50
 
 
 class DivergenceGuard(Callback):
-    """Ends a run whose loss is not a finite number any more.
+    """Ends a run whose loss is NaN or infinite.
 
-    Looking at a loss on a GPU makes the processor wait for it. So losses are kept there, and
-    looked at every 50 steps, before a checkpoint is saved, and at the end of an epoch. Under DDP
-    all processes take these steps together, as looking needs all of them.
+    Reading a loss from a GPU makes the CPU wait for the GPU. The losses therefore stay on the GPU,
+    and this callback reads them every 50 steps, before a checkpoint is saved and at the end of an
+    epoch. Under DDP all processes read their losses at the same steps and decide together.
     """
 
     def __init__(self) -> None:
-        """Start without losses."""
+        """Start with no losses."""
         self._losses: list[Tensor] = []
         self._batch = 0
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Forget the losses of an epoch that was left."""
+        """Discard the losses of an epoch that did not finish."""
         self._losses = []
 
     def on_train_batch_end(
@@ -40,10 +40,10 @@ class DivergenceGuard(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Keep the loss of a step, and look at the last ones now and then.
+        """Keep the loss of a step, and check the kept losses every 50 steps.
 
         Raises:
-            DivergenceError: One of them is NaN or infinite, on any process.
+            DivergenceError: A kept loss is NaN or infinite, on any process.
         """
         self._losses.append(outputs["loss"].detach())
         self._batch = batch_idx
@@ -53,18 +53,18 @@ class DivergenceGuard(Callback):
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, pl_module: Any, checkpoint: dict[str, Any]
     ) -> None:
-        """Look before a checkpoint is written, which may be within an epoch.
+        """Check the kept losses before a checkpoint is written, which may be within an epoch.
 
         Raises:
-            DivergenceError: One of the last losses is NaN or infinite, on any process.
+            DivergenceError: A kept loss is NaN or infinite, on any process.
         """
         self._look(trainer)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Look at the end of an epoch, which ``max_steps`` may have cut off.
+        """Check the kept losses at the end of an epoch, which ``max_steps`` may have shortened.
 
         Raises:
-            DivergenceError: One of the last losses is NaN or infinite, on any process.
+            DivergenceError: A kept loss is NaN or infinite, on any process.
         """
         self._look(trainer)
 
@@ -73,7 +73,7 @@ class DivergenceGuard(Callback):
             return
         finite = torch.stack(self._losses).isfinite().cpu()
         self._losses = []
-        # All processes end together: one that went on alone would wait for the others for ever.
+        # All processes end together: a process that continued alone would wait forever.
         if trainer.strategy.reduce_boolean_decision(bool(finite.all()), all=True):
             return
         good_steps = int(finite.cumprod(dim=0).sum())
@@ -84,10 +84,10 @@ class DivergenceGuard(Callback):
         )
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Look at the validation loss: weights may break in an epoch's last step.
+        """Check the validation loss, because the last step of an epoch may break the weights.
 
         Raises:
-            DivergenceError: It is NaN or infinite.
+            DivergenceError: The validation loss is NaN or infinite.
         """
         loss = trainer.callback_metrics.get("val/loss")
         if trainer.state.fn == "fit" and loss is not None and not math.isfinite(loss):
@@ -104,57 +104,57 @@ _HINT = (
 
 
 class MonitorGuard(Callback):
-    """Refuses, before training, to watch a validation metric that nothing logs."""
+    """Refuses, before training, a callback that monitors a metric which the run does not log."""
 
     def on_sanity_check_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Compare what is watched with what the trial validation logged.
+        """Compare the monitored metrics with the metrics that the sanity check logged.
 
         Raises:
-            MonitorError: A callback watches a metric of the validation that is not there.
+            MonitorError: A callback monitors a validation metric that the run does not log.
         """
         logged = sorted(name for name in trainer.callback_metrics if name.startswith("val/"))
         for callback in cast(Any, trainer).callbacks:
             monitor = getattr(callback, "monitor", None)
             if isinstance(monitor, str) and monitor.startswith("val/") and monitor not in logged:
                 raise MonitorError(
-                    f"{type(callback).__name__} watches {monitor}, which nothing logs; a "
-                    f"validation logs {', '.join(logged)}"
+                    f"{type(callback).__name__} monitors {monitor}, which the run does not log: "
+                    f"choose one of {', '.join(logged)}"
                 )
 
 
 class TerminationGuard(Callback):
-    """Lets SIGTERM end a run wherever it comes.
+    """Lets SIGTERM end a run at any point.
 
-    Lightning alone deadlocks with several processes, and lets a signal pass that comes in the last
-    batch of a test or a validation.
+    Without this callback, Lightning deadlocks when SIGTERM reaches a run of several processes, and
+    ignores a SIGTERM that arrives in the last batch of a test or a validation.
     """
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Listen while training."""
+        """Handle SIGTERM during training."""
         self._listen(trainer)
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Listen while validating, which also comes before training."""
+        """Handle SIGTERM during validation, which also runs before training."""
         self._listen(trainer)
 
     def on_test_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Listen while testing."""
+        """Handle SIGTERM during a test."""
         self._listen(trainer)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """End what a signal in the last batch was to end; fit looks itself.
+        """End a validation whose last batch received SIGTERM; Lightning's fit checks by itself.
 
         Raises:
-            SIGTERMException: There was one.
+            SIGTERMException: SIGTERM arrived.
         """
         if trainer.state.fn == "validate" and trainer.received_sigterm:
             raise SIGTERMException
 
     def on_test_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """End what a signal in the last batch was to end.
+        """End a test whose last batch received SIGTERM.
 
         Raises:
-            SIGTERMException: There was one.
+            SIGTERMException: SIGTERM arrived.
         """
         if trainer.received_sigterm:
             raise SIGTERMException

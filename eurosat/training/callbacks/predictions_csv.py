@@ -11,13 +11,13 @@ from eurosat.training.callbacks.gather import gather
 
 
 class PredictionsCSV(Callback):
-    """Writes one row an image: file, class, confidence, and every class's probability.
+    """Writes one row per image: file, class, confidence, and the probability of every class.
 
-    The file appears when all predictions are made, never half-written.
+    The file is written atomically, after the last prediction.
     """
 
     def __init__(self, path: str = "predictions.csv") -> None:
-        """Choose where to write.
+        """Store the path.
 
         Args:
             path: The CSV file that `predict` writes.
@@ -26,7 +26,7 @@ class PredictionsCSV(Callback):
         self._rows: list[tuple[str, list[float]]] = []
 
     def on_predict_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Forget earlier predictions."""
+        """Discard earlier predictions."""
         self._rows = []
 
     def on_predict_batch_end(
