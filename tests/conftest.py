@@ -8,6 +8,7 @@ import signal
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from eurosat.cli import main
 from eurosat.data.synthetic import synthetic_patch
 from eurosat.export.formats import ENDINGS, FORMATS
 from eurosat.labels import CLASSES
+from tests.session_folder import SessionFolder, fill_once
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = REPOSITORY / "configs"
@@ -83,9 +85,18 @@ def same_threads() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def store_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder of decoded data for the whole session."""
-    return tmp_path_factory.mktemp("stores")
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> SessionFolder:
+    """Fills a folder once per session, in whichever of pytest-xdist's processes asks first."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # pytest-xdist gives each process a folder below the session's own
+    return partial(fill_once, root / "session")
+
+
+@pytest.fixture(scope="session")
+def store_root(session_folder: SessionFolder) -> Path:
+    """One folder of decoded data for the whole session; the stores in it have their own locks."""
+    return session_folder("stores", lambda folder: None)
 
 
 @pytest.fixture
@@ -104,14 +115,25 @@ def run(tmp_path: Path, store_root: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, store_root: Path) -> Run:
+def train_once(session_folder: SessionFolder, store_root: Path) -> Callable[..., Run]:
+    """Trains the small model on tiny data, once per session under each name."""
+
+    def train(name: str, *options: str) -> Run:
+        def fit(folder: Path) -> None:
+            arguments = [*TINY, *SMALL_MODEL, f"--data.root={store_root}"]
+            assert main(["fit", *arguments, f"--output_root={folder}", *options]) == 0
+
+        (folder,) = session_folder(name, fit).glob("*/*")
+        return Run(folder)
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def trained(train_once: Callable[..., Run]) -> Run:
     """One finished fit, shared by the tests that only look at it."""
-    root = tmp_path_factory.mktemp("trained")
-    arguments = ["fit", *TINY, *SMALL_MODEL, f"--data.root={store_root}"]
-    arguments += [f"--output_root={root}", "--experiment=tiny", "--trainer.max_epochs=2"]
-    assert main([*arguments, '--data.augmentations=[{"class_path": "albumentations.D4"}]']) == 0
-    (folder,) = root.glob("tiny/*")
-    return Run(folder)
+    augmentation = '--data.augmentations=[{"class_path": "albumentations.D4"}]'
+    return train_once("trained", "--experiment=tiny", "--trainer.max_epochs=2", augmentation)
 
 
 def wandb_without_account(folder: Path) -> dict[str, str]:
@@ -215,14 +237,25 @@ LENIENT = ("--max_accuracy_loss=20", "--calibration_images=40")
 
 
 @pytest.fixture(scope="session")
-def exported(trained: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def export_once(trained: Run, session_folder: SessionFolder) -> Callable[[str], Path]:
+    """Exports the tiny run's checkpoint, once per session to each format."""
+
+    def export(format: str) -> Path:
+        name = f"eurosat{ENDINGS[format]}"
+
+        def fill(folder: Path) -> None:
+            arguments = [f"--format={format}", f"--output={folder / name}", *LENIENT]
+            assert main(["export", str(trained.best), *arguments]) == 0
+
+        return session_folder(f"exported-{format}", fill) / name
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def exported(export_once: Callable[[str], Path]) -> dict[str, Path]:
     """A file of every format, by format."""
-    folder = tmp_path_factory.mktemp("exported")
-    files = {format: folder / f"{format}{ENDINGS[format]}" for format in FORMATS}
-    for format, path in files.items():
-        arguments = [f"--format={format}", f"--output={path}", *LENIENT]
-        assert main(["export", str(trained.best), *arguments]) == 0
-    return files
+    return {format: export_once(format) for format in FORMATS}
 
 
 @pytest.fixture

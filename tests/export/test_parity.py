@@ -5,6 +5,7 @@ import re
 import resource
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import yaml
 
 from eurosat.cli import main
 from eurosat.export.formats import FORMATS
-from tests.conftest import SMALL_MODEL, TINY, Run, files_in
+from tests.conftest import Run, files_in
 
 
 def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -> str:
@@ -42,14 +43,10 @@ def test_a_file_that_differs_is_not_written(
 
 
 @pytest.fixture(scope="module")
-def accurate(tmp_path_factory: pytest.TempPathFactory, store_root: Path) -> Run:
+def accurate(train_once: Callable[..., Run]) -> Run:
     """A run that is better than chance."""
-    root = tmp_path_factory.mktemp("accurate")
-    arguments = ["fit", *TINY, *SMALL_MODEL, f"--data.root={store_root}", "--trainer.max_epochs=15"]
-    arguments += ["--model.optimizer=torch.optim.AdamW", "--model.optimizer.init_args.lr=0.01"]
-    assert main([*arguments, f"--output_root={root}", "--test_after_fit=false"]) == 0
-    (folder,) = root.glob("*/*")
-    return Run(folder)
+    options = ["--model.optimizer=torch.optim.AdamW", "--model.optimizer.init_args.lr=0.01"]
+    return train_once("accurate", *options, "--trainer.max_epochs=15", "--test_after_fit=false")
 
 
 @pytest.mark.parametrize("format", ["onnx-int8", "openvino-int8"])

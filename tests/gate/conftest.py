@@ -7,23 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from eurosat.cli import main
-from tests.conftest import SMALL_MODEL, TINY, Run
+from tests.conftest import Run
+from tests.session_folder import SessionFolder
 
 QUICK = ("--severities=[3]", "--threads=1")
 
 
 @pytest.fixture(scope="session")
-def good(tmp_path_factory: pytest.TempPathFactory, store_root: Path) -> Run:
+def good(train_once: Callable[..., Run]) -> Run:
     """A run that is better than chance, with 90 test images."""
-    root = tmp_path_factory.mktemp("good")
-    arguments = ["fit", *TINY, *SMALL_MODEL, f"--data.root={store_root}", "--trainer.max_epochs=15"]
-    arguments += ["--data.synthetic_images=300", "--data.split_fractions=[0.6, 0.1, 0.3]"]
-    arguments += [f"--output_root={root}", "--trainer.precision=32-true"]
-    arguments += ["--model.optimizer=torch.optim.AdamW", "--model.optimizer.init_args.lr=0.01"]
-    assert main(arguments) == 0
-    (folder,) = root.glob("*/*")
-    run = Run(folder)
+    options = ["--data.synthetic_images=300", "--data.split_fractions=[0.6, 0.1, 0.3]"]
+    options += ["--trainer.max_epochs=15", "--trainer.precision=32-true"]
+    options += ["--model.optimizer=torch.optim.AdamW", "--model.optimizer.init_args.lr=0.01"]
+    run = train_once("good", *options)
     assert run.json("metrics.json")["accuracy"] > 0.4
     return run
 
@@ -40,10 +36,13 @@ def changed(run: Run, folder: Path, change: Callable[[torch.Tensor], torch.Tenso
 
 
 @pytest.fixture(scope="session")
-def bad(good: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def bad(good: Run, session_folder: SessionFolder) -> Run:
     """The good run with its classes confused: each is taken for the next."""
-    folder = tmp_path_factory.mktemp("bad") / "run"
-    return changed(good, folder, lambda weights: weights.roll(1, dims=0))
+
+    def confuse(folder: Path) -> None:
+        changed(good, folder / "run", lambda weights: weights.roll(1, dims=0))
+
+    return Run(session_folder("bad", confuse) / "run")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """A repository with one model under DVC's care, to register it in."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,36 +9,35 @@ import yaml
 
 from eurosat.cli import main
 from eurosat.inference.runtime import open_model
-from tests.conftest import Run
 from tests.pipeline import Checkout
+from tests.session_folder import SessionFolder
 
 MODEL = "models/eurosat.onnx"
 
 
 @pytest.fixture(scope="session")
-def model_files(trained: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def model_files(export_once: Callable[[str], Path]) -> dict[str, Path]:
     """A model as ONNX and as OpenVINO file."""
-    folder = tmp_path_factory.mktemp("models")
-    files = {"onnx": folder / "eurosat.onnx", "openvino": folder / "eurosat.xml"}
-    for format, path in files.items():
-        assert main(["export", str(trained.best), f"--format={format}", f"--output={path}"]) == 0
-    return files
+    return {format: export_once(format) for format in ("onnx", "openvino")}
 
 
 @pytest.fixture(scope="session")
-def template(model_files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(model_files: dict[str, Path], session_folder: SessionFolder) -> Path:
     """A repository with one committed model under DVC's care."""
-    made = Checkout(tmp_path_factory.mktemp("registry") / "repository")
-    (made.folder / "models").mkdir(parents=True)
-    made.run("git", "init", "--quiet", "--initial-branch=main")
-    made.run("dvc", "init", "--quiet")
-    made.run("dvc", "remote", "add", "--default", "storage", "gs://your-bucket/eurosat")
-    artifacts = {"eurosat": {"path": "models/eurosat.onnx", "type": "model"}}
-    (made.folder / "dvc.yaml").write_text(yaml.safe_dump({"artifacts": artifacts}))
-    shutil.copy(model_files["onnx"], made.folder / "models")
-    made.run("dvc", "add", "models/eurosat.onnx")
-    made.commit()
-    return made.folder
+
+    def make(folder: Path) -> None:
+        made = Checkout(folder)
+        (folder / "models").mkdir()
+        made.run("git", "init", "--quiet", "--initial-branch=main")
+        made.run("dvc", "init", "--quiet")
+        made.run("dvc", "remote", "add", "--default", "storage", "gs://your-bucket/eurosat")
+        artifacts = {"eurosat": {"path": "models/eurosat.onnx", "type": "model"}}
+        (folder / "dvc.yaml").write_text(yaml.safe_dump({"artifacts": artifacts}))
+        shutil.copy(model_files["onnx"], folder / "models")
+        made.run("dvc", "add", "models/eurosat.onnx")
+        made.commit()
+
+    return session_folder("registry", make)
 
 
 @pytest.fixture

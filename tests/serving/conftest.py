@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 import requests
 
-from eurosat.cli import main
 from eurosat.data.synthetic import synthetic_patch
 from eurosat.labels import CLASSES
-from tests.conftest import Run, geotiff, jpeg
+from tests.conftest import geotiff, jpeg
 
 
 @dataclass
@@ -87,11 +86,9 @@ def wait_ready(url: str, process: subprocess.Popen[bytes], seconds: float = 100)
 
 
 @pytest.fixture(scope="session")
-def onnx_model(trained: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def onnx_model(export_once: Callable[[str], Path]) -> Path:
     """The tiny run's checkpoint as an ONNX file."""
-    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
-    assert main(["export", str(trained.best), "--format=onnx", f"--output={path}"]) == 0
-    return path
+    return export_once("onnx")
 
 
 StartService = Callable[..., Service]
