@@ -1,1 +1,1 @@
-"""The model registry: which version of a model is in which stage, and where its file is."""
+"""The model registry: versions and stages of models, and fetching a model file."""

@@ -1,4 +1,4 @@
-"""The file of a model, wherever it is: on disk, in a bucket, or in a registry."""
+"""Finding a model file by its URI: on disk, in a bucket, or in a registry."""
 
 import shutil
 from collections.abc import Iterable
@@ -10,40 +10,42 @@ from eurosat.inference.runtime import MODEL_SUFFIXES
 from eurosat.registry.reference import Reference, is_reference, parse_reference
 
 
-def find_model(place: str, folder: Path) -> Path:
-    """The model file at a place.
+def find_model(model_uri: str, folder: Path) -> Path:
+    """Find the model file of a URI, and fetch it where it is remote.
 
     Args:
-        place: A file, a folder with one model file in it, either in a bucket (``gs://...``), or a
-            registered model (``registry:production``).
-        folder: An empty folder for what has to be fetched.
+        model_uri: A file, a folder that holds one model file, the address of a file or folder in a
+            bucket (``gs://...``), or a registered model (``registry:production``).
+        folder: An empty folder for the fetched files.
 
     Raises:
-        ModelFileError: There is none, there are several, or the bucket cannot be read.
-        RegistryError: There is no such registered model, or its file cannot be had.
+        ModelFileError: The URI holds no model file or several, or the bucket cannot be read.
+        RegistryError: The registered model does not exist, or its file cannot be fetched.
     """
-    if is_reference(place):
-        _fetch_registered(parse_reference(place), folder)
+    if is_reference(model_uri):
+        _fetch_registered(parse_reference(model_uri), folder)
         path = folder
-    elif "://" in place:
-        return _fetch_from_bucket(place, folder)
+    elif "://" in model_uri:
+        return _fetch_from_bucket(model_uri, folder)
     else:
-        path = Path(place)
+        path = Path(model_uri)
     if not path.is_dir():
         return path
-    return Path(_only_model(place, map(str, path.rglob("*"))))
+    return Path(_only_model(model_uri, map(str, path.rglob("*"))))
 
 
-def _only_model(place: str, files: Iterable[str]) -> str:
-    """The one model file among the files of a place.
+def _only_model(model_uri: str, files: Iterable[str]) -> str:
+    """The only model file among the files of a folder.
 
     Raises:
-        ModelFileError: There is none, or there are several.
+        ModelFileError: The folder holds no model file, or several.
     """
     found = sorted(file for file in files if Path(file).suffix in MODEL_SUFFIXES)
     if len(found) != 1:
         names = ", ".join(found) or "none"
-        raise ModelFileError(f"{place} must hold one model file, found {names}: name the file")
+        raise ModelFileError(
+            f"{model_uri} must hold one model file and holds {names}: name the file"
+        )
     return found[0]
 
 
@@ -51,8 +53,8 @@ def _fetch_registered(reference: Reference, folder: Path) -> None:
     """Fetch a registered model and verify its checksum.
 
     Raises:
-        RegistryError: There is no such model, its file cannot be had or is damaged, or a package
-            for its registry is missing.
+        RegistryError: The model does not exist, its file cannot be fetched or is damaged, or a
+            package of its registry is missing.
     """
     try:
         match reference.registry:
@@ -73,14 +75,14 @@ def _fetch_registered(reference: Reference, folder: Path) -> None:
 
 
 def _fetch_from_bucket(address: str, folder: Path) -> Path:
-    """Copy a model file from a bucket, where the address is its or that of a folder with it."""
+    """Copy a model file from a bucket; the address is that of the file or of its folder."""
     try:
         import fsspec
 
         filesystem, path = fsspec.core.url_to_fs(address)
         files = [path] if filesystem.isfile(path) else filesystem.find(path)
         if not files:
-            raise FileNotFoundError("there is nothing")
+            raise FileNotFoundError("the address holds nothing")
         model = _only_model(address, files)
         for file in model_files(PurePosixPath(model)):
             filesystem.get_file(str(file), str(folder / file.name))
@@ -92,7 +94,7 @@ def _fetch_from_bucket(address: str, folder: Path) -> Path:
             f"{address} cannot be fetched without a package for it ({error}): "
             "pip install gcsfs for gs://"
         ) from error
-    except Exception as error:  # every kind of bucket has errors of its own
+    except Exception as error:  # each kind of bucket raises its own errors
         shutil.rmtree(folder, ignore_errors=True)
         raise ModelFileError(
             f"{address} cannot be fetched ({type(error).__name__}: {error}): check the address "

@@ -1,7 +1,7 @@
-"""The registry in git: GTO's tags name versions and stages, DVC keeps the files.
+"""The git registry: GTO's tags name versions and stages, and DVC stores the files.
 
-A version is a tag on a commit; the ``dvc.lock`` of that commit holds the checksum of the model's
-file, and DVC's cache or remote the file itself. Nothing of this needs a server.
+A version is a tag on a commit. The ``dvc.lock`` of the commit holds the checksum of the model file,
+and DVC's cache or remote holds the file. The git registry needs no server.
 """
 
 import os
@@ -39,7 +39,7 @@ class _Version:
     Attributes:
         name: Such as ``"v0.1.0"``.
         commit: Its git revision.
-        stages: The stages it is in, each with the tag that says so.
+        stages: The version's stages, each with the tag that assigned it.
     """
 
     name: str
@@ -48,21 +48,22 @@ class _Version:
 
 
 def promote(model: Path | Reference, stage: Stage, *, version: str | None, push: bool) -> Promoted:
-    """Put a model into a stage; a file that has no version yet gets one.
+    """Put a model into a stage, and register the file first if it has no version yet.
 
-    All is checked before the first tag is made, and a tag whose successor fails is taken back.
+    Every check runs before the first tag is created. If a later step fails, the created tags are
+    deleted.
 
     Args:
-        model: A model file under DVC's care, or a registered version.
+        model: A model file that DVC tracks, or a registered version.
         stage: The stage.
         version: The new version, such as ``"v1.0.0"``; the next patch version if not given.
-        push: Whether the file goes to the DVC remote and the tags to git's ``origin``.
+        push: Whether to push the file to the DVC remote and the tags to git's ``origin``.
 
     Returns:
-        What was done.
+        The promoted model.
 
     Raises:
-        RegistryError: The model cannot be registered as asked; nothing was.
+        RegistryError: The model cannot be registered as requested. Nothing was registered.
     """
     root = find_repository()
     made: list[str] = []
@@ -71,17 +72,21 @@ def promote(model: Path | Reference, stage: Stage, *, version: str | None, push:
             name, known = model.name, _resolve(model, str(root))
         else:
             name, path = _check_file(root, model)
-            check_referable(name, version or "v0.0.1")  # GTO would take more than we do
+            check_referable(
+                name, version or "v0.0.1"
+            )  # GTO accepts versions that no reference can name
             known = _version_of(root, name, path) or _register(root, name, path, version, made)
         if version not in (None, known):
-            raise RegistryError(f"{model} is {name} {known} already: leave out --version")
+            raise RegistryError(f"{model} is {name} {known} already: remove --version")
         (registered,) = (v for v in _versions(str(root), name) if v.name == known)
         tag = registered.stages.get(stage)
         if tag is None:
             tag = _assign(root, name, known, stage, made)
         elif not push:
-            raise RegistryError(f"{name} {known} is in {stage} already: --push true shares it")
-        # Without the version's tag, which may have been made earlier, the stage's means nothing.
+            raise RegistryError(
+                f"{name} {known} is in {stage} already: pass --push true to share it"
+            )
+        # The stage's tag needs the version's tag, which may be older.
         promoted = Promoted(name, known, stage, registered.commit, [f"{name}@{known}", tag])
         if push:
             push_model(root, promoted)
@@ -89,14 +94,16 @@ def promote(model: Path | Reference, stage: Stage, *, version: str | None, push:
 
 
 def fetch(reference: Reference, folder: Path) -> None:
-    """Fetch a registered model through DVC and verify its checksum.
+    """Fetch a registered model through DVC, and verify its checksum.
 
     Args:
-        reference: The model; the git repository is that of `PLACE_VARIABLE`, or the one here.
+        reference: The model. `PLACE_VARIABLE` names the git repository; the default is the
+            repository of the current folder.
         folder: An empty folder for the file.
 
     Raises:
-        RegistryError: There is no such version or stage, or its file cannot be had or is damaged.
+        RegistryError: The version or stage does not exist, or its file cannot be fetched or is
+            damaged.
     """
     place = os.environ.get(PLACE_VARIABLE) or str(find_repository(f", or set {PLACE_VARIABLE}"))
     try:
@@ -114,52 +121,54 @@ def fetch(reference: Reference, folder: Path) -> None:
             expected = md5_at(place, name, found["rev"])
             if expected is None:
                 raise RegistryError(
-                    f"{name} of {reference} is not under DVC's care at {version}: run `dvc add "
+                    f"DVC does not track {name} of {reference} at {version}: run `dvc add "
                     f"{name}`, commit, and promote it again"
                 )
             try:
                 files.get_file(name, str(target))
-            except Exception as error:  # every kind of storage has errors of its own
+            except Exception as error:  # each kind of storage raises its own errors
                 raise RegistryError(
-                    f"{name} of {reference} is neither in DVC's cache nor to be had from its "
-                    f"remote ({type(error).__name__}: {error}): run `dvc push` where it was made, "
-                    "and check the remote of `dvc remote list` and your rights to it"
+                    f"{name} of {reference} is neither in DVC's cache nor on its remote "
+                    f"({type(error).__name__}: {error}): run `dvc push` on the machine that made "
+                    "the file, and check the remote of `dvc remote list` and your rights to it"
                 ) from error
             if md5_of(target) != expected:
                 target.unlink()
                 raise RegistryError(
-                    f"{name} of {reference} is damaged: its MD5 is not {expected}, which dvc.lock "
-                    "says; delete it from the cache or remote, and push it again"
+                    f"{name} of {reference} is damaged: its MD5 is not {expected} of dvc.lock; "
+                    "delete the file from the cache or remote, and push it again"
                 )
 
 
 def _check_file(root: Path, model: Path) -> tuple[str, str]:
-    """Name and path of a file that can be registered: committed, under DVC's care, and a model."""
+    """Name and path of a file that can be registered: a committed model file that DVC tracks."""
     status = ("status", "--porcelain", "--untracked-files=no")
     if changed := run_git(root, *status, advice="repair the repository"):
         first = changed.splitlines()[0].split(maxsplit=1)[-1]
         raise RegistryError(
-            f"{root} has changes that are not committed ({first}): commit them first, so that the "
-            "version's tag holds what made it"
+            f"{root} has uncommitted changes ({first}): commit them, so that the version's tag "
+            "holds the code that made the model"
         )
-    open_model(model, threads=1)  # says what is wrong with it
+    open_model(model, threads=1)  # raises a named error if the file is no model
     try:
         path = model.resolve().relative_to(root.resolve()).as_posix()
     except ValueError as error:
-        raise RegistryError(f"{model} lies outside of the git repository {root}") from error
+        raise RegistryError(
+            f"{model} lies outside of the git repository {root}: copy the file into the repository"
+        ) from error
     for name in registered_files(path):
         committed = md5_at(str(root), name, "HEAD")
         if committed is None:
             raise RegistryError(
-                f"{name} is not under DVC's care at HEAD: make it with `dvc repro`, or run "
+                f"DVC does not track {name} at HEAD: make the file with `dvc repro`, or run "
                 f"`dvc add {name}`, and commit"
             )
         if committed != md5_of(root / name):
             raise RegistryError(
-                f"{name} is not the file that HEAD's dvc.lock names: run `dvc repro` or "
-                "`dvc commit`, then commit, or get the committed one with `dvc checkout`"
+                f"{name} differs from the file of HEAD's dvc.lock: run `dvc repro` or `dvc commit` "
+                "and commit, or restore the committed file with `dvc checkout`"
             )
-    with Repo.open(str(root), rev="HEAD") as committed_repository:  # what a fetch will see
+    with Repo.open(str(root), rev="HEAD") as committed_repository:  # the state that a fetch sees
         declared = committed_repository.artifacts.read().get("dvc.yaml", {})
     names = [name for name, artifact in declared.items() if artifact.path == path]
     if not names:
@@ -171,7 +180,7 @@ def _check_file(root: Path, model: Path) -> tuple[str, str]:
 
 
 def _version_of(root: Path, name: str, path: str) -> str | None:
-    """The newest registered version that has this very file."""
+    """The newest registered version with exactly this file."""
     wanted = [md5_of(root / part) for part in registered_files(path)]
     for version in _versions(str(root), name):
         if [md5_at(str(root), part, version.commit) for part in registered_files(path)] == wanted:
@@ -198,14 +207,14 @@ def _assign(root: Path, name: str, version: str, stage: Stage, made: list[str]) 
         version=version,
         message=f"{name} {version} to {stage}",
         skip_registration=True,
-        force=True,  # a version may come back to a stage that it was in before
+        force=True,  # a version may return to an earlier stage
     )
     made.append(assignment.tag)
     return str(assignment.tag)
 
 
 def _resolve(reference: Reference, place: str) -> str:
-    """The version that a reference means."""
+    """The version that a reference names."""
     versions = _versions(place, reference.name)
     for version in versions:
         if version.name == reference.version or reference.stage in version.stages:
@@ -215,16 +224,16 @@ def _resolve(reference: Reference, place: str) -> str:
         for version in versions
     )
     raise RegistryError(
-        f"there is no {reference}; {place} has {there or 'no version of it'}: promote one with "
-        "`eurosat promote`, or fetch the tags with `git fetch --tags`"
+        f"{reference} does not exist; {place} has {there or 'no version of this model'}: promote a "
+        "model with `eurosat promote`, or fetch the tags with `git fetch --tags`"
     )
 
 
 def _versions(place: str, name: str) -> list[_Version]:
-    """Registered versions of a model, newest first, with the stages they are in now.
+    """Registered versions of a model, newest first, with their current stages.
 
-    A stage is with the version whose tag for it has the highest number. GTO's own answer goes by
-    the tags' times, which are whole seconds and may be equal.
+    A stage belongs to the version whose tag for the stage has the highest number. GTO itself
+    compares the tags' times, which are whole seconds and may be equal.
     """
     try:
         rows = gto.api.show(place, name, registered_only=True, versions_per_stage=-1)
@@ -249,23 +258,27 @@ def _versions(place: str, name: str) -> list[_Version]:
 
 @contextmanager
 def _taking_back(root: Path, made: list[str]) -> Iterator[None]:
-    """Delete the tags made so far if what follows fails."""
+    """Delete the created tags if the block fails."""
     try:
         yield
     except BaseException:
         if made:
-            run_git(root, "tag", "--delete", *made, advice="delete these tags by hand")
+            run_git(
+                root, "tag", "--delete", *made, advice="delete these tags with git tag --delete"
+            )
         raise
 
 
 @contextmanager
 def _named_errors() -> Iterator[None]:
-    """GTO's, DVC's and git's errors as this project's."""
+    """Convert errors of GTO, DVC and git to `RegistryError`."""
     try:
         yield
     except ArtifactNotFoundError as error:
-        raise RegistryError(f"dvc.yaml of that version declares no such artifact ({error})") from (
+        raise RegistryError(f"dvc.yaml of the version declares no such artifact ({error})") from (
             error
         )
     except (GTOException, DvcException, SCMError) as error:
-        raise RegistryError(f"the registry cannot do that: {error}") from error
+        raise RegistryError(
+            f"the git registry failed ({error}): check the repository and its tags"
+        ) from error

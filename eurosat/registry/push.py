@@ -1,4 +1,4 @@
-"""Sharing a promoted model: its file goes to the DVC remote, its tags to git's origin."""
+"""Sharing a promoted model: the file goes to the DVC remote, the tags go to git's origin."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from eurosat.registry.reference import Stage
 from eurosat.registry.repository import md5_at, registered_files, remote_settings, run_git
 
 PLACEHOLDER = "gs://your-bucket"
-"""The bucket in the committed ``.dvc/config``, which is nobody's."""
+"""The placeholder bucket in the committed ``.dvc/config``."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Promoted:
         version: Its version, such as ``"v0.1.0"``.
         stage: Its stage.
         commit: Git revision that holds its checksum.
-        tags: The tags that others need: the version's, and the stage's that was made.
+        tags: The version's tag and the stage's tag.
     """
 
     name: str
@@ -34,29 +34,29 @@ class Promoted:
 
 
 def push_model(root: Path, promoted: Promoted) -> None:
-    """Push the file, and then the tags.
+    """Push the file, then the tags.
 
     Args:
         root: The git repository.
         promoted: The model.
 
     Raises:
-        RegistryError: The file or the tags cannot be pushed, or DVC has no such file; no tag was
+        RegistryError: The file or the tags cannot be pushed, or DVC lacks the file. No tag was
             pushed.
     """
     settings = remote_settings(str(root))
     url = settings["remote"][settings["core"]["remote"]]["url"] if settings else PLACEHOLDER
     if url.startswith(PLACEHOLDER):
         raise RegistryError(
-            "no DVC remote is set up: `dvc remote modify storage url gs://BUCKET/PATH` sets yours"
+            "no DVC remote is configured: run `dvc remote modify storage url gs://BUCKET/PATH`"
         )
-    # The place that the version has it at, which may not be that of the files here.
+    # The path in the registered version may differ from the path in the working tree.
     path = artifacts_show(promoted.name, version=promoted.version, repo=str(root))["path"]
     names = registered_files(path)
     repository = Repo(str(root), config=settings)
     try:
         repository.push(targets=names, revs=[promoted.commit], workspace=False)
-        # DVC only warns of a file that it does not have.
+        # DVC only warns where it lacks a file.
         storage = repository.cloud.get_remote_odb(command="push")
         missing = [
             name
@@ -71,10 +71,10 @@ def push_model(root: Path, promoted: Promoted) -> None:
     if missing:
         raise RegistryError(
             f"{', '.join(missing)} of {promoted.name} {promoted.version} is neither in DVC's cache "
-            f"nor at {url}: run `dvc push` where it was made"
+            f"nor at {url}: run `dvc push` on the machine that made it"
         )
     advice = (
-        "check origin and your rights to it (`git remote --verbose`), and get a colleague's tags, "
-        "if that is who promoted, with `git fetch --tags`"
+        "check origin and your rights to it (`git remote --verbose`); if a colleague promoted the "
+        "model, run `git fetch --tags` first"
     )
     run_git(root, "push", "--atomic", "origin", *promoted.tags, advice=advice)

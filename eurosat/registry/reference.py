@@ -1,4 +1,4 @@
-"""Names of registered models, as the command line takes them."""
+"""References to registered models, such as ``registry:production``."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ Registry = Literal["git", "wandb"]
 Stage = Literal["staging", "production"]
 
 DEFAULT_NAME = "eurosat"
-"""The model's name where none is given; `dvc.yaml` declares it."""
+"""Default name of the model; `dvc.yaml` declares it."""
 
 _FORM = re.compile(
     r"(?P<prefix>registry|wandb):"
@@ -21,13 +21,13 @@ _FORM = re.compile(
 
 @dataclass(frozen=True)
 class Reference:
-    """A version of a model, or whichever is in a stage.
+    """A version of a model, or the version that is in a stage.
 
     Attributes:
         registry: ``"git"`` for tags, ``"wandb"`` for the W&B Registry.
         name: The model's name.
-        version: Such as ``"v0.1.0"``; None where the stage decides.
-        stage: None where the version is given.
+        version: Such as ``"v0.1.0"``; None if the reference names a stage.
+        stage: ``"staging"`` or ``"production"``; None if the reference names a version.
     """
 
     registry: Registry
@@ -36,30 +36,30 @@ class Reference:
     stage: str | None
 
     def __str__(self) -> str:
-        """As the command line takes it."""
+        """The reference as the command line reads it."""
         prefix = "registry" if self.registry == "git" else "wandb"
         return f"{prefix}:{self.name}@{self.stage or self.version}"
 
 
 def is_reference(place: str) -> bool:
-    """Whether a place is meant as a registered model, rather than a file or an address."""
+    """Whether a model URI names a registered model, rather than a file or a bucket address."""
     return place.startswith(("registry:", "wandb:"))
 
 
 def check_referable(name: str, version: str) -> None:
-    """Make sure that a version which is about to be registered can be asked for.
+    """Check that a reference can name a version that is about to be registered.
 
     Args:
         name: The model's name.
         version: Such as ``"v1.0.0"``.
 
     Raises:
-        RegistryError: No reference would reach it.
+        RegistryError: No reference could name the version.
     """
     if not _FORM.fullmatch(f"registry:{name}@{version}") or version.count(".") != 2:
         raise RegistryError(
-            f"{name} {version} could not be served as registry:{name}@{version}: a name has small "
-            "letters, digits and dashes, a version the form v1.0.0, without a pre-release"
+            f"no reference could name {name} {version}: use lower-case letters, digits and dashes "
+            "in a name, and a version such as v1.0.0 without a pre-release"
         )
 
 
@@ -67,7 +67,7 @@ def parse_reference(place: str) -> Reference:
     """Read ``registry:production``, ``registry:v0.1.0`` or ``registry:NAME@production``.
 
     Raises:
-        RegistryError: It has another form.
+        RegistryError: The reference has another form.
     """
     match = _FORM.fullmatch(place)
     if match is None:

@@ -1,4 +1,4 @@
-"""The git repository that a registry lives in, and the files that DVC keeps in it."""
+"""The git repository of a registry, and the files that DVC tracks in it."""
 
 import os
 import subprocess
@@ -12,35 +12,38 @@ from eurosat.errors import RegistryError
 from eurosat.inference.files import model_files
 
 PLACE_VARIABLE = "EUROSAT_REGISTRY"
-"""Environment variable with the git repository's path or address; here if it is not set."""
+"""Environment variable with the path or address of the registry's git repository.
+
+The default is the repository of the current folder.
+"""
 
 
 def find_repository(otherwise: str = "") -> Path:
-    """The root of the git repository here, which must also be one of DVC.
+    """The root of the current folder's git repository, which must be a DVC repository as well.
 
     Args:
-        otherwise: Another way out than a repository here, for the error.
+        otherwise: A further remedy for the error message.
 
     Raises:
-        RegistryError: There is none.
+        RegistryError: The current folder is in no such repository.
     """
-    advice = f"the registry lives in a git repository; call eurosat inside it{otherwise}"
+    advice = f"call eurosat inside the git repository of the registry{otherwise}"
     root = Path(run_git(Path.cwd(), "rev-parse", "--show-toplevel", advice=advice))
     if not (root / ".dvc").is_dir():
-        raise RegistryError(f"{root} is no DVC repository: run `dvc init` in it first{otherwise}")
+        raise RegistryError(f"{root} is not a DVC repository: run `dvc init` in {root}{otherwise}")
     return root
 
 
 def run_git(folder: Path, *arguments: str, advice: str) -> str:
-    """What git prints.
+    """Run git and return its output.
 
     Args:
         folder: A folder of the repository.
-        arguments: The command.
-        advice: What to do if it fails.
+        arguments: The git command.
+        advice: The remedy for the error message.
 
     Raises:
-        RegistryError: Git is not installed, or refuses.
+        RegistryError: Git is not installed, or git fails.
     """
     try:
         result = subprocess.run(
@@ -48,10 +51,12 @@ def run_git(folder: Path, *arguments: str, advice: str) -> str:
             capture_output=True,
             text=True,
             check=True,
-            env=os.environ | {"LC_ALL": "C"},  # the reason is looked for by its English words
+            env=os.environ | {"LC_ALL": "C"},  # the reason is found by English words
         )
     except FileNotFoundError as error:
-        raise RegistryError("git is not installed, and the registry lives in git") from error
+        raise RegistryError(
+            "git is not installed, and the registry is a git repository: install git"
+        ) from error
     except subprocess.CalledProcessError as error:
         reason = _reason(error.stderr) or str(error)
         raise RegistryError(
@@ -61,9 +66,9 @@ def run_git(folder: Path, *arguments: str, advice: str) -> str:
 
 
 def _reason(said: str) -> str | None:
-    """The line in which git says why it failed; hints come before it and after it."""
+    """The line of git's output that has the reason; hints stand before and after this line."""
     lines = [" ".join(line.split()) for line in said.splitlines()]
-    # A refused tag also ends the connection, and fails those that were pushed with it.
+    # A rejected tag also fails the tags that were pushed with it.
     refused = [line for line in lines if line.startswith("! [") and "(atomic push" not in line]
     fatal = [line for line in lines if line.startswith("fatal:")]
     return next(iter([*refused, *fatal, *lines]), None)
@@ -75,7 +80,7 @@ def registered_files(path: str) -> list[str]:
 
 
 def remote_settings(place: str) -> dict[str, Any]:
-    """DVC's settings of the remote as they are now, for versions of before it moved.
+    """DVC's current settings of the remote, for versions that were registered before a move.
 
     Args:
         place: Path or address of the git repository.
@@ -87,7 +92,7 @@ def remote_settings(place: str) -> dict[str, Any]:
 
 
 def md5_at(place: str, path: str, revision: str) -> str | None:
-    """MD5 of a file that DVC keeps, as a revision has it; None if DVC does not keep it there."""
+    """MD5 of a file that DVC tracks at a revision; None if DVC does not track the file there."""
     try:
         found: dict[str, Any] = DVCFileSystem(place, rev=revision).info(path)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The W&B Registry: a model as an artifact with its stage as alias, linked to a collection."""
+"""The W&B Registry: a model is an artifact in a collection, and its stage is an alias."""
 
 import json
 from collections.abc import Iterator
@@ -16,21 +16,21 @@ from eurosat.registry.reference import DEFAULT_NAME, Reference, Stage
 from eurosat.wandb_client import connects, default_project
 
 _COLLECTION = "wandb-registry-model/{name}"
-"""Where W&B keeps an organisation's registered models."""
+"""Collection of an organisation's registered models in W&B."""
 
 
 def promote(model: Path | Reference, stage: Stage) -> str:
-    """Log a model file as an artifact and link it to the registry under a stage's alias.
+    """Log a model file as an artifact, and link the artifact to the registry with a stage's alias.
 
     Args:
-        model: A model file, or a version registered in W&B.
+        model: A model file, or a reference to a version in the W&B Registry.
         stage: The stage.
 
     Returns:
-        What was done, in a line.
+        One line that describes the result.
 
     Raises:
-        RegistryError: There is no account or connection, or W&B refuses; nothing was linked.
+        RegistryError: There is no account or connection, or W&B refuses. Nothing was linked.
     """
     with _connected():
         if isinstance(model, Reference):
@@ -40,7 +40,7 @@ def promote(model: Path | Reference, stage: Stage) -> str:
             return f"{model.name} {artifact.version} is now in {stage}"
         card = open_model(model, threads=1).card
         metadata: dict[str, Any] = json.loads(card.to_json())
-        del metadata["examples"]  # pictures, which stay in the file
+        del metadata["examples"]  # the example images stay in the model file
         artifact = wandb.Artifact(DEFAULT_NAME, type="model", metadata=metadata)
         for path in model_files(model):
             artifact.add_file(str(path))
@@ -51,14 +51,14 @@ def promote(model: Path | Reference, stage: Stage) -> str:
 
 
 def fetch(reference: Reference, folder: Path) -> None:
-    """Download a registered model; W&B's own digests verify the files.
+    """Download a registered model, and verify the files by W&B's digests.
 
     Args:
-        reference: The model.
+        reference: The registered model.
         folder: An empty folder for its files.
 
     Raises:
-        RegistryError: There is no such model, or it cannot be had or is damaged.
+        RegistryError: The model does not exist, cannot be fetched, or is damaged.
     """
     with _connected():
         artifact = wandb.Api().artifact(_address(reference), type="model")
@@ -78,24 +78,24 @@ def _address(reference: Reference) -> str:
 
 @contextmanager
 def _connected() -> Iterator[None]:
-    """Make sure of an account before anything is written; W&B's errors as this project's.
+    """Check the account before anything is written, and convert W&B's errors.
 
     Raises:
-        RegistryError: W&B is offline, there is no account, or it cannot be reached or refuses.
+        RegistryError: W&B is offline or unreachable, there is no account, or W&B refuses.
     """
     if not connects():
         raise RegistryError(
-            "the W&B Registry cannot be used offline: unset WANDB_MODE, or use the registry in git"
+            "the W&B Registry needs W&B online: unset WANDB_MODE, or use the git registry"
         )
     try:
         if not wandb.login(prompt=False):
             raise RegistryError(
-                "the W&B Registry needs an account: run 'wandb login' or set WANDB_API_KEY, or use "
-                "the registry in git"
+                "the W&B Registry needs an account: run 'wandb login', set WANDB_API_KEY, or use "
+                "the git registry"
             )
         yield
     except (WandbError, OSError, ValueError) as error:  # requests' errors are OSErrors
         raise RegistryError(
-            f"the W&B Registry cannot be reached or refuses ({type(error).__name__}: {error}): "
+            f"the W&B Registry is unreachable or refuses ({type(error).__name__}: {error}): "
             "check the network, WANDB_BASE_URL and your rights to the registry"
         ) from error

@@ -1,1 +1,1 @@
-"""Searches for good settings with W&B: checked before they start, run on every GPU."""
+"""Hyperparameter sweeps with W&B: checked before they start, and run on every GPU."""

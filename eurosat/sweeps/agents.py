@@ -1,4 +1,4 @@
-"""W&B's agents on the GPUs of this machine."""
+"""Running W&B's agents on the GPUs of this machine."""
 
 import os
 import sys
@@ -17,19 +17,19 @@ def gpus() -> list[str]:
 
 
 def run_agents(sweep: str, devices: Sequence[str], count: int | None) -> dict[str, int]:
-    """Run one of W&B's agents on each device until all have ended.
+    """Run one of W&B's agents on each device until all agents have ended.
 
-    Ctrl-C and SIGTERM end the agents and the runs under way, which write their records first.
+    Ctrl-C and SIGTERM end the agents and their current runs; each run writes its record first.
 
     Args:
         sweep: The sweep as ENTITY/PROJECT/ID.
-        devices: GPUs, one agent each; one agent on the CPU if there are none.
+        devices: GPUs; each GPU gets one agent. Without GPUs, one agent runs on the CPU.
         count: Runs of each agent; as many as the sweep has if None.
 
     Returns:
         The agents' exit codes, by device.
     """
-    # --forward-signals: without it an agent that is terminated leaves its run behind.
+    # Without --forward-signals a terminated agent leaves its run behind.
     command = [sys.executable, "-m", "wandb", "agent", "--forward-signals"]
     command += ["--count", str(count)] if count is not None else []
     return supervise([*command, sweep], devices)

@@ -1,4 +1,4 @@
-"""A sweep's YAML file, checked against the command line that its runs will use."""
+"""Reading a sweep's YAML file and checking it against the command line of its runs."""
 
 import difflib
 import math
@@ -14,16 +14,16 @@ from eurosat.errors import SettingsError, SweepError
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep that is fit to be registered."""
+    """A checked sweep, which can be registered."""
 
     definition: dict[str, Any]
-    """The file's content, as W&B takes it."""
+    """The file's content in W&B's format."""
     warnings: list[str]
-    """What is allowed but hardly meant."""
+    """Settings that are valid but probably a mistake, one sentence each."""
 
 
 def read_sweep(path: Path) -> Sweep:
-    """Read a sweep and try its parameters on the command line's own parser.
+    """Read a sweep, and parse its parameters with the command line's own parser.
 
     Args:
         path: A YAML file in W&B's format for sweeps.
@@ -32,8 +32,8 @@ def read_sweep(path: Path) -> Sweep:
         The sweep.
 
     Raises:
-        SweepError: The file, its command, a parameter or the metric would make every run fail, or
-            the sweep choose blindly.
+        SweepError: The file, its command or a parameter would make every run fail, or the sweep
+            would optimise a metric that its runs do not log.
     """
     definition = _load(path)
     try:
@@ -58,7 +58,7 @@ def _load(path: Path) -> dict[str, Any]:
         raise SweepError(f"{path} is not YAML: {error}") from error
     example = "configs/sweeps/random.yaml is an example"
     if not isinstance(definition, dict):
-        raise SweepError(f"{path} is not a sweep: {example}")
+        raise SweepError(f"{path} is not a sweep; {example}")
     missing = [
         name for name in ("program", "method", "parameters", "command") if not definition.get(name)
     ]
@@ -68,7 +68,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _check_search(definition: dict[str, Any]) -> None:
-    """What W&B's server knows and this machine's client does not check."""
+    """Check the settings of the search, which W&B's client does not check."""
     choices = {
         "method": (definition["method"], ("grid", "random", "bayes")),
         "goal of the metric": (_of(definition, "metric", "goal"), ("minimize", "maximize", None)),
@@ -90,7 +90,7 @@ def _of(definition: dict[str, Any], part: str, name: str) -> Any:
 
 
 def _fixed_arguments(definition: dict[str, Any]) -> list[str]:
-    """What every run passes to ``eurosat fit``, without the parameters of the sweep."""
+    """Arguments that every run passes to ``eurosat fit``, without the sweep's parameters."""
     parts = [
         definition["program"] if part == "${program}" else str(part)
         for part in definition["command"]
@@ -108,10 +108,10 @@ def _fixed_arguments(definition: dict[str, Any]) -> list[str]:
 
 
 def _settings(arguments: list[str], what: str) -> dict[str, Any]:
-    """The whole configuration that ``eurosat fit`` would run with.
+    """The whole configuration that ``eurosat fit`` would use.
 
     Raises:
-        SweepError: The command line refuses the arguments.
+        SweepError: The command line rejects the arguments.
     """
     from eurosat.training.cli import resolve_settings
 
@@ -122,14 +122,13 @@ def _settings(arguments: list[str], what: str) -> dict[str, Any]:
 
 
 def _trials(parameters: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
-    """Every value to try, among the first values of the other parameters.
+    """List the values to check, each together with the first values of the other parameters.
 
-    The first values come first, each with those before it only, so that the last argument is to
-    blame if it is refused.
+    The first trials add one parameter at a time, so that the last argument causes a rejection.
 
     Yields:
-        The parameter's name, its argument, and all parameters' arguments in the file's order, all
-        written as W&B's agent writes them.
+        The parameter's name, its argument, and the arguments of all parameters in the file's
+        order, written as W&B's agent writes them.
     """
     values = {name: _values_to_try(name, parameter) for name, parameter in parameters.items()}
     first = [f"--{name}={options[0]}" for name, options in values.items()]
@@ -144,7 +143,7 @@ def _trials(parameters: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
 def _try(
     name: str, argument: str, arguments: list[str], settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """Let the parser judge a parameter's argument among the others of a run."""
+    """Parse a parameter's argument together with the other arguments of a run."""
     try:
         return _settings(arguments, argument)
     except SweepError as error:
@@ -157,21 +156,24 @@ def _try(
 
 
 def _check_run(settings: dict[str, Any], logged: list[str]) -> None:
-    """Refuse settings with which a run would fail, or the sweep not hear of it."""
+    """Refuse settings that would make a run fail, or hide its results from the sweep."""
     trainer = settings["trainer"]
     loggers = trainer["logger"]
     loggers = loggers if isinstance(loggers, list) else [loggers]
     if not any(isinstance(one, dict) and "Wandb" in one["class_path"] for one in loggers):
         raise SweepError(
-            "its runs do not report to W&B: add --config=configs/logger/wandb.yaml to the command"
+            "the runs do not report to W&B: add --config=configs/logger/wandb.yaml to the command"
         )
     if trainer["limit_val_batches"] == 0:
-        raise SweepError("its runs do not validate: leave out trainer.limit_val_batches")
+        raise SweepError("the runs do not validate: remove trainer.limit_val_batches")
     if settings["run_directory"]:
-        raise SweepError("all its runs would share a folder: leave out run_directory")
+        raise SweepError("all runs would share one folder: remove run_directory")
     monitor = settings["checkpoint"]["monitor"]
     if monitor is not None and monitor not in logged:
-        raise SweepError(f"checkpoints watch {monitor}, which no run logs")
+        raise SweepError(
+            f"checkpoints monitor {monitor}, which no run logs: set checkpoint.monitor to a logged "
+            "metric"
+        )
 
 
 def _logged_metrics(settings: dict[str, Any]) -> list[str]:
@@ -192,7 +194,7 @@ def _names(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _values_to_try(name: str, parameter: Any) -> list[Any]:
-    """Every value of a list, the ends of a range, or the middle of what has no ends."""
+    """Every value of a list, both ends of a range, or the centre of an unbounded distribution."""
     match parameter:
         case {"value": value}:
             return [value]
@@ -211,7 +213,7 @@ def _values_to_try(name: str, parameter: Any) -> list[Any]:
             )
     match str(parameter.get("distribution", "")):
         case "log_uniform" | "q_log_uniform" | "log_normal" | "q_log_normal":
-            return [math.exp(end) for end in ends]  # given as exponents of e
+            return [math.exp(end) for end in ends]  # W&B takes exponents of e
         case "uniform" | "log_uniform_values" | "normal":
             return [float(end) for end in ends]
         case _:
@@ -221,7 +223,7 @@ def _values_to_try(name: str, parameter: Any) -> list[Any]:
 def _check_metric(
     definition: dict[str, Any], settings: dict[str, Any], logged: list[str]
 ) -> list[str]:
-    """Refuse a metric that no run logs; warn of one that checkpoints do not watch."""
+    """Refuse a metric that no run logs, and warn if checkpoints monitor another metric."""
     metric = definition.get("metric")
     if metric is None:
         if definition["method"] == "bayes" or "early_terminate" in definition:

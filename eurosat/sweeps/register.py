@@ -1,4 +1,4 @@
-"""A sweep on W&B's server."""
+"""Registering a sweep on W&B's server."""
 
 import os
 from typing import Any
@@ -8,10 +8,11 @@ from eurosat.wandb_client import default_project
 
 
 def log_in() -> None:
-    """Make sure that the server knows this machine's account.
+    """Check that the server accepts this machine's account.
 
     Raises:
-        SweepError: There is no account, the server does not answer or refuses the key.
+        SweepError: W&B is offline, there is no account, the server does not answer, or the server
+            rejects the key.
     """
     import wandb
 
@@ -19,7 +20,7 @@ def log_in() -> None:
 
     if not connects():
         raise SweepError(
-            "W&B's server leads a sweep, but W&B is set to work offline: unset WANDB_MODE, or run "
+            "W&B works offline, and a sweep needs W&B's server: unset WANDB_MODE, or run "
             "'wandb online'"
         )
     try:
@@ -31,8 +32,8 @@ def log_in() -> None:
             "your own"
         ) from error
     raise SweepError(
-        "W&B's server leads a sweep, and there is no account here: run 'wandb login' or set "
-        "WANDB_API_KEY; for a server of your own set WANDB_BASE_URL as well"
+        "this machine has no W&B account, and a sweep needs W&B's server: run 'wandb login' or set "
+        "WANDB_API_KEY; set WANDB_BASE_URL as well for a server of your own"
     )
 
 
@@ -46,7 +47,7 @@ def register(definition: dict[str, Any]) -> str:
         The sweep as ENTITY/PROJECT/ID.
 
     Raises:
-        SweepError: The server refuses it.
+        SweepError: The server rejects the sweep.
     """
     import wandb
 
@@ -55,6 +56,8 @@ def register(definition: dict[str, Any]) -> str:
     try:
         number = wandb.sweep(definition, entity=entity, project=project)
         return f"{entity or wandb.Api().default_entity}/{project}/{number}"
-    # W&B's client raises errors of several families, and what they have in common is this.
+    # W&B's client raises errors of several unrelated classes.
     except Exception as error:
-        raise SweepError(f"W&B does not register the sweep: {error}") from error
+        raise SweepError(
+            f"W&B rejects the sweep ({error}): correct the file, or check the account"
+        ) from error

@@ -31,23 +31,24 @@ def classify(
     concurrency: int = 4,
     batch: int = 16,
 ) -> int:
-    """Ask a service for the classes of image files.
+    """Send image files to a service and print their classes.
 
-    The exit code is 0, or 1 if an image was rejected; the others are classified all the same.
+    The exit code is 1 if the service rejected an image; all other images are classified.
 
     Args:
-        files: Image files, and folders to search for them.
+        files: Image files, and folders that hold image files.
         url: Address of a service started with 'eurosat serve'.
-        format: 'table' for people, 'json' with all there is, 'csv' as 'eurosat predict' writes it.
-        output: File to write, whole or not at all; the terminal if not given.
-        tiles: Cut an image larger than a patch into tiles rather than resize it; its class is
-            that of the tiles' mean, and JSON has them all.
-        api_key: Key the service asks for; EUROSAT_API_KEY if not given, which others on this
-            machine cannot see.
-        timeout: Seconds to wait for an answer; a service gives up after 30 on its own.
-        retries: How often a request is repeated when the service is busy or not reached.
-        concurrency: Requests at the same time.
-        batch: Most images in a request.
+        format: 'table' for people, 'json' with every field, 'csv' with the columns of
+            'eurosat predict'.
+        output: File to write, atomically; the terminal if not given.
+        tiles: Cut an image that is larger than a patch into tiles instead of resizing it. The
+            image's class comes from the mean of the tiles; JSON output lists every tile.
+        api_key: The service's API key; EUROSAT_API_KEY if not given. Other users of this machine
+            can read the command line, but not the environment.
+        timeout: Seconds to wait for an answer; the service itself stops after 30 seconds.
+        retries: Number of repetitions of a request if the service is busy or unreachable.
+        concurrency: Number of simultaneous requests.
+        batch: Largest number of images per request.
     """
     for name, value in {"timeout": timeout, "concurrency": concurrency, "batch": batch}.items():
         if value <= 0:
@@ -62,7 +63,7 @@ def classify(
         retries=retries,
         concurrency=concurrency,
     )
-    # The output is opened first: that it cannot be written should not turn out after an hour.
+    # The output is opened first, so that an unwritable output fails at once.
     with _opened(output) as stream, client:
         found = client.classify(paths, tiles=tiles, batch=batch)
         # disable=None: no bar where the terminal is a log file
@@ -80,7 +81,7 @@ def classify(
 
 @contextmanager
 def _opened(output: str | None) -> Iterator[TextIO]:
-    """The standard output, or a file that appears when all is written."""
+    """The standard output, or a file that is written atomically."""
     if output is None:
         yield sys.stdout
         return
@@ -91,7 +92,9 @@ def _opened(output: str | None) -> Iterator[TextIO]:
         ):
             yield stream
     except OSError as error:
-        raise EuroSATError(f"{output} cannot be written ({error.strerror})") from error
+        raise EuroSATError(
+            f"{output} cannot be written ({error.strerror}): choose another --output"
+        ) from error
 
 
 def _write_table(predictions: Sequence[Prediction], stream: TextIO) -> None:
@@ -106,7 +109,7 @@ def _write_table(predictions: Sequence[Prediction], stream: TextIO) -> None:
 
 
 def _line(text: str) -> str:
-    """A text on one line; a file's name may hold anything, even what steers a terminal."""
+    """A text on one line, because a file's name may hold control characters."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

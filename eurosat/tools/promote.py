@@ -1,4 +1,4 @@
-"""``eurosat promote``: register a model and put it into a stage."""
+"""``eurosat promote``: register a model and assign it to a stage."""
 
 from pathlib import Path
 from typing import Literal
@@ -12,20 +12,20 @@ def promote(
     registry: Literal["git", "wandb"] | None = None,
     push: bool = False,
 ) -> None:
-    """Register a model and put it into a stage, from where `eurosat serve` takes it.
+    """Register a model and assign it to a stage; `eurosat serve registry:STAGE` serves it.
 
-    The registry in git needs no server: a version is a tag on the commit whose dvc.lock names the
-    model's checksum, and DVC keeps the file. It works offline; --push true shares it.
+    The git registry needs no server and works offline: a version is a tag on the commit whose
+    dvc.lock holds the model's checksum, and DVC stores the file. --push true shares both.
 
     Args:
-        model: A model file under DVC's care such as models/eurosat.onnx, or a registered model
+        model: A model file that DVC tracks, such as models/eurosat.onnx, or a registered model,
             such as registry:staging or registry:v0.1.0.
-        stage: The stage; the model that was in it leaves it.
-        version: Version of a file that has none yet, such as v1.0.0; the next one if not given.
-            The W&B Registry counts its versions itself.
-        registry: Where a file is registered: 'git' (if not given) for tags in this repository,
-            'wandb' for the W&B Registry. A registered model stays where it is.
-        push: Send the file to the DVC remote and the tags to git's origin, also of a model that is
+        stage: The stage; the earlier model leaves the stage.
+        version: Version of a file that is not registered yet, such as v1.0.0; the next patch
+            version if not given. The W&B Registry numbers versions itself.
+        registry: Registry of a file: 'git' (if not given) for tags in this repository, 'wandb' for
+            the W&B Registry. A registered model stays in its registry.
+        push: Push the file to the DVC remote and the tags to git's origin, also where the model is
             in the stage already.
     """
     from eurosat.errors import RegistryError
@@ -35,15 +35,15 @@ def promote(
     if not isinstance(place, Path):
         if registry not in (None, place.registry):
             raise RegistryError(
-                f"{place} is not in the registry '{registry}': leave out --registry, or promote "
-                "its file to register it there"
+                f"{place} is not in the registry '{registry}': remove --registry, or promote the "
+                "model's file to register the file there"
             )
         registry = place.registry
     if registry == "wandb":
         if version is not None or push:
             raise RegistryError(
-                "W&B counts versions itself and always gets the file: leave out --version and "
-                "--push"
+                "the W&B Registry numbers versions and uploads the file itself: remove --version "
+                "and --push"
             )
         from eurosat.registry.wandb_registry import promote as promote_in_wandb
 

@@ -13,19 +13,19 @@ def study(
     output: Path | None = None,
     only_results: bool = False,
 ) -> int:
-    """Train every combination of a study's settings with several seeds, and compare them.
+    """Train every combination of a study's settings with several seeds, and compare the results.
 
-    Runs that are done already are left alone, and one that was cut off goes on from its last
-    checkpoint: call it again until all is done. Call it several times at once, for several GPUs
-    or on machines that share the folder, and each takes the runs that no other is at. After every
-    run the results so far are written: runs.csv (one row a run), table.md and plot.png.
+    Finished runs are kept, and an interrupted run continues from its last checkpoint, so that the
+    same command resumes a study. Several processes, also on machines that share the folder, divide
+    the runs among themselves. After every run the command writes the results so far: runs.csv (one
+    row per run), table.md and plot.png.
 
     Args:
         file: The study, such as configs/studies/training_fraction.yaml.
-        source: Where the data are, for every run; what the configurations say if not given.
-        root: Folder for decoded data; what the configurations say if not given.
+        source: Data source of every run; the configurations' data source if not given.
+        root: Folder for decoded data; the configurations' folder if not given.
         output: Folder of the runs and results; outputs/studies/<name> if not given.
-        only_results: Train nothing; write the results of what is done.
+        only_results: Train nothing, and write the results of the finished runs.
     """
     from eurosat.study.plan import read_study
     from eurosat.study.report import markdown_table, write_results

@@ -16,23 +16,26 @@ def sweep(
 ) -> int:
     """Search for good settings with W&B on every GPU of this machine.
 
-    A file is checked, then registered as a sweep, then one of W&B's agents is started for each
-    GPU, or one on the CPU. Other machines join with --sweep_id. Ctrl-C ends the agents and their
-    runs. The exit code is 1 if an agent failed; one that gave up because its first runs failed says
-    so, and counts as ended well, as W&B has it.
+    The command checks the file, registers the sweep, and starts one W&B agent per GPU, or one agent
+    on the CPU. Other machines join with --sweep_id. Ctrl-C ends the agents and their runs. The exit
+    code is 1 if an agent failed. An agent that gives up after three failed runs reports it and
+    exits with 0, which is W&B's own rule.
 
     Args:
         file: YAML file of a sweep, such as configs/sweeps/bayes.yaml.
-        sweep_id: ENTITY/PROJECT/ID of a sweep to join, instead of a file.
-        count: Runs of each agent; as many as the sweep has if not given.
-        check: Only check the file.
+        sweep_id: Sweep to join, as ENTITY/PROJECT/ID; replaces the file.
+        count: Runs per agent; unlimited if not given.
+        check: Check the file, and start nothing.
     """
     from eurosat.sweeps.agents import gpus, run_agents
     from eurosat.sweeps.definition import read_sweep
     from eurosat.sweeps.register import log_in, register
 
     if (file is None) == (sweep_id is None):
-        raise SweepError("give either a file to start a sweep, or --sweep_id to join one")
+        raise SweepError(
+            "one of FILE and --sweep_id is needed: give a file to start a sweep, or --sweep_id to "
+            "join a sweep"
+        )
     if sweep_id is not None and not re.fullmatch(r"[^/\s]+/[^/]+/[^/\s]+", sweep_id):
         raise SweepError(f"--sweep_id must be ENTITY/PROJECT/ID, got '{sweep_id}'")
     if count is not None and count < 1:

@@ -61,7 +61,7 @@ def test_a_stage_is_pushed_with_its_version(repository: Checkout, tmp_path: Path
         assert found == (repository.folder / MODEL).read_bytes()
         # What was promoted earlier is shared later, however often; the version is there already.
         refused = here.run("eurosat", "promote", "registry:v0.0.1", code=2)
-        assert "eurosat v0.0.1 is in staging already: --push true shares it" in refused
+        assert "eurosat v0.0.1 is in staging already: pass --push true" in refused
         before = tags(here)
         for _ in range(2):
             here.run("eurosat", "promote", MODEL, "--push=true")
@@ -114,7 +114,7 @@ def test_what_cannot_be_pushed_is_not_registered(
     repository: Checkout, forbidding_port: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     push = ["promote", MODEL, "--push=true"]
-    assert "no DVC remote is set up: `dvc remote modify" in refused(push, capsys)
+    assert "no DVC remote is configured: run `dvc remote modify" in refused(push, capsys)
     assert tags(repository) == set()
 
     repository.run("dvc", "remote", "modify", "storage", "url", "gs://missing/eurosat")

@@ -19,8 +19,11 @@ NO_SERVER = {
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give either a file"),
-        (["--sweep_id=a/b/c", str(CONFIGS / "sweeps" / "random.yaml")], "give either a file"),
+        ([], "give a file to start a sweep"),
+        (
+            ["--sweep_id=a/b/c", str(CONFIGS / "sweeps" / "random.yaml")],
+            "give a file to start a sweep",
+        ),
         (["--sweep_id=a/b/c", "--count=0"], "--count must be 1 or more"),
         (["--sweep_id=a/b/c/d"], "--sweep_id must be ENTITY/PROJECT/ID, got 'a/b/c/d'"),
         (["--sweep_id=c"], "--sweep_id must be ENTITY/PROJECT/ID, got 'c'"),
