@@ -1,4 +1,4 @@
-"""Mixup and CutMix: train on blends of two patches and of their labels."""
+"""Mixup and CutMix: training on blends of two patches and of their labels."""
 
 import math
 
@@ -10,16 +10,17 @@ from torch import Tensor
 class Mixing:
     """Blends a batch with a permutation of itself.
 
-    Draws depend only on the seed and the step, so that a resumed training repeats them.
+    The random draws depend only on the seed and the step, so that a resumed training repeats them.
     """
 
     def __init__(self, mixup_alpha: float, cutmix_alpha: float, probability: float) -> None:
-        """Choose what to blend; where both alphas are positive, a coin decides for each batch.
+        """Store the settings. Where both alphas are positive, each batch draws one of the two.
 
         Args:
-            mixup_alpha: Parameter of mixup's Beta distribution (Zhang et al., 2018); 0 is off.
-            cutmix_alpha: Parameter of CutMix's Beta distribution (Yun et al., 2019); 0 is off.
-            probability: Probability that a batch is blended at all, 0 to 1.
+            mixup_alpha: Parameter of mixup's Beta distribution (Zhang et al., 2018); 0 disables mixup.
+            cutmix_alpha: Parameter of CutMix's Beta distribution (Yun et al., 2019); 0 disables
+                CutMix.
+            probability: Probability that a batch is blended, 0 to 1.
         """
         self.mixup_alpha = mixup_alpha
         self.cutmix_alpha = cutmix_alpha
@@ -33,7 +34,7 @@ class Mixing:
         Args:
             patches: Normalised patches, float, shape (B, C, height, width).
             targets: Class probabilities, float, shape (B, classes).
-            seed: Numbers that name the draw, such as the run's seed, the step and the rank.
+            seed: Numbers that identify the draw, such as the run's seed, the step and the rank.
 
         Returns:
             Blended patches and targets, of the same shapes.
@@ -44,20 +45,20 @@ class Mixing:
         order = torch.from_numpy(generator.permutation(len(patches))).to(patches.device)
         coin = generator.random() < 0.5
         if self.cutmix_alpha > 0 and (coin or self.mixup_alpha == 0):
-            share = generator.beta(self.cutmix_alpha, self.cutmix_alpha)
-            patches, share = _paste(patches, order, share, generator)
+            kept = generator.beta(self.cutmix_alpha, self.cutmix_alpha)
+            patches, kept = _paste(patches, order, kept, generator)
         else:
-            share = generator.beta(self.mixup_alpha, self.mixup_alpha)
-            patches = torch.lerp(patches[order], patches, share)
-        return patches, torch.lerp(targets[order], targets, share)
+            kept = generator.beta(self.mixup_alpha, self.mixup_alpha)
+            patches = torch.lerp(patches[order], patches, kept)
+        return patches, torch.lerp(targets[order], targets, kept)
 
 
 def _paste(
-    patches: Tensor, order: Tensor, share: float, generator: np.random.Generator
+    patches: Tensor, order: Tensor, kept: float, generator: np.random.Generator
 ) -> tuple[Tensor, float]:
-    """Paste a box of each partner into each patch; give the share of the patch that is left."""
+    """Paste a box of each partner into each patch; return the fraction of the patch that stays."""
     height, width = patches.shape[-2:]
-    box_height, box_width = (round(side * math.sqrt(1 - share)) for side in (height, width))
+    box_height, box_width = (round(side * math.sqrt(1 - kept)) for side in (height, width))
     top = generator.integers(height - box_height + 1)
     left = generator.integers(width - box_width + 1)
     box = (..., slice(top, top + box_height), slice(left, left + box_width))

@@ -1,9 +1,9 @@
-"""PatchNet: a small residual network for 64x64 patches that is fast on CPUs, as a timm backbone.
+"""PatchNet: a small residual network for small patches, fast on CPUs, registered with timm.
 
-A narrow 4x4 stride-2 stem, then three stages of convolution, max-pooling and a residual pair, in
-the manner of the ResNet-9 of DAWNBench (Page, 2018, "How to train your ResNet") with the early
-stride that a CPU budget asks for. The classifier sees the mean and the maximum of every feature:
-a field fills its patch, a road only crosses it.
+A narrow 4x4 stride-2 stem is followed by three stages of convolution, max-pooling and a residual
+pair, as in the ResNet-9 of DAWNBench (Page, 2018, "How to train your ResNet"); the stride of the
+stem saves computation. The classifier gets the mean and the maximum of every feature, because a
+field fills a patch and a road only crosses it.
 """
 
 from typing import Any
@@ -32,7 +32,7 @@ class _Residual(nn.Module):
 
 
 class PatchNet(nn.Module):
-    """The network; follows timm's interface for classifiers."""
+    """The network, with timm's interface for classifiers."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class PatchNet(nn.Module):
         """Build the network.
 
         Args:
-            num_classes: Number of classes; 0 gives pooled features.
+            num_classes: Number of classes; with 0 the network returns pooled features.
             in_chans: Number of input channels.
             stem_width: Channels after the stem.
             widths: Channels of each stage.
@@ -72,7 +72,7 @@ class PatchNet(nn.Module):
         return self.head
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replace the classification layer by a new one for ``num_classes``."""
+        """Replace the classification layer by a new layer for ``num_classes`` classes."""
         self.num_classes = num_classes
         self.head = nn.Linear(self.head_hidden_size, num_classes) if num_classes else nn.Identity()
 

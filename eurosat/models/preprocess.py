@@ -1,4 +1,4 @@
-"""Preprocessing that ships with the model: raw pixels in, normalised floats out."""
+"""Preprocessing inside the model: raw pixels in, normalised floats out."""
 
 from collections.abc import Sequence
 
@@ -9,17 +9,17 @@ from eurosat.bands import resolve_channels
 
 
 class Preprocess(nn.Module):
-    """Normalises raw pixels channel by channel, on whatever device the model is.
+    """Normalises raw pixels channel by channel, on the model's device.
 
-    The statistics are buffers, so a checkpoint carries them and training, evaluation, export and
-    serving cannot differ.
+    The statistics are buffers, so that a checkpoint carries them, and training, evaluation, export
+    and serving use the same statistics.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, bands: str | Sequence[str]) -> None:
-        """Take EuroSAT's statistics of the chosen channels.
+        """Use EuroSAT's statistics of the chosen channels.
 
         Args:
             bands: ``"rgb"``, ``"all"`` or band names, as :func:`eurosat.bands.resolve_channels`.
@@ -33,11 +33,11 @@ class Preprocess(nn.Module):
         )
 
     def set_statistics(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Normalise by other statistics, such as those that pretrained weights expect.
+        """Replace the statistics, for example by the statistics of pretrained weights.
 
         Args:
-            mean: One mean a channel, in raw pixel values.
-            std: One standard deviation a channel, in raw pixel values.
+            mean: One mean per channel, in raw pixel values.
+            std: One standard deviation per channel, in raw pixel values.
         """
         self.mean.copy_(torch.tensor(mean).view_as(self.mean))
         self.std.copy_(torch.tensor(std).view_as(self.std))

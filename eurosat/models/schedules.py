@@ -1,4 +1,4 @@
-"""Learning-rate schedules that span the whole training, however long it is set to be."""
+"""Learning-rate schedules that span the whole training."""
 
 import math
 from typing import Any
@@ -8,18 +8,18 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 class WarmupCosine(LambdaLR):
-    """Linear warm-up, then a cosine down to ``final`` (Loshchilov & Hutter, 2017).
+    """Linear warm-up, then a cosine decay to ``final`` (Loshchilov & Hutter, 2017).
 
-    The classifier tells it the number of optimiser steps when training starts and steps it after
-    every one of them; a config never has to repeat the length of the training.
+    The classifier sets the number of optimiser steps when training starts, and advances the
+    schedule after every optimiser step. A configuration does not repeat the training's length.
     """
 
     def __init__(self, optimizer: Optimizer, warmup: float = 0.1, final: float = 0.0) -> None:
-        """Wrap an optimiser, whose learning rate is the peak.
+        """Wrap an optimiser; its learning rate is the schedule's peak.
 
         Args:
             optimizer: The optimiser.
-            warmup: Fraction of the training spent warming up from ``peak / 25``, 0 to 1.
+            warmup: Fraction of the training for the warm-up from ``peak / 25``, 0 to 1.
             final: Learning rate at the end as a fraction of the peak, 0 to 1.
 
         Raises:
@@ -33,7 +33,7 @@ class WarmupCosine(LambdaLR):
         super().__init__(optimizer, self._factor)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume at a step of the training as it is now, which may be longer than it was."""
+        """Restore the step, but not the length, which may have changed since."""
         kept = {"warmup", "final", "total_steps"}
         super().load_state_dict({k: v for k, v in state_dict.items() if k not in kept})
 
