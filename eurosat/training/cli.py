@@ -40,11 +40,11 @@ from eurosat.training.callbacks.guards import DivergenceGuard, MonitorGuard, Ter
 from eurosat.training.callbacks.predictions_csv import PredictionsCSV
 from eurosat.training.callbacks.record import RunRecord
 from eurosat.training.callbacks.test_results import TestResults
+from eurosat.training.loggers import FinishesRun
 from eurosat.training.profiler import PhaseProfiler, ProfileKind
 from eurosat.training.run_folder import check_folder, is_first_process, name_folder, reserve_folder
 from eurosat.training.termination import recorded_termination
 from eurosat.training.trainer import Trainer
-from eurosat.training.wandb_tracker import WandbTracker
 
 # Processes that Lightning starts for DDP inherit it, so that all of them share one run folder.
 _RUN_DIRECTORY_VARIABLE = "EUROSAT_RUN_DIRECTORY"
@@ -63,7 +63,7 @@ def run_trainer_verb(arguments: Sequence[str]) -> None:
         with recorded_termination():
             command_line = EuroSATCLI(arguments)
             for logger in command_line.trainer.loggers:
-                if isinstance(logger, WandbTracker):
+                if isinstance(logger, FinishesRun):
                     logger.finish()
     except MisconfigurationException as error:
         raise EuroSATError(str(error)) from error

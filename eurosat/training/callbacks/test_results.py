@@ -13,7 +13,7 @@ from eurosat.evaluation.predictions import Predictions, per_class_accuracy
 from eurosat.files import write_csv, write_json
 from eurosat.models.classifier import EuroSATClassifier
 from eurosat.training.callbacks.gather import gather
-from eurosat.training.wandb_tracker import WandbTracker
+from eurosat.training.loggers import LogsPredictions
 
 
 class TestResults(Callback):
@@ -77,7 +77,7 @@ class TestResults(Callback):
         self._write_predictions(predictions)
         self._draw(predictions, data, confusion)
         for logger in trainer.loggers:
-            if isinstance(logger, WandbTracker):
+            if isinstance(logger, LogsPredictions):
                 logger.log_predictions(predictions, data, trainer.global_step)
 
     def _write_predictions(self, predictions: Predictions) -> None:
