@@ -17,7 +17,8 @@ class Mixing:
         """Store the settings. Where both alphas are positive, each batch draws one of the two.
 
         Args:
-            mixup_alpha: Parameter of mixup's Beta distribution (Zhang et al., 2018); 0 disables mixup.
+            mixup_alpha: Parameter of mixup's Beta distribution (Zhang et al., 2018); 0 disables
+                mixup.
             cutmix_alpha: Parameter of CutMix's Beta distribution (Yun et al., 2019); 0 disables
                 CutMix.
             probability: Probability that a batch is blended, 0 to 1.

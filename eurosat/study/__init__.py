@@ -1,1 +1,1 @@
-"""Grids of training runs: what to run, running it, and what came out."""
+"""Studies: grids of training runs, their execution and their results."""

@@ -1,4 +1,4 @@
-"""A study as a picture."""
+"""The plot of a study."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from eurosat.study.results import Summary
 def accuracy_figure(study: Study, summaries: Sequence[Summary], note: str = "") -> Figure:
     """Draw accuracies with their intervals.
 
-    An axis of numbers becomes a curve, with one line for every combination of the other axes;
-    without one, every cell is a mark of its own.
+    An axis of numbers gives curves, with one curve per combination of the other axes. Without an
+    axis of numbers, every cell is a separate mark.
 
     Args:
         study: The study.
-        summaries: Its cells, at least one.
+        summaries: The study's cells, at least one.
         note: Appended to the title, such as ``"synthetic data"``.
 
     Returns:

@@ -1,4 +1,4 @@
-"""A study's YAML file, and the runs that it asks for."""
+"""Reading a study's YAML file, and the runs that the study consists of."""
 
 import hashlib
 import itertools
@@ -19,11 +19,11 @@ Settings = dict[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of a study's grid, trained once for every seed.
+    """One point of a study's grid, which is trained once per seed.
 
     Attributes:
-        labels: The value's label on each axis, such as ``{"backbone": "resnet18"}``.
-        settings: What is set for it.
+        labels: Label of the point on each axis, such as ``{"backbone": "resnet18"}``.
+        settings: Settings of the point.
     """
 
     labels: Mapping[str, Any]
@@ -32,18 +32,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class Study:
-    """What a study asks for.
+    """The contents of a study's file.
 
     Attributes:
-        name: Of the YAML file, without its ending.
-        title: What the study shows, in a few words.
+        name: Name of the YAML file, without its ending.
+        title: Title of the table and the plot.
         configs: Configuration files of ``eurosat fit``, applied in order.
-        axes: For each axis, settings by label.
-        seeds: Each cell is trained once with every one of them.
-        resplit: Whether the seed also draws the split, so that intervals hold for new data.
-        settings: What is set for every run.
-        minutes: Minutes of training for every run, on this machine; the configurations decide
-            the number of epochs if it is not given.
+        axes: Settings by label, for each axis.
+        seeds: Seeds; each cell is trained once per seed.
+        resplit: Whether the seed also draws the split, so that intervals include the choice of
+            the data.
+        settings: Settings of every run.
+        minutes: Minutes of training per run on this machine; if not given, the configurations
+            set the number of epochs.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Study:
 
     @property
     def cells(self) -> list[Cell]:
-        """Every combination of the axes' values."""
+        """All combinations of the axes' values."""
         return [
             Cell(
                 dict(zip(self.axes, labels, strict=True)),
@@ -84,13 +85,13 @@ class Study:
     def folder(self, cell: Cell, seed: int) -> str:
         """Name of the folder of one run.
 
-        It ends with a digest of all that the run is asked for, contents of the configuration files
-        included: a run of other settings never passes for this one.
+        The name ends with a digest of all settings of the run and of the contents of the
+        configuration files, so that runs of different settings have different folders.
         """
         return self._name(cell, f"seed{seed}", [self.arguments(cell, seed), self.minutes])
 
     def speed_folder(self, cell: Cell) -> str:
-        """Name of the folder of the short run that measures a cell's speed, whatever the seed."""
+        """Name of the folder of the short run that measures a cell's speed."""
         return self._name(cell, "speed", [self.arguments(cell, 0)])
 
     def _name(self, cell: Cell, kind: str, asked: list[Any]) -> str:
@@ -103,8 +104,8 @@ class Study:
 def read_study(path: Path) -> Study:
     """Read a study.
 
-    An axis is either ``{label: {option: value, ...}, ...}`` or, named after an option, the list of
-    that option's values.
+    An axis is either ``{label: {option: value, ...}, ...}``, or a list of values, in which case the
+    axis has the name of an option.
 
     Args:
         path: YAML file.
@@ -113,7 +114,7 @@ def read_study(path: Path) -> Study:
         The study.
 
     Raises:
-        StudyError: The file is missing, or does not describe a study.
+        StudyError: The file is missing or not a valid study.
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
@@ -123,7 +124,7 @@ def read_study(path: Path) -> Study:
         raise StudyError(f"the study {path} cannot be read ({error})") from error
     needed = {"title", "configs", "axes"}
     if not isinstance(content, dict) or not needed <= content.keys():
-        raise StudyError(f"{path} is no study: it needs a title, configs and axes")
+        raise StudyError(f"{path} is not a study: add the keys title, configs and axes")
     known = {entry.name for entry in fields(Study)} - {"name"}
     if unknown := content.keys() - known:
         raise StudyError(
@@ -150,10 +151,10 @@ def _by_label(name: str, values: Any) -> Any:
 
 
 def _check(path: Path, study: Study) -> None:
-    """Refuse what has the right type, and no meaning.
+    """Refuse values that have a valid type and no meaning.
 
     Raises:
-        StudyError: There is something of the kind.
+        StudyError: A value has no meaning.
     """
     if not study.axes or not all(study.axes.values()):
         raise StudyError(f"{path}: axes must name one axis or more, each with values")
@@ -164,8 +165,8 @@ def _check(path: Path, study: Study) -> None:
     for config in study.configs:
         if not Path(config).is_file():
             raise StudyError(
-                f"{path} names the configuration {config}, which is not there: paths start at the "
-                "folder that eurosat is called from"
+                f"{path} names the configuration {config}, which does not exist: give a path "
+                "relative to the current folder"
             )
 
 

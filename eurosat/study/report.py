@@ -27,13 +27,13 @@ def write_results(study: Study, summaries: Sequence[Summary], output: Path) -> N
 
 
 def markdown_table(study: Study, summaries: Sequence[Summary]) -> str:
-    """One line a cell: its labels, accuracy, interval and what it took."""
+    """Markdown table with one line per cell: labels, accuracy, interval, images and speed."""
     header = [*study.axes, "accuracy", "95 % interval", "runs", "images", "epochs"]
     header += ["images/s", "parameters"]
     lines = [header, ["---"] * len(header)]
     for summary in summaries:
         first, count = summary.rows[0], len(summary.rows)
-        # A run that was cut off in its test, and went on there, has no speed.
+        # A run that was interrupted in its test and resumed there has no speed.
         rates = [rate for row in summary.rows if (rate := row["images_per_second"])]
         lines.append(
             [
@@ -51,7 +51,7 @@ def markdown_table(study: Study, summaries: Sequence[Summary]) -> str:
     title = f"{study.title} – synthetic data" if synthetic else study.title
     text = f"{title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
     if any(len(summary.rows) == 1 for summary in summaries):
-        text += "\n\\* one run: Wilson's interval over its test images, not over seeds\n"
+        text += "\n\\* one run: Wilson's interval over the test images, not over seeds\n"
     revisions = sorted({row["revision"] for summary in summaries for row in summary.rows})
     if len(revisions) > 1 or any(revision.endswith("-dirty") for revision in revisions):
         text += f"\nCode of the runs: {', '.join(name or 'unknown' for name in revisions)}\n"

@@ -1,4 +1,4 @@
-"""What a study found: one row a run, one interval a cell, a table and a plot."""
+"""The results of a study: one row per run, one interval per cell."""
 
 import json
 import statistics
@@ -23,10 +23,10 @@ class Summary:
 
     Attributes:
         cell: The point of the grid.
-        rows: One a finished run, as in ``runs.csv``.
+        rows: One row per finished run, as in ``runs.csv``.
         mean: Mean test accuracy, 0 to 1.
-        low: Lower end of its 95 % interval.
-        high: Upper end.
+        low: Lower end of the 95 % interval of the mean.
+        high: Upper end of the 95 % interval of the mean.
     """
 
     cell: Cell
@@ -40,16 +40,16 @@ def summarise(study: Study, runs: Sequence[Run]) -> list[Summary]:
     """Summarise the finished runs, cell by cell, in the study's order.
 
     Raises:
-        StudyError: Runs were made of different data.
+        StudyError: The runs used different data.
     """
     rows = [(run, _row(run, path)) for run in runs if (path := run.finished)]
-    # RGB and bands of the same files are stored apart, and may be compared.
+    # RGB and bands of the same files have separate stores, and can be compared.
     rgb_names = " ".join(channel.name for channel in RGB)
     stores = {(row["bands"] == rgb_names, row["data"]) for _, row in rows}
     if len({rgb for rgb, _ in stores}) < len(stores):
         raise StudyError(
-            "the finished runs were made of different data, so they cannot be compared: give "
-            "every source an --output of its own"
+            "the finished runs used different data, so they cannot be compared: give each data "
+            "source its own --output"
         )
     summaries = []
     for cell in study.cells:
@@ -64,12 +64,13 @@ def summarise(study: Study, runs: Sequence[Run]) -> list[Summary]:
 def confidence_interval(accuracies: Sequence[float], test_images: int) -> tuple[float, float]:
     """Bound a mean accuracy by a 95 % interval.
 
-    Over two seeds or more it is Student's t interval of the mean, for the spread between runs. A
-    single run has no spread: Wilson's interval then bounds what the test images alone leave open.
+    With two runs or more, the interval is Student's t interval of the mean, which reflects the
+    spread between runs. A single run has no spread, so its interval is Wilson's interval, which
+    reflects the number of test images only.
 
     Args:
-        accuracies: One a run, 0 to 1.
-        test_images: Test images of a run.
+        accuracies: Test accuracy of each run, 0 to 1.
+        test_images: Number of test images of a run.
 
     Returns:
         Lower and upper end, within 0 and 1.
@@ -81,7 +82,7 @@ def confidence_interval(accuracies: Sequence[float], test_images: int) -> tuple[
 
 
 def _revision(git: Mapping[str, Any] | None) -> str:
-    """The code of a run, shortened; empty outside of a checkout."""
+    """Short git revision of a run's code; empty if the code was not in a git checkout."""
     return f"{git['revision'][:12]}{'-dirty' if git['dirty'] else ''}" if git else ""
 
 

@@ -1,4 +1,4 @@
-"""Running a study: one process a run, what is done already left alone."""
+"""Running a study: one process per run; finished runs are kept."""
 
 import fcntl
 import json
@@ -21,7 +21,7 @@ _SPEED_STEPS = 60
 """Optimiser steps that measure a cell's speed."""
 
 _IMAGES = ("source", "revision", "classes", "synthetic_images")
-"""Settings of the data that say which images there are."""
+"""Settings of the data that determine the images."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Run:
     """One run of a study.
 
     Attributes:
-        cell: Its point of the grid.
-        seed: Its seed.
-        folder: Folder of its attempts, each a run folder named after its time.
+        cell: Point of the grid.
+        seed: Seed.
+        folder: Folder of the run's attempts; each attempt is a run folder named after its time.
     """
 
     cell: Cell
@@ -40,19 +40,19 @@ class Run:
 
     @property
     def finished(self) -> Path | None:
-        """The run folder of the attempt that finished, the newest if there are several."""
+        """Run folder of the newest attempt that finished; None if no attempt finished."""
         done = [path for path in _finished(self.folder) if (path / "metrics.json").is_file()]
         return done[-1] if done else None
 
     @property
     def checkpoint(self) -> Path | None:
-        """The last checkpoint of an attempt that did not finish."""
+        """Last checkpoint of the newest attempt; None if there is no checkpoint."""
         found = sorted(self.folder.glob("*Z*/checkpoints/last.ckpt"))
         return found[-1] if found else None
 
 
 def plan_runs(study: Study, output: Path) -> list[Run]:
-    """All runs of a study, seed by seed, so that early results cover the whole grid.
+    """List all runs of a study, seed by seed, so that early results cover the whole grid.
 
     Args:
         study: The study.
@@ -66,11 +66,11 @@ def plan_runs(study: Study, output: Path) -> list[Run]:
 
 
 def check_settings(study: Study) -> None:
-    """Let the command line parse every cell's settings before hours go into the first ones.
+    """Parse the settings of every cell with the command line's parser, before the first run.
 
     Raises:
-        SettingsError: ``eurosat fit`` does not take a setting.
-        StudyError: A setting keeps runs from what the study is to compare.
+        SettingsError: ``eurosat fit`` rejects a setting.
+        StudyError: A setting makes the runs incomparable.
     """
     from eurosat.training.cli import resolve_settings
 
@@ -79,7 +79,9 @@ def check_settings(study: Study) -> None:
         arguments = ["fit", *study.arguments(cell, study.seeds[0])]
         settings = resolve_settings(arguments, f"the settings of {_name(cell)}")
         if not settings["test_after_fit"]:
-            raise StudyError(f"{_name(cell)}: a study compares tests, leave test_after_fit on")
+            raise StudyError(
+                f"{_name(cell)}: a study compares tests, so remove test_after_fit: false"
+            )
         split = settings["data"]["split"]
         if study.resplit and split != "stratified":
             raise StudyError(f"{_name(cell)}: resplit draws a stratified split, not a {split} one")
@@ -92,10 +94,10 @@ def check_settings(study: Study) -> None:
 
 
 def train(study: Study, runs: Sequence[Run], extra: Sequence[str] = ()) -> Iterator[Run]:
-    """Train what is not done yet, one run after the other.
+    """Train the unfinished runs, one after the other.
 
-    A run that was cut off goes on from its last checkpoint. One that fails says so, and the others
-    go on. One that another process is at is left to it.
+    An interrupted run continues from its last checkpoint. A failed run is reported, and the other
+    runs continue. A run that another process trains is skipped.
 
     Args:
         study: The study.
@@ -103,10 +105,10 @@ def train(study: Study, runs: Sequence[Run], extra: Sequence[str] = ()) -> Itera
         extra: Further arguments of every ``eurosat fit`` that do not change what comes out.
 
     Yields:
-        Each run that was tried; one that is not ``finished`` has failed.
+        Each run that was tried; a run without ``finished`` has failed.
 
     Raises:
-        StudyEndedError: Ctrl-C or SIGTERM ended the run under way.
+        StudyEndedError: Ctrl-C or SIGTERM ended the current run.
     """
     open_runs = [run for run in runs if not run.finished]
     if study.minutes is not None and open_runs:
@@ -129,7 +131,7 @@ def train(study: Study, runs: Sequence[Run], extra: Sequence[str] = ()) -> Itera
                     yield run
             if len(theirs) == len(waiting):
                 break
-            waiting = theirs  # a process may have died at its run meanwhile
+            waiting = theirs  # another process may have died during its run
 
 
 def _train_one(study: Study, run: Run, extra: Sequence[str], locks: Sequence[int]) -> None:
@@ -147,10 +149,10 @@ def _train_one(study: Study, run: Run, extra: Sequence[str], locks: Sequence[int
 
 @contextmanager
 def _claimed(folder: Path) -> Iterator[int | None]:
-    """Keep other processes off a run, here or on a machine that shares the folder.
+    """Lock a run against other processes, also on machines that share the folder.
 
     Yields:
-        Descriptor of the locked file; None if another process is at the run.
+        Descriptor of the locked file; None if another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
@@ -163,9 +165,9 @@ def _claimed(folder: Path) -> Iterator[int | None]:
 
 
 def _measure_all(study: Study, runs: Sequence[Run], extra: Sequence[str]) -> None:
-    """Measure the speed of all cells, one after the other, before any of them is trained.
+    """Measure the speed of all cells, one after the other, before the first training.
 
-    So they are measured under the same conditions. Other processes of the study wait.
+    All cells are thereby measured under the same conditions. Other processes of the study wait.
     """
     cells = {study.folder(run.cell, 0): run for run in runs}
     output = runs[0].folder.parent
@@ -173,12 +175,14 @@ def _measure_all(study: Study, runs: Sequence[Run], extra: Sequence[str]) -> Non
     with (output / ".speed.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         for run in tqdm(cells.values(), desc="speed", unit="cell"):
-            with suppress(StudyError):  # it comes again, and is told, with the cell's runs
+            with suppress(
+                StudyError
+            ):  # the same error recurs, and is reported, with the cell's runs
                 _speed(study, run, extra, [file.fileno()])
 
 
 def _speed(study: Study, run: Run, extra: Sequence[str], locks: Sequence[int]) -> Path:
-    """A short run that measures a cell's speed, once: the run folder."""
+    """Run folder of the short run that measures a cell's speed; the run is made once."""
     folder = run.folder.with_name(study.speed_folder(run.cell))
     if not _finished(folder):
         limits = [
@@ -192,10 +196,10 @@ def _speed(study: Study, run: Run, extra: Sequence[str], locks: Sequence[int]) -
 
 
 def training_length(minutes: float, speed: Path) -> list[str]:
-    """Number and size of epochs that train for some minutes at a measured speed.
+    """Number and length of the epochs that take some minutes at a measured speed.
 
     Args:
-        minutes: Of training, validation and test not counted.
+        minutes: Minutes of training, without validation and test.
         speed: Folder of the run that measured the speed.
 
     Returns:
@@ -214,16 +218,16 @@ def training_length(minutes: float, speed: Path) -> list[str]:
 
 
 def _fit(folder: Path, arguments: Sequence[str], locks: Sequence[int]) -> None:
-    """Train in a process of its own, whose output goes to a file.
+    """Train in a child process, and write its output to a file.
 
     Args:
         folder: Folder of the attempts.
-        arguments: Of ``eurosat fit``.
-        locks: What keeps other processes off, for as long as the training lives.
+        arguments: Arguments of ``eurosat fit``.
+        locks: Descriptors of locked files, which the child process inherits.
 
     Raises:
-        StudyError: It failed.
-        StudyEndedError: It was ended by a signal.
+        StudyError: The training failed.
+        StudyEndedError: A signal ended the training.
     """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "output.txt"
@@ -233,7 +237,9 @@ def _fit(folder: Path, arguments: Sequence[str], locks: Sequence[int]) -> None:
     with log.open("w") as output:
         (code,) = supervise(command, output=output, locks=locks).values()
     if code == -signal.SIGTERM:
-        raise StudyEndedError("ended during a run: call it again, and it goes on from there")
+        raise StudyEndedError(
+            "the study was ended during a run: run the same command again to resume it"
+        )
     if code:
         lines = log.read_text().strip().splitlines()
         last = f" after: {lines[-1]}" if lines else ""
@@ -241,7 +247,7 @@ def _fit(folder: Path, arguments: Sequence[str], locks: Sequence[int]) -> None:
 
 
 def _finished(folder: Path) -> list[Path]:
-    """The run folders in a folder whose runs came to their end, oldest first."""
+    """Run folders of the finished runs in a folder, oldest first."""
     return [path for path in sorted(folder.glob("*Z*")) if _status(path) == "finished"]
 
 

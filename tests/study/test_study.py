@@ -100,7 +100,7 @@ def test_a_study_that_is_ended_goes_on_from_there(
     process.send_signal(number)
     _, shown = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "ended during a run: call it again" in shown
+    assert "ended during a run: run the same command again" in shown
     assert "Traceback" not in shown
     first = planned.checkpoint.parent.parent
     # The run had ended too, and had written its record.
@@ -365,7 +365,7 @@ def test_the_interval_is_students(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"seeds": [1, 1]}, "each once"),
         ({"settings": [1]}, "Expected a <class 'dict'>"),
         ({"configs": "configs/fast.yaml"}, "Expected a <class 'list'>"),
-        ({"settings": {"test_after_fit": False}}, "leave test_after_fit on"),
+        ({"settings": {"test_after_fit": False}}, "remove test_after_fit"),
         (
             {"resplit": True, "settings": {"data.split": "source"}},
             "resplit draws a stratified split, not a source one",
