@@ -374,7 +374,7 @@ def test_the_interval_is_students(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"axes": {"data.synthetic_images": [200, 300]}}, "the cells differ in data"),
         ({"seeds": []}, "seeds must name"),
         ({"minutes": 0}, "minutes must be more than 0"),
-        ({"configs": ["none.yaml"]}, "none.yaml, which is not there"),
+        ({"configs": ["none.yaml"]}, "none.yaml, which does not exist"),
         (
             {"axes": {"model.lernrate": [1]}},
             "refuses the settings of model.lernrate 1: ",
