@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def save(name: str, figures: dict[str, Any]) -> None:
     """Print the figures and save them with the command and the machine that gave them."""
     import torch
 
-    from eurosat.training.callbacks.record import git_state
+    from eurosat.provenance import git_state
 
     content = figures | {
         # Where the data lay on this machine is nobody else's business.
@@ -36,7 +37,7 @@ def save(name: str, figures: dict[str, Any]) -> None:
             ["python -m", f"benchmarks.{name}", *(Path(word).name for word in sys.argv[1:])]
         ),
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-        "git": git_state(),
+        "git": asdict(git) if (git := git_state()) else None,
         "machine": {
             "cpu": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
             "cores": os.cpu_count(),

@@ -34,6 +34,10 @@ class RunDirectoryError(EuroSATError):
     """A run's folder already holds another run."""
 
 
+class RunCardError(EuroSATError):
+    """A run's ``run.json`` is damaged, or a newer version of this project wrote it."""
+
+
 class ModelFileError(EuroSATError):
     """A model file is missing, damaged, of another project, or cannot run on this machine."""
 

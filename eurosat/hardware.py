@@ -2,28 +2,56 @@
 
 import os
 import platform
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import lightning
 
 
-def hardware(trainer: "lightning.Trainer") -> dict[str, Any]:
+@dataclass(frozen=True)
+class Hardware:
+    """A machine and the devices that a trainer uses; None is unknown.
+
+    Attributes:
+        platform: Operating system and processor architecture.
+        python: Version of Python.
+        cpu: Name of the processor.
+        cores: Number of logical cores.
+        threads: Number of threads that torch computes with.
+        memory_gib: Main memory in GiB.
+        accelerator: Name of the GPU, or the type of another device, such as ``"cpu"``.
+        devices: Number of processes, one a device.
+        precision: Lightning's precision, such as ``"bf16-mixed"``.
+    """
+
+    platform: str | None = None
+    python: str | None = None
+    cpu: str | None = None
+    cores: int | None = None
+    threads: int | None = None
+    memory_gib: float | None = None
+    accelerator: str | None = None
+    devices: int = 1
+    precision: str | None = None
+
+
+def hardware(trainer: "lightning.Trainer") -> Hardware:
     """Describe the machine and the devices that a trainer uses."""
     import torch
 
     cuda = trainer.strategy.root_device.type == "cuda"
-    return {
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "cpu": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "memory_gib": _memory_gib(),
-        "accelerator": torch.cuda.get_device_name() if cuda else trainer.strategy.root_device.type,
-        "devices": trainer.world_size,
-        "precision": str(trainer.precision),
-    }
+    return Hardware(
+        platform=platform.platform(),
+        python=platform.python_version(),
+        cpu=torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
+        cores=os.cpu_count(),
+        threads=torch.get_num_threads(),
+        memory_gib=_memory_gib(),
+        accelerator=torch.cuda.get_device_name() if cuda else trainer.strategy.root_device.type,
+        devices=trainer.world_size,
+        precision=str(trainer.precision),
+    )
 
 
 def computes_bf16(accelerator: str = "auto") -> bool:

@@ -2,16 +2,29 @@
 
 import importlib.metadata
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 
-def git_state() -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class GitState:
+    """The revision of a checkout.
+
+    Attributes:
+        revision: The full hash of the commit.
+        dirty: Whether tracked files differ from the commit.
+    """
+
+    revision: str
+    dirty: bool
+
+
+def git_state() -> GitState | None:
     """Revision of the checkout that this package runs from, and whether it has changes.
 
     Returns:
-        ``{"revision": <SHA>, "dirty": <bool>}``; None if git does not track this package, as in
-        an environment inside another project's repository.
+        None if git does not track this package, as in an environment inside another project's
+        repository.
     """
 
     def git(*arguments: str) -> str:
@@ -25,7 +38,7 @@ def git_state() -> dict[str, Any] | None:
     try:
         git("ls-files", "--error-unmatch", Path(__file__).name)
         dirty = git("status", "--porcelain", "--untracked-files=no")
-        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(dirty)}
+        return GitState(git("rev-parse", "HEAD"), bool(dirty))
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -29,4 +29,4 @@ def test_the_revision_is_that_of_the_package_and_not_of_a_repository_around_it(
     git("commit", "--quiet", "--message=With the package")
     state = provenance.git_state()
     assert state is not None
-    assert state["dirty"] is False
+    assert state.dirty is False

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import yaml
 
 from eurosat.bands import select_bands
-from eurosat.data.splits import PARTS
 from eurosat.errors import EuroSATError, ImagesError
 from eurosat.inference.card import ModelCard
 from eurosat.inference.runtime import Patches
+from eurosat.run_card import RunData, RunSplit
 
 if TYPE_CHECKING:
     from eurosat.data.datamodule import EuroSATDataModule
@@ -138,22 +138,39 @@ def _run_settings(config: Path) -> dict[str, Any] | None:
 
 def _recorded_settings(card: ModelCard) -> dict[str, Any]:
     """Settings of the data as far as a card knows them: all but where observed images are."""
-    if card.data is None or card.split is None:
+    recorded = _recorded(card)
+    if recorded is None:
         return {}
-    parts = [card.split[part] for part in PARTS]
+    data, split = recorded
+    counts = (split.train, split.val, split.test)
     settings: dict[str, Any] = {
         "verify": False,  # the fingerprint is compared, which says more
-        "split": card.split["kind"],
-        # Files of before the record had fractions: the shares that came out of them.
-        "split_fractions": tuple(
-            card.split.get("fractions") or [count / sum(parts) for count in parts]
-        ),
+        "split": split.kind,
+        # Older cards lack the fractions that were asked for: those of the images take their place.
+        "split_fractions": split.fractions or tuple(count / sum(counts) for count in counts),
     }
-    if card.split["seed"] is not None:
-        settings["split_seed"] = card.split["seed"]
+    if split.seed is not None:
+        settings["split_seed"] = split.seed
     if card.synthetic:
-        settings |= {"source": "synthetic", "synthetic_images": card.data["images"]}
+        settings |= {"source": "synthetic", "synthetic_images": data.images}
     return settings
+
+
+def _recorded(card: ModelCard) -> tuple[RunData, RunSplit] | None:
+    """The data and the split of a model's run; None where its card does not say.
+
+    Raises:
+        ImagesError: The card holds something else.
+    """
+    if card.data is None or card.split is None:
+        return None
+    try:
+        return RunData.from_dict(card.data), RunSplit.from_dict(card.split)
+    except ValueError as error:
+        raise ImagesError(
+            f"the card of {card.version} does not describe its run's images ({error}): export the "
+            "model anew from its checkpoint"
+        ) from error
 
 
 def _check_same(
@@ -162,7 +179,8 @@ def _check_same(
     """Calibrating or comparing on images that the run tested on would make figures too good."""
     assert data.store is not None
     assert data.split is not None
-    if card.data is None or card.split is None:
+    recorded = _recorded(card)
+    if recorded is None:
         unknown = f"{file} does not say which images it was trained and tested on"
         if exact:
             raise ImagesError(
@@ -174,8 +192,8 @@ def _check_same(
     differing = [
         name
         for name, ours, theirs in (
-            ("images", data.store.card.fingerprint, card.data["fingerprint"]),
-            ("split", data.split.fingerprint, card.split["fingerprint"]),
+            ("images", data.store.card.fingerprint, recorded[0].fingerprint),
+            ("split", data.split.fingerprint, recorded[1].fingerprint),
         )
         if ours != theirs
     ]

@@ -18,6 +18,7 @@ from eurosat.evaluation.page import render_page
 from eurosat.evaluation.profile import bottleneck_lines, phase_cells
 from eurosat.evaluation.tables import read_rows
 from eurosat.files import atomic_write
+from eurosat.run_card import RunCard, read_run_card
 
 # How to read each figure, by file name and in the order shown; the wide ones take the full width.
 CAPTIONS = {
@@ -40,7 +41,7 @@ class _Run:
     """What a run folder holds; what is missing is empty."""
 
     directory: Path
-    card: Mapping[str, Any]
+    card: RunCard
     metrics: Mapping[str, Any]
     profile: Mapping[str, Any]
     predictions: list[dict[str, str]]
@@ -63,19 +64,19 @@ def write_report(run_directory: Path) -> Path:
     predictions = run_directory / "predictions.csv"
     run = _Run(
         run_directory,
-        _read_json(run_directory / "run.json"),
+        read_run_card(run_directory) or RunCard(),
         _read_json(run_directory / "metrics.json"),
         _read_json(run_directory / "profile.json"),
         read_rows(predictions) if predictions.is_file() else [],
     )
-    title = str(run.card.get("experiment") or run_directory.resolve().name)
-    facts = (run.card.get("started"), run.card.get("status"))
+    title = run.card.experiment or run_directory.resolve().name
+    facts = () if run.card == RunCard() else (run.card.started, run.card.status)
     sections = (_headline, _per_class, _figures, _profile, _run_card, _config, _links)
     html = render_page(
         title,
         ", ".join(["EuroSAT land-use classification", *filter(None, facts)]),
         (section(run) for section in sections),
-        synthetic=bool(run.card.get("synthetic")),
+        synthetic=bool(run.card.synthetic),
     )
     path = run_directory / "report.html"
     with atomic_write(path) as partial:
@@ -181,26 +182,25 @@ def _profile(run: _Run) -> str:
 
 
 def _run_card(run: _Run) -> str:
-    if not run.card:
-        return ""
     card = run.card
-    git = card.get("git") or {}
-    revision = f"<code>{escape(str(git.get('revision') or 'unknown'))}</code>"
-    if git.get("dirty"):
+    if card == RunCard():  # the run's folder has none
+        return ""
+    revision = f"<code>{escape(card.git.revision if card.git else 'unknown')}</code>"
+    if card.git and card.git.dirty:
         revision += ' <strong class="warn">with uncommitted changes</strong>'
-    wall, rate = _number(card.get("wall_seconds")), _number(card.get("images_per_second"))
+    wall, rate, known = card.wall_seconds, card.images_per_second, card.to_json()
     facts = {
-        "Command": f"<code>{escape(str(card.get('command') or 'unknown'))}</code>",
+        "Command": f"<code>{escape(card.command or 'unknown')}</code>",
         "Git revision": revision,
-        "Data": _facts(card.get("data")),
-        "Split": _facts(card.get("split")),
-        "Hardware": _facts(card.get("hardware")),
-        "Seed": escape(str(card.get("seed", MISSING))),
+        "Data": _facts(known["data"]),
+        "Split": _facts(known["split"]),
+        "Hardware": _facts(known["hardware"]),
+        "Seed": MISSING if card.seed is None else str(card.seed),
         "Wall time": MISSING if wall is None else f"{timedelta(seconds=round(wall))} (h:min:s)",
         "Throughput": MISSING if rate is None else f"{rate:,.0f} images/s",
-        "Best checkpoint": f"<code>{escape(str(card.get('best_checkpoint') or MISSING))}</code>",
+        "Best checkpoint": f"<code>{escape(card.best_checkpoint or MISSING)}</code>",
     }
-    packages = {name: v for name, v in (card.get("packages") or {}).items() if v}
+    packages = {name: v for name, v in card.packages.items() if v}
     versions = _table((escape(name), escape(str(packages[name]))) for name in sorted(packages))
     details = f"<details><summary>{len(packages)} packages</summary>{versions}</details>"
     return f"<h2>Run card</h2>{_table(facts.items())}{details if packages else ''}"
@@ -238,7 +238,8 @@ def _facts(record: Mapping[str, Any] | None) -> str:
     def text(value: object) -> str:
         return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
-    lines = (f"{key.replace('_', ' ')}: {text(value)}" for key, value in (record or {}).items())
+    known = ((key, value) for key, value in (record or {}).items() if value is not None)
+    lines = (f"{key.replace('_', ' ')}: {text(value)}" for key, value in known)
     return "<br>".join(map(escape, lines)) or MISSING
 
 

@@ -72,7 +72,7 @@ class Verdict:
             "split": card.split,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "eurosat": eurosat.__version__,
-            "git": git_state(),
+            "git": asdict(git) if (git := git_state()) else None,
         }
 
 

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eurosat.errors import ModelFileError
+from eurosat.errors import ModelFileError, RunCardError
 from eurosat.inference.card import ModelCard
+from eurosat.run_card import RunCard, read_run_card
 
 if TYPE_CHECKING:
     from eurosat.models.predictor import Predictor
@@ -39,10 +41,11 @@ def open_checkpoint(path: Path) -> "tuple[Predictor, ModelCard]":
             f"{path} is not a checkpoint of this project ({type(error).__name__}: {error})"
         ) from error
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    run = _read(path.parent.parent / "run.json")
-    own_metrics = run.get("best_checkpoint") == f"checkpoints/{path.name}"
-    started = str(run.get("started", ""))[:19].replace(":", "-")
-    parts = [str(run.get("experiment", path.stem)), started, digest[:8]]
+    run = _run_card(path.parent.parent)
+    known = run.to_json()
+    own_metrics = run.best_checkpoint == f"checkpoints/{path.name}"
+    started = (run.started or "")[:19].replace(":", "-")
+    parts = [run.experiment or path.stem, started, digest[:8]]
     card = ModelCard(
         version="-".join(part for part in parts if part),
         classes=classifier.classes,
@@ -51,18 +54,35 @@ def open_checkpoint(path: Path) -> "tuple[Predictor, ModelCard]":
         backbone=str(classifier.hparams["backbone"]),
         format="checkpoint",
         checkpoint=digest,
-        data=run.get("data"),
-        split=run.get("split"),
-        synthetic=run.get("synthetic"),
-        metrics=_read(path.parent.parent / "metrics.json") or None if own_metrics else None,
-        git=run.get("git"),
+        data=known["data"],
+        split=known["split"],
+        synthetic=run.synthetic,
+        metrics=_metrics(path.parent.parent / "metrics.json") if own_metrics else None,
+        git=known["git"],
     )
     return Predictor(classifier).eval(), card
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _run_card(folder: Path) -> RunCard:
+    """The card of the checkpoint's run: an empty one where there is none or it is damaged."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
+        return read_run_card(folder) or RunCard()
+    except RunCardError as error:
+        _warn(f"{error}; the model's card says nothing of its run")
+        return RunCard()
+
+
+def _metrics(path: Path) -> dict[str, Any] | None:
+    """What the run's test found: nothing where there is no file or it is damaged."""
+    try:
+        content = json.loads(path.read_text("utf-8")) if path.is_file() else None
+        if not isinstance(content, dict | None):
+            raise ValueError("it holds no JSON object")
+    except (OSError, ValueError) as error:
+        _warn(f"{path} is damaged ({error}); the model's card says nothing of its run's test")
+        return None
     return content
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,9 @@ from typing import Any
 from eurosat.bands import RGB
 from eurosat.errors import StudyError
 from eurosat.evaluation.intervals import student_interval, wilson_interval
+from eurosat.hardware import Hardware
+from eurosat.provenance import GitState
+from eurosat.run_card import RUN_CARD, RunCard, read_run_card
 from eurosat.study.plan import Cell, Study
 from eurosat.study.runner import Run
 
@@ -81,29 +84,36 @@ def confidence_interval(accuracies: Sequence[float], test_images: int) -> tuple[
     return max(0.0, low), min(1.0, high)
 
 
-def _revision(git: Mapping[str, Any] | None) -> str:
+def _revision(git: GitState | None) -> str:
     """Short git revision of a run's code; empty if the code was not in a git checkout."""
-    return f"{git['revision'][:12]}{'-dirty' if git['dirty'] else ''}" if git else ""
+    return f"{git.revision[:12]}{'-dirty' if git.dirty else ''}" if git else ""
 
 
 def _row(run: Run, path: Path) -> dict[str, Any]:
-    card = json.loads((path / "run.json").read_text())
+    card = read_run_card(path) or RunCard()
+    model, data, split = card.model, card.data, card.split
+    if model is None or data is None or split is None:
+        raise StudyError(
+            f"{path / RUN_CARD} lacks the model, the data or the split of a finished run: delete "
+            "the folder, and the study trains the run again"
+        )
+    hardware = card.hardware or Hardware()
     metrics = json.loads((path / "metrics.json").read_text())
     return {
         **run.cell.labels,
         "seed": run.seed,
         **{name: metrics[name] for name in _METRICS},
-        "train_images": card["split"]["train"],
-        "test_images": card["split"]["test"],
-        **{name: card.get(name) for name in _FACTS},
-        "backbone": card["model"]["backbone"],
-        "parameters": card["model"]["parameters"],
-        "synthetic": card["synthetic"],
-        "bands": " ".join(card["data"]["bands"]),
-        "data": card["data"]["fingerprint"],
-        "revision": _revision(card["git"]),
-        "cpu": card["hardware"]["cpu"],
-        "accelerator": card["hardware"]["accelerator"],
-        "threads": card["hardware"]["threads"],
+        "train_images": split.train,
+        "test_images": split.test,
+        **{name: getattr(card, name) for name in _FACTS},
+        "backbone": model.backbone,
+        "parameters": model.parameters,
+        "synthetic": card.synthetic,
+        "bands": " ".join(data.bands),
+        "data": data.fingerprint,
+        "revision": _revision(card.git),
+        "cpu": hardware.cpu,
+        "accelerator": hardware.accelerator,
+        "threads": hardware.threads,
         "run": f"{path.parent.name}/{path.name}",
     }

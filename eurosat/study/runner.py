@@ -1,7 +1,6 @@
 """Running a study: one process per run; finished runs are kept."""
 
 import fcntl
-import json
 import math
 import signal
 import sys
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from eurosat.errors import StudyEndedError, StudyError
 from eurosat.processes import supervise
+from eurosat.run_card import read_run_card
 from eurosat.study.plan import Cell, Study
 
 _SPEED_STEPS = 60
@@ -204,12 +204,20 @@ def training_length(minutes: float, speed: Path) -> list[str]:
 
     Returns:
         Options of ``eurosat fit``.
+
+    Raises:
+        StudyError: The run did not measure its speed.
     """
-    card = json.loads((speed / "run.json").read_text())
+    card = read_run_card(speed)
+    if card is None or not (card.hardware and card.split and card.images_per_second):
+        raise StudyError(
+            f"{speed} does not say how fast it trained: delete the folder, and the study measures "
+            "the speed again"
+        )
     config = yaml.safe_load((speed / "config.yaml").read_text())
-    devices, images = card["hardware"]["devices"], card["split"]["train"]
+    devices, images = card.hardware.devices, card.split.train
     batch = min(config["data"]["batch_size"], images // devices) * devices  # as BatchSampler
-    steps = max(1, round(60 * minutes * card["images_per_second"] / batch))
+    steps = max(1, round(60 * minutes * card.images_per_second / batch))
     epochs = math.ceil(steps / (images // batch))
     return [
         f"--trainer.max_epochs={epochs}",
@@ -247,15 +255,13 @@ def _fit(folder: Path, arguments: Sequence[str], locks: Sequence[int]) -> None:
 
 
 def _finished(folder: Path) -> list[Path]:
-    """Run folders of the finished runs in a folder, oldest first."""
-    return [path for path in sorted(folder.glob("*Z*")) if _status(path) == "finished"]
+    """Run folders of the finished runs in a folder, oldest first.
 
-
-def _status(run_folder: Path) -> str:
-    try:
-        return str(json.loads((run_folder / "run.json").read_text())["status"])
-    except (OSError, ValueError, KeyError):
-        return "unknown"
+    Raises:
+        RunCardError: A run card is damaged.
+    """
+    cards = {path: read_run_card(path) for path in sorted(folder.glob("*Z*"))}
+    return [path for path, card in cards.items() if card and card.status == "finished"]
 
 
 def _name(cell: Cell) -> str:

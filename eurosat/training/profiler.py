@@ -246,7 +246,7 @@ class PhaseProfiler(Profiler):
         )
         warm_up, traced = seconds[: 1 + WARM_UP_STEPS], seconds[1 + WARM_UP_STEPS : 1 + apart]
         return {
-            "device": hardware(trainer)["accelerator"],
+            "device": hardware(trainer).accelerator,
             "precision": str(trainer.precision),
             "processes": trainer.world_size,
             "batch_size": batch_size,

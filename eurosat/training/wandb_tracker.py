@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from eurosat.data.datamodule import EuroSATDataModule
 from eurosat.errors import TrackingError
 from eurosat.evaluation.predictions import Predictions
+from eurosat.run_card import RunCard, read_run_card
 from eurosat.wandb_client import default_project
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ class WandbTracker(WandbLogger):
     def finalize(self, status: str) -> None:
         """Finish a run that failed; after a success more may follow, as the test does the fit."""
         if status != "success" and self._experiment is not None:
-            ended = str(self._read("run.json").get("status", "failed"))
+            card = read_run_card(self._folder)
+            ended = card.status if card else "failed"
             kind = ended.partition(":")[0]
             run = self.experiment
             run.summary["status"] = ended
@@ -121,24 +123,25 @@ class WandbTracker(WandbLogger):
         """Send the best checkpoint of a run that ended well, and finish it."""
         if self._experiment is None:
             return
-        run, card = self.experiment, self._read("run.json")
+        run, card = self.experiment, read_run_card(self._folder) or RunCard()
         for name in ("status", "images_per_second", "wall_seconds"):
-            if name in card:
-                run.summary[name] = card[name]
-        if "best_checkpoint" in card and "epochs" in card:  # a test makes no model
+            if (value := getattr(card, name)) is not None:
+                run.summary[name] = value
+        if card.best_checkpoint and card.epochs is not None:  # a test makes no model
             run.log_artifact(self._model(run.id, card), aliases=["best", "latest"])
         run.finish()
 
-    def _model(self, run_id: str, card: dict[str, Any]) -> "Artifact":
+    def _model(self, run_id: str, card: RunCard) -> "Artifact":
         """The best checkpoint, with what it was made of."""
         import wandb
 
         facts = ("experiment", "seed", "data", "split", "git", "best_checkpoint")
-        metadata = {name: card.get(name) for name in facts}
-        artifact = wandb.Artifact(
-            f"model-{run_id}", "model", metadata=metadata | {"test": self._read("metrics.json")}
-        )
-        checkpoint = (self._folder / card["best_checkpoint"]).resolve()
+        known = card.to_json()
+        metadata = {name: known[name] for name in facts}
+        metrics = self._folder / "metrics.json"
+        test = json.loads(metrics.read_text("utf-8")) if metrics.is_file() else {}
+        artifact = wandb.Artifact(f"model-{run_id}", "model", metadata=metadata | {"test": test})
+        checkpoint = (self._folder / str(card.best_checkpoint)).resolve()
         # Nobody changes it any more, so no second copy has to wait for the upload.
         artifact.add_file(str(checkpoint), name="model.ckpt", policy="immutable")
         return artifact
@@ -146,12 +149,6 @@ class WandbTracker(WandbLogger):
     @property
     def _folder(self) -> Path:
         return Path(self.save_dir or ".")
-
-    def _read(self, name: str) -> dict[str, Any]:
-        """A file of the run's own record, which is written before a logger is finalised."""
-        path = self._folder / name
-        content: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        return content
 
 
 def _mode() -> str:

@@ -16,6 +16,8 @@ import yaml
 from scipy.stats import ttest_1samp
 
 from eurosat.cli import main
+from eurosat.hardware import Hardware
+from eurosat.run_card import RunCard, RunSplit
 from eurosat.study.figure import accuracy_figure
 from eurosat.study.plan import read_study
 from eurosat.study.results import confidence_interval, summarise
@@ -209,8 +211,11 @@ def test_equal_minutes_count_the_batches_that_there_are(
     images: int, batch_size: int, devices: int, batches: int, tmp_path: Path
 ) -> None:
     """The last batch of an epoch sits out where it is not full."""
-    card = {"hardware": {"devices": devices}, "split": {"train": images}, "images_per_second": 1000}
-    (tmp_path / "run.json").write_text(json.dumps(card))
+    RunCard(
+        hardware=Hardware(devices=devices),
+        split=RunSplit("stratified", "fingerprint", train=images, val=0, test=0),
+        images_per_second=1000,
+    ).write(tmp_path)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"data": {"batch_size": batch_size}}))
     epochs, limit = (int(option.partition("=")[2]) for option in training_length(3, tmp_path))
     assert limit <= batches

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import time
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -19,10 +20,11 @@ from eurosat.data.datamodule import EuroSATDataModule
 from eurosat.evaluation import figures
 from eurosat.evaluation.run_report import write_report
 from eurosat.evaluation.tables import epoch_table, read_rows
-from eurosat.files import write_csv, write_json
+from eurosat.files import write_csv
 from eurosat.hardware import hardware
 from eurosat.logs import FAILURE, Logs
 from eurosat.provenance import git_state, package_version
+from eurosat.run_card import RunCard, RunData, RunModel, RunSplit
 from eurosat.training.callbacks.checkpoints import best_checkpoint
 from eurosat.training.callbacks.status import agree_on_status, status_after
 
@@ -47,13 +49,14 @@ class RunRecord(Callback):
         """
         self._logs = logs
         self.run_directory = run_directory
-        self._card: dict[str, Any] = {
-            "experiment": experiment,
-            "status": "running",
-            "command": shlex.join(["eurosat", *sys.argv[1:]]),
-            "seed": seed,
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        self._card = RunCard(
+            experiment=experiment,
+            status="running",
+            command=shlex.join(["eurosat", *sys.argv[1:]]),
+            seed=seed,
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        self._opened = False
         self._start = time.perf_counter()
         self._fitted = False
         self._clock = 0.0
@@ -66,44 +69,43 @@ class RunRecord(Callback):
         """Open the log and write down the surroundings, before anything runs."""
         # Processes that Lightning did not start have named a folder each: the first one's counts.
         self.run_directory = trainer.strategy.broadcast(self.run_directory)
-        self._card["status"] = "running"  # again, for the test that follows a fit
+        self._card = replace(self._card, status="running")  # again, for the test that follows a fit
         first = not self._opened
         if first:
             self._open(trainer, pl_module)
         if not self._writes(trainer):
             return
         card = self._describe(trainer)
-        write_json(self.run_directory / "run.json", card)  # a process that is killed leaves it
+        card.write(self.run_directory)  # a process that is killed leaves it
         if first:
-            del card["status"]
+            known = {name: value for name, value in card.to_json().items() if value is not None}
+            del known["status"]
             for logger in trainer.loggers:
                 if not isinstance(logger, CSVLogger):  # run.json lies beside its metrics.csv
-                    logger.log_hyperparams({"record": card})
-
-    @property
-    def _opened(self) -> bool:
-        return "packages" in self._card
+                    logger.log_hyperparams({"record": known})
 
     def _open(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         self._logs.write_to(self.run_directory / "run.jsonl")
-        _log.info("%s", self._card["command"], extra={"event": "command"})
+        _log.info("%s", self._card.command, extra={"event": "command"})
         _log_data(cast(EuroSATDataModule, cast(Any, trainer).datamodule))
         backbone = str(pl_module.hparams["backbone"])
         parameters = sum(weight.numel() for weight in pl_module.backbone.parameters())
-        model = {"backbone": backbone, "parameters": parameters}
+        model = RunModel(backbone, parameters)
         _log.info(
             "model: %s with %s parameters",
             backbone,
             f"{parameters:,}",
-            extra={"event": "model"} | model,
+            extra={"event": "model"} | asdict(model),
         )
-        self._card |= {
-            "eurosat": eurosat.__version__,
-            "git": git_state(),
-            "packages": {name: package_version(name) for name in _PACKAGES},
-            "hardware": hardware(trainer),
-            "model": model,
-        }
+        self._card = replace(
+            self._card,
+            eurosat=eurosat.__version__,
+            git=git_state(),
+            packages={name: package_version(name) for name in _PACKAGES},
+            hardware=hardware(trainer),
+            model=model,
+        )
+        self._opened = True
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Note that there is a model, even if a resumed fit finds nothing left to train."""
@@ -166,12 +168,13 @@ class RunRecord(Callback):
         self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException
     ) -> None:
         """Say in the record how the run ended."""
-        self._card["status"] = status_after(exception)
+        status = status_after(exception)
         if self.run_directory.is_dir():  # before setup this may be a process without a folder
             self._logs.write_to(self.run_directory / "run.jsonl")
-        _log.error("%s", self._card["status"], exc_info=exception, extra={"event": FAILURE})
+        _log.error("%s", status, exc_info=exception, extra={"event": FAILURE})
         if trainer.world_size > 1 and self._opened:
-            self._card["status"] = agree_on_status(self.run_directory, self._card["status"])
+            status = agree_on_status(self.run_directory, status)
+        self._card = replace(self._card, status=status)
         if self._writes(trainer):
             self._write(trainer)
             self._say_where()
@@ -179,8 +182,8 @@ class RunRecord(Callback):
     def teardown(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
         """Write the record; a test that follows a fit completes it."""
         if self._writes(trainer):
-            if self._card["status"] == "running":
-                self._card["status"] = "finished"
+            if self._card.status == "running":
+                self._card = replace(self._card, status="finished")
             self._write(trainer)
             self._say_where()
 
@@ -188,52 +191,60 @@ class RunRecord(Callback):
     def _writes(trainer: lightning.Trainer) -> bool:
         return trainer.is_global_zero and not cast(Any, trainer).fast_dev_run
 
-    def _describe(self, trainer: lightning.Trainer) -> dict[str, Any]:
+    def _describe(self, trainer: lightning.Trainer) -> RunCard:
         """What is known of the run by now."""
         data = cast(EuroSATDataModule, cast(Any, trainer).datamodule)
-        card = dict(self._card)
-        card["wall_seconds"] = round(time.perf_counter() - self._start, 2)
-        if self._train_seconds:
-            card["train_seconds"] = round(self._train_seconds, 2)
-            card["images_per_second"] = round(self._train_images / self._train_seconds, 1)
-        if self._fitted:
-            card["epochs"] = trainer.current_epoch
         checkpoint = best_checkpoint(trainer)
-        if checkpoint.best_model_path:
-            card["best_checkpoint"] = os.path.relpath(
-                checkpoint.best_model_path, self.run_directory
+        best = checkpoint.best_model_path
+        card = replace(
+            self._card,
+            wall_seconds=round(time.perf_counter() - self._start, 2),
+            monitor=checkpoint.monitor,
+            mode="min" if checkpoint.mode == "min" else "max",
+            best_checkpoint=os.path.relpath(best, self.run_directory) if best else None,
+        )
+        if self._train_seconds:
+            card = replace(
+                card,
+                train_seconds=round(self._train_seconds, 2),
+                images_per_second=round(self._train_images / self._train_seconds, 1),
             )
+        if self._fitted:
+            card = replace(card, epochs=trainer.current_epoch)
         if data.store is not None and data.split is not None:
             store, split = data.store.card, data.split
-            card["synthetic"] = store.synthetic
-            card["data"] = {
-                "source": store.source,
-                "bands": [channel.name for channel in data.channels],
-                "classes": list(store.classes),
-                "images": store.images,
-                "fingerprint": store.fingerprint,
-                "verified": store.verified,
-            }
-            card["split"] = {
-                "kind": split.kind,
-                "seed": data.split_seed if split.kind == "stratified" else None,
-                "fractions": list(data.split_fractions)
-                if split.kind in ("stratified", "longitude")
-                else None,
-                "fingerprint": split.fingerprint,
-                "train": len(split.train),
-                "val": len(split.val),
-                "test": len(split.test),
-            }
+            card = replace(
+                card,
+                synthetic=store.synthetic,
+                data=RunData(
+                    source=store.source,
+                    bands=tuple(channel.name for channel in data.channels),
+                    classes=tuple(store.classes),
+                    images=store.images,
+                    fingerprint=store.fingerprint,
+                    verified=store.verified,
+                ),
+                split=RunSplit(
+                    kind=split.kind,
+                    fingerprint=split.fingerprint,
+                    train=len(split.train),
+                    val=len(split.val),
+                    test=len(split.test),
+                    seed=data.split_seed if split.kind == "stratified" else None,
+                    fractions=tuple(data.split_fractions)
+                    if split.kind in ("stratified", "longitude")
+                    else None,
+                ),
+            )
         return card
 
     def _write(self, trainer: lightning.Trainer) -> None:
         card = self._describe(trainer)
         checkpoint = best_checkpoint(trainer)
-        write_json(self.run_directory / "run.json", card)
+        card.write(self.run_directory)
         curves = self.run_directory / "metrics.csv"
         if curves.is_file() and self._train_images:
-            note = "synthetic data" if card.get("synthetic") else ""
+            note = "synthetic data" if card.synthetic else ""
             rows = read_rows(curves)
             figure = figures.learning_curves(
                 rows,

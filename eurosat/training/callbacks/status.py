@@ -1,13 +1,13 @@
 """How a run ended, in a word and its reason."""
 
-import json
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from eurosat.errors import DivergenceError
-from eurosat.files import write_json
+from eurosat.run_card import RUN_CARD, read_run_card
 
 
 def status_after(exception: BaseException) -> str:
@@ -29,9 +29,9 @@ def status_after(exception: BaseException) -> str:
 
 
 def agree_on_status(run_directory: Path, status: str) -> str:
-    """Let that of several processes which ended first say in ``run.json`` how the run ended.
+    """Record in ``run.json`` the status of whichever process ended first.
 
-    When one of the others has failed, Lightning kills the first process, which then cannot.
+    When another process has failed, Lightning kills the first process, which then cannot write.
 
     Args:
         run_directory: The run's folder, with ``run.json``.
@@ -39,13 +39,16 @@ def agree_on_status(run_directory: Path, status: str) -> str:
 
     Returns:
         How the run ended.
+
+    Raises:
+        RunCardError: ``run.json`` is damaged.
     """
-    path = run_directory / "run.json"
-    if not path.is_file():  # a machine that does not share the first process's disk
-        return status
+    if not (run_directory / RUN_CARD).is_file():
+        return status  # this machine does not share the first process's disk
     with FileLock(run_directory / ".run.json.lock"):
-        card = json.loads(path.read_text("utf-8"))
-        if card["status"] in ("running", "finished"):  # finished: a fit, before its test
-            write_json(path, card | {"status": status})
-            return status
-        return str(card["status"])
+        card = read_run_card(run_directory)
+        if card and card.status not in ("running", "finished"):  # finished: a fit, before its test
+            return card.status
+        if card:
+            replace(card, status=status).write(run_directory)
+        return status

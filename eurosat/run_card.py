@@ -1,0 +1,226 @@
+"""The run card, ``run.json``: what was run, on what, with what, how fast, and how it ended."""
+
+import json
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from eurosat.errors import RunCardError
+from eurosat.files import write_json
+from eurosat.hardware import Hardware
+from eurosat.provenance import GitState
+
+RUN_CARD = "run.json"
+"""Name of the run card in a run's folder."""
+
+_LAYOUT = 1
+
+
+@dataclass(frozen=True)
+class RunModel:
+    """The network of a run.
+
+    Attributes:
+        backbone: Name of the timm model.
+        parameters: Number of weights.
+    """
+
+    backbone: str
+    parameters: int
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The images of a run.
+
+    Attributes:
+        source: Short name of the source.
+        bands: Names of the channels that the model sees.
+        classes: Class names in label order.
+        images: Number of images in all splits.
+        fingerprint: SHA-256 over pixels, labels and names.
+        verified: Whether the files are the published ones; None where no checksum is known.
+    """
+
+    source: str
+    bands: tuple[str, ...]
+    classes: tuple[str, ...]
+    images: int
+    fingerprint: str
+    verified: bool | None = None
+
+    @classmethod
+    def from_dict(cls, content: Any) -> "RunData":
+        """Read what a run card or a model card holds under ``data``.
+
+        Raises:
+            ValueError: A value is missing or has another type.
+        """
+        data: RunData = _build(cls, content, "data")
+        return data
+
+
+@dataclass(frozen=True)
+class RunSplit:
+    """The split of a run's images into training, validation and test images.
+
+    Attributes:
+        kind: How the split was made, such as ``"stratified"``.
+        fingerprint: SHA-256 over the images of each split.
+        train: Number of training images.
+        val: Number of validation images.
+        test: Number of test images.
+        seed: Seed of a stratified split.
+        fractions: Fractions of training, validation and test images that were asked for; None for
+            a split of another kind, and in a card that is older than this field.
+    """
+
+    kind: str
+    fingerprint: str
+    train: int
+    val: int
+    test: int
+    seed: int | None = None
+    fractions: tuple[float, ...] | None = None
+
+    @classmethod
+    def from_dict(cls, content: Any) -> "RunSplit":
+        """Read what a run card or a model card holds under ``split``.
+
+        Raises:
+            ValueError: A value is missing or has another type.
+        """
+        split: RunSplit = _build(cls, content, "split")
+        return split
+
+
+@dataclass(frozen=True)
+class RunCard:
+    """What a run was and how it ended; None is unknown, or not known yet.
+
+    Attributes:
+        experiment: Name of the experiment.
+        status: ``running``, ``finished``, ``interrupted``, ``terminated``, or ``diverged`` or
+            ``failed`` with the reason after a colon.
+        command: The command line.
+        seed: Seed of all random numbers but the split's.
+        started: Start of the run, ISO 8601, UTC.
+        eurosat: Version of this package.
+        git: Revision of the code; None outside of a checkout.
+        packages: Version by name of a package; None for one that is not installed.
+        hardware: The machine and the devices.
+        model: The network.
+        wall_seconds: Time from the start to the end of the command.
+        train_seconds: Time in training steps.
+        images_per_second: Images a second in training steps, of all processes.
+        epochs: Number of epochs trained; None if the run only measured.
+        best_checkpoint: Path of the best checkpoint, relative to the run's folder.
+        monitor: The metric that chose the best checkpoint.
+        mode: Whether the best checkpoint has the smallest or the largest ``monitor``.
+        synthetic: Whether the images are generated.
+        data: The images.
+        split: Their split.
+        layout: Version of this card's layout.
+    """
+
+    experiment: str | None = None
+    status: str = "unknown"
+    command: str | None = None
+    seed: int | None = None
+    started: str | None = None
+    eurosat: str | None = None
+    git: GitState | None = None
+    packages: dict[str, str | None] = field(default_factory=dict)
+    hardware: Hardware | None = None
+    model: RunModel | None = None
+    wall_seconds: float | None = None
+    train_seconds: float | None = None
+    images_per_second: float | None = None
+    epochs: int | None = None
+    best_checkpoint: str | None = None
+    monitor: str | None = None
+    mode: Literal["min", "max"] | None = None
+    synthetic: bool | None = None
+    data: RunData | None = None
+    split: RunSplit | None = None
+    layout: int = _LAYOUT
+
+    def to_json(self) -> dict[str, Any]:
+        """The card as JSON values, every field included."""
+        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # lists, not tuples
+        return content
+
+    def write(self, folder: Path) -> None:
+        """Write the card into a run's folder, whole or not at all."""
+        write_json(folder / RUN_CARD, self.to_json())
+
+
+def read_run_card(folder: Path) -> RunCard | None:
+    """Read the run card of a run's folder.
+
+    Fields that an older or an unfinished run lacks get their defaults, and fields that this version
+    does not know are ignored.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        The card; None if the folder has none.
+
+    Raises:
+        RunCardError: The card is damaged, or its layout is newer than this version knows.
+    """
+    path = folder / RUN_CARD
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no JSON object")
+        layout = content.get("layout", 1)  # the first cards had no number
+        if type(layout) is int and layout > _LAYOUT:
+            raise RunCardError(
+                f"{path} has layout {layout}, and this version reads layouts up to {_LAYOUT}: "
+                "upgrade eurosat"
+            )
+        card: RunCard = _build(RunCard, content, "the card")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise RunCardError(
+            f"{path} is damaged ({error}): restore the file, or delete it to go on without the "
+            "run's record"
+        ) from error
+    return card
+
+
+def _build(kind: Any, value: Any, place: str) -> Any:
+    """Make the value of a type annotation from JSON.
+
+    Raises:
+        ValueError: The JSON value does not fit the annotation.
+    """
+    if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, dict):
+        hints = get_type_hints(kind)
+        for entry in fields(kind):
+            needed = entry.default is MISSING and entry.default_factory is MISSING
+            if needed and entry.name not in value:
+                raise ValueError(f"{place} lacks {entry.name}")
+        known = {name: hint for name, hint in hints.items() if name in value}
+        return kind(**{name: _build(hint, value[name], name) for name, hint in known.items()})
+    options = get_args(kind)
+    match get_origin(kind):
+        case origin if origin in (Union, UnionType):
+            if value is None and NoneType in options:
+                return None
+            return _build(options[0], value, place)
+        case origin if origin is Literal and value in options:
+            return value
+        case origin if origin is tuple and isinstance(value, list):
+            return tuple(_build(options[0], item, place) for item in value)
+        case origin if origin is dict and isinstance(value, dict):
+            return {name: _build(options[1], item, place) for name, item in value.items()}
+        case None if kind is float and type(value) in (int, float):
+            return value
+        case None if type(value) is kind:
+            return value
+    raise ValueError(f"{place} is {value!r}, expected {getattr(kind, '__name__', kind)}")
