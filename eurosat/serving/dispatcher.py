@@ -43,17 +43,17 @@ class Dispatcher:
     """Sends patches to the workers; lives in an API process."""
 
     def __init__(
-        self, responses: dict[str, ResponseBufferItem], deaths: "Synchronized[int]"
+        self, responses: dict[str, ResponseBufferItem], worker_exits: "Synchronized[int]"
     ) -> None:
         """Connect to the server's parts.
 
         Args:
             responses: LitServe's response buffer of this process.
-            deaths: How many workers have died so far, counted by the main process.
+            worker_exits: How many workers have ended so far, counted by the main process.
         """
         self._responses = responses
-        self._deaths = deaths
-        self._seen_deaths = deaths.value
+        self._worker_exits = worker_exits
+        self._seen_exits = worker_exits.value
         self._in_flight: dict[str, _InFlight] = {}
 
     def start(self, channel: RequestChannel, number: int) -> None:
@@ -115,8 +115,8 @@ class Dispatcher:
                 _log.error("the main process is gone: stopping")
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
-            deaths = self._deaths.value
-            lost, self._seen_deaths = deaths != self._seen_deaths, deaths
+            exits = self._worker_exits.value
+            lost, self._seen_exits = exits != self._seen_exits, exits
             for uid, request in list(self._in_flight.items()):
                 if request.waits_for_worker:
                     self._send(uid, request)

@@ -32,7 +32,7 @@ REJECTED = Counter("eurosat_images_rejected", "Images that could not be read.")
 BATCH_SIZE = Histogram(
     "eurosat_batch_size", "Images in one call of the model.", buckets=(1, 2, 4, 8, 16, 32, 64, 128)
 )
-WORKER_RESTARTS = Counter("eurosat_worker_restarts", "Workers that died and were replaced.")
+WORKER_EXITS = Counter("eurosat_worker_exits", "Worker processes that ended while the service ran.")
 MODEL = Gauge(
     "eurosat_model_info",
     "The model that answers.",

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 
 from eurosat.inference.pictures import Picture
 from eurosat.inference.runtime import Patches
+from eurosat.serving.admission import public
 from eurosat.serving.routes import ERRORS, answer_json
 from eurosat.serving.service import Service, from_base64
 
@@ -30,17 +31,16 @@ class VertexRequest(BaseModel):
     parameters: dict[str, Any] | None = None
 
 
-def vertex_routes(service: Service, path: str, extra: dict[str, Any]) -> APIRouter:
+def vertex_routes(service: Service, path: str) -> APIRouter:
     """The route of Vertex AI's prediction contract.
 
     Args:
         service: The service.
-        path: Where it is, such as what Vertex AI gives as ``AIP_PREDICT_ROUTE``.
-        extra: Further entries of the OpenAPI operation.
+        path: The route's path, such as Vertex AI's ``AIP_PREDICT_ROUTE``.
     """
     router = APIRouter(tags=["Vertex AI"])
 
-    @router.post(path, summary="Vertex AI prediction", responses=ERRORS, openapi_extra=extra)
+    @router.post(path, summary="Vertex AI prediction", responses=ERRORS)
     async def vertex(body: VertexRequest, request: Request) -> Response:
         """Classify the images in `instances`; `predictions` come in their order.
 
@@ -49,7 +49,7 @@ def vertex_routes(service: Service, path: str, extra: dict[str, Any]) -> APIRout
         uploads = [
             from_base64(instance.b64, f"instance {i}") for i, instance in enumerate(body.instances)
         ]
-        answers = await service.classify(uploads)
+        answers = await service.classify(request, uploads)
         return answer_json({"predictions": answers, "model_version": service.card.version})
 
     return router
@@ -80,27 +80,31 @@ class InferRequest(BaseModel):
     parameters: dict[str, Any] | None = None
 
 
-def open_inference_routes(service: Service, extra: dict[str, Any]) -> APIRouter:
+def open_inference_routes(service: Service) -> APIRouter:
     """The routes of the Open Inference Protocol, version 2, under ``/v2``."""
     router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
     card = service.card
     raw_type = "UINT8" if card.rgb else "UINT16"
 
     @router.get("", summary="The server")
+    @public
     async def server() -> dict[str, Any]:
         return {"name": "eurosat", "version": card.version, "extensions": []}
 
     @router.get("/health/live", summary="The server is up")
+    @public
     async def live() -> dict[str, bool]:
         return {"live": True}
 
     @router.get("/health/ready", summary="A worker can answer", responses={503: {}})
     @router.get(f"/models/{MODEL_NAME}/ready", summary="The model can answer", responses={503: {}})
+    @public
     async def ready() -> Response:
-        is_ready = service.dispatcher.ready
+        is_ready = service.ready
         return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
 
     @router.get(f"/models/{MODEL_NAME}", summary="The model's inputs and outputs")
+    @public
     async def metadata() -> dict[str, Any]:
         return {
             "name": MODEL_NAME,
@@ -113,17 +117,15 @@ def open_inference_routes(service: Service, extra: dict[str, Any]) -> APIRouter:
             ],
         }
 
-    @router.post(
-        f"/models/{MODEL_NAME}/infer", summary="Infer", responses=ERRORS, openapi_extra=extra
-    )
+    @router.post(f"/models/{MODEL_NAME}/infer", summary="Infer", responses=ERRORS)
     async def infer(body: InferRequest, request: Request) -> Response:
         """Classify raw patches (UINT8 or UINT16), or image files in base64 (BYTES)."""
         tensor = body.inputs[0]
         if tensor.datatype == "BYTES":
-            patches = await read_files(tensor)
+            images = await read_files(tensor)
         else:
-            patches = raw_patches(tensor)
-        found = await service.probabilities(patches)
+            images = list(raw_patches(tensor)[:, np.newaxis])
+        found = np.concatenate(await service.probabilities(request, images))
         labels = [card.classes[index] for index in found.argmax(axis=1)]
         outputs = [
             {
@@ -146,7 +148,7 @@ def open_inference_routes(service: Service, extra: dict[str, Any]) -> APIRouter:
             }
         )
 
-    async def read_files(tensor: Tensor) -> Patches:
+    async def read_files(tensor: Tensor) -> list[Patches]:
         if not all(isinstance(text, str) for text in tensor.data):
             raise HTTPException(422, "a BYTES tensor holds image files as base64 strings")
         uploads = [from_base64(text, f"image {i}") for i, text in enumerate(tensor.data)]
@@ -154,7 +156,7 @@ def open_inference_routes(service: Service, extra: dict[str, Any]) -> APIRouter:
         unreadable = [picture for picture in pictures if isinstance(picture, str)]
         if unreadable:  # a tensor has no place for an error
             raise HTTPException(422, "; ".join(unreadable))
-        return np.concatenate([p.patches for p in pictures if isinstance(p, Picture)])
+        return [picture.patches for picture in pictures if isinstance(picture, Picture)]
 
     def raw_patches(tensor: Tensor) -> Patches:
         wanted = f"{raw_type} of shape [n, {', '.join(map(str, card.shape))}]"

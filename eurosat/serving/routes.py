@@ -1,27 +1,22 @@
-"""The service's own routes: /predict, /explain, /info, /health, /metrics, the page and its docs."""
+"""The service's own routes: /predict, /explain, /info, /health, /metrics."""
 
 import asyncio
 import base64
 import io
 import json
-import mimetypes
-from collections.abc import Mapping
-from importlib import resources
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 from PIL import Image
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.staticfiles import StaticFiles
 
 from eurosat.inference.card import ModelCard
 from eurosat.inference.runtime import Patches
 from eurosat.pixels import decode, resize
 from eurosat.serving import metrics
-from eurosat.serving.saliency import occlusions, saliency
+from eurosat.serving.admission import public
 from eurosat.serving.service import Service, Upload, from_base64
 
 _ERROR = {
@@ -43,12 +38,6 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     for status, meaning in _MEANINGS.items()
 }
 """The errors of every route that uses the model, for OpenAPI."""
-
-_PAGE_HEADERS = {
-    "Cache-Control": "no-cache",
-    "Content-Security-Policy": "frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-}
 
 _PREDICTION = {
     "type": "object",
@@ -95,12 +84,12 @@ def _body(**size: int) -> dict[str, Any]:
     }
 
 
-def routes(service: Service, security: dict[str, Any]) -> APIRouter:
+def routes(service: Service, health_route: str | None) -> APIRouter:
     """The routes, for the API process that `service` belongs to.
 
     Args:
         service: The service.
-        security: OpenAPI's word for the key that some routes need; empty if none is needed.
+        health_route: A further path that answers as ``/health`` does.
     """
     router = APIRouter(tags=["Service"])
 
@@ -115,7 +104,7 @@ def routes(service: Service, security: dict[str, Any]) -> APIRouter:
             },
             **ERRORS,
         },
-        openapi_extra=_body() | security,
+        openapi_extra=_body(),
     )
     async def predict(request: Request, tiles: bool = False) -> Response:
         """Send image files as the form field `file`, one or several, or as base64 in JSON.
@@ -125,7 +114,7 @@ def routes(service: Service, security: dict[str, Any]) -> APIRouter:
         instead, whose mean is the image's prediction.
         """
         uploads = await read_uploads(request)
-        answers = await service.classify(uploads, tiles=tiles)
+        answers = await service.classify(request, uploads, tiles=tiles)
         known = {"model_version": service.card.version, "id": request.state.id}
         if len(uploads) == 1:
             return answer_json(answers[0] | known)
@@ -146,7 +135,7 @@ def routes(service: Service, security: dict[str, Any]) -> APIRouter:
             },
             **ERRORS,
         },
-        openapi_extra=_body(maxItems=1) | security,
+        openapi_extra=_body(maxItems=1),
     )
     async def explain(request: Request) -> Response:
         """Hide one part of the patch after the other, and see which ones the prediction needs."""
@@ -156,9 +145,7 @@ def routes(service: Service, security: dict[str, Any]) -> APIRouter:
         (picture,) = await service.read(uploads, tiles=False)
         if isinstance(picture, str):
             raise HTTPException(422, picture)
-        probabilities = await service.probabilities(occlusions(picture.patches[0]))
-        found = saliency(probabilities)
-        answer = service.describe(picture, probabilities[:1])
+        answer, found = await service.explain(request, picture)
         answer |= {
             "saliency": [[round(value, 4) for value in row] for row in found.tolist()],
             "picture": await _picture(uploads[0], picture.patches[0], service.card),
@@ -167,87 +154,35 @@ def routes(service: Service, security: dict[str, Any]) -> APIRouter:
         }
         return answer_json(answer)
 
-    @router.get("/health", summary="Whether a worker can answer", responses={503: _unready()})
+    @public
     async def health() -> Response:
         """200 when a worker can answer, 503 before that and while workers are being replaced."""
-        if service.dispatcher.ready:
+        if service.ready:
             return JSONResponse({"status": "ready"})
         return JSONResponse({"status": "no worker can answer"}, 503, {"Retry-After": "1"})
 
-    @router.get(
-        "/info",
-        summary="The model's card",
-        responses={401: ERRORS[401]},
-        openapi_extra=security,
-    )
+    for path in dict.fromkeys(["/health", health_route or "/health"]):
+        router.add_api_route(
+            path,
+            health,
+            methods=["GET"],
+            summary="Whether a worker can answer",
+            responses={503: {"description": "No worker can answer."}},
+        )
+
+    @router.get("/info", summary="The model's card", responses={401: ERRORS[401]})
     async def info() -> dict[str, Any]:
         """What the model is, what it was trained on and measured at, and the service's limits."""
         model = {name: value for name, value in vars(service.card).items() if name != "examples"}
         return {"model": model, "limits": vars(service.limits)}
 
     @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
+    @public
     async def metrics_page() -> Response:
         """Metrics of all processes in Prometheus' text format."""
         return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return router
-
-
-def add_pages(app: FastAPI, examples: Mapping[str, bytes], key_needed: bool) -> None:
-    """The page for people, its example images, and the API's documentation, all from this server.
-
-    Args:
-        app: The application.
-        examples: Example image files by name.
-        key_needed: Whether callers must show a key.
-    """
-    page = str(resources.files("eurosat.serving") / "page")
-
-    @app.get("/", include_in_schema=False)
-    async def index() -> Response:
-        return FileResponse(f"{page}/index.html", headers=_PAGE_HEADERS)
-
-    @app.get("/examples", include_in_schema=False)
-    async def example_list() -> list[str]:
-        return list(examples)
-
-    @app.get("/examples/{name}", include_in_schema=False)
-    async def example(name: str) -> Response:
-        if name not in examples:
-            raise HTTPException(404, "there is no such example")
-        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        return Response(examples[name], media_type=kind)
-
-    @app.get("/openapi.json", include_in_schema=False)
-    async def openapi() -> Response:
-        description = app.openapi()
-        if key_needed:
-            description["components"]["securitySchemes"] = {
-                "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"}
-            }
-        return JSONResponse(description)
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
-            openapi_url="openapi.json",
-            title=app.title,
-            swagger_js_url="docs/static/swagger-ui-bundle.js",
-            swagger_css_url="docs/static/swagger-ui.css",
-            swagger_favicon_url="docs/static/favicon.png",
-        )
-
-    app.mount("/docs/static", StaticFiles(packages=[("fastapi_offline", "static")]))
-    app.mount("/page", _PageFiles(directory=page))
-
-
-class _PageFiles(StaticFiles):
-    """The page's scripts and styles, which a browser asks for again after an upgrade."""
-
-    def file_response(self, *arguments: Any, **options: Any) -> Response:
-        response = super().file_response(*arguments, **options)
-        response.headers.update(_PAGE_HEADERS)
-        return response
 
 
 async def read_uploads(request: Request) -> list[Upload | str]:
@@ -299,7 +234,3 @@ async def _picture(upload: Upload | str, patch: Patches, card: ModelCard) -> str
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _unready() -> dict[str, Any]:
-    return {"description": "No worker can answer."}

@@ -11,28 +11,29 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 import litserve
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI
 from litserve.utils import WorkerSetupStatus
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
 
 from eurosat.errors import EuroSATError
 from eurosat.inference.card import ModelCard
 from eurosat.serving import metrics
+from eurosat.serving.admission import Admission
 from eurosat.serving.api import ClassifierAPI
 from eurosat.serving.dispatcher import Dispatcher
-from eurosat.serving.guard import Guard, Limits, problem
-from eurosat.serving.protocols import MODEL_NAME, open_inference_routes, vertex_routes
-from eurosat.serving.routes import add_pages, routes
+from eurosat.serving.limits import Limits
+from eurosat.serving.pages import add_pages
+from eurosat.serving.problems import add_problem_handlers
+from eurosat.serving.protocols import open_inference_routes, vertex_routes
+from eurosat.serving.routes import routes
 from eurosat.serving.service import Service
 from eurosat.serving.transport import AnswerTransport, RequestChannel
+from eurosat.serving.worker_states import WorkerStates
 
 _log = logging.getLogger(__name__)
 
@@ -41,43 +42,6 @@ _DRAIN_SECONDS = 5
 
 _MAX_FAILED_STARTS = 5
 """Workers that end this often in a row before they could answer are not started again."""
-
-
-_STATES = (
-    WorkerSetupStatus.STARTING,
-    WorkerSetupStatus.READY,
-    WorkerSetupStatus.ERROR,
-    WorkerSetupStatus.FINISHED,
-)
-
-
-class WorkerStates:
-    """The state of every worker, in memory that all processes share.
-
-    LitServe keeps a managing process for it, which would be one more to look after.
-    """
-
-    def __init__(self, names: Sequence[str]) -> None:
-        """Start with every worker starting.
-
-        Args:
-            names: LitServe's names of the workers.
-        """
-        self._names = list(names)
-        # Workers are spawned, and only take what was made for that.
-        self._states = multiprocessing.get_context("spawn").Array("b", len(self._names))
-
-    def __len__(self) -> int:
-        """Number of workers."""
-        return len(self._names)
-
-    def __setitem__(self, name: str, state: str) -> None:
-        """Set a worker's state."""
-        self._states[self._names.index(name)] = _STATES.index(state)
-
-    def values(self) -> list[str]:
-        """Every worker's state."""
-        return [_STATES[number] for number in self._states[:]]
 
 
 class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no types
@@ -102,11 +66,11 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         Args:
             api: What a worker does.
             card: The model's card.
-            limits: What the service takes on.
+            limits: The limits of the service.
             accelerator: ``"cpu"`` or ``"cuda"``.
             devices: Number of devices.
             workers_per_device: Worker processes on each device.
-            api_key: Key that callers must show, if any.
+            api_key: Key that callers must send; None opens all routes.
             vertex_route: Path of Vertex AI's protocol.
             health_route: A further path that answers as ``/health`` does.
             examples: Example images for the page, by file name.
@@ -117,11 +81,9 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         self.vertex_route = vertex_route
         self.health_route = health_route
         self.examples = examples
-        self.deaths = multiprocessing.Value("L", 0)
+        self.worker_exits = multiprocessing.Value("L", 0)
         self.exit_code = 0
         self._folder = Path(tempfile.mkdtemp(prefix="eurosat-serve-"))
-        guarded = {"/predict", "/explain", "/info", vertex_route}
-        guarded.add(f"/v2/models/{MODEL_NAME}/infer")
         super().__init__(
             api,
             accelerator=accelerator,
@@ -130,9 +92,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             timeout=limits.timeout,
             disable_openapi_url=True,  # the documentation is served by our own routes
             restart_workers=True,
-            middlewares=[
-                (Guard, {"limits": limits, "api_key": api_key, "guarded": frozenset(guarded)})
-            ],
+            middlewares=[(Admission, {"limits": limits, "api_key": api_key})],
         )
         self.uvicorn_graceful_timeout = _DRAIN_SECONDS
 
@@ -142,21 +102,13 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         app.title = "EuroSAT classifier"
         app.version = self.card.version
         app.description = "Land-use classes of Sentinel-2 patches. The page for people is at `/`."
-        self.dispatcher = Dispatcher(self.response_buffer, self.deaths)
+        self.dispatcher = Dispatcher(self.response_buffer, self.worker_exits)
         service = Service(self.card, self.dispatcher, self.limits)
-        key_needed = self.api_key is not None
-        security: dict[str, Any] = {"security": [{"ApiKey": []}]} if key_needed else {}
-        router = routes(service, security)
-        app.include_router(router)
-        app.include_router(vertex_routes(service, self.vertex_route, security))
-        app.include_router(open_inference_routes(service, security))
-        if self.health_route not in (None, "/health"):
-            (health,) = (r.endpoint for r in router.routes if r.path == "/health")  # type: ignore[attr-defined]
-            app.add_api_route(str(self.health_route), health, methods=["GET"])
-        add_pages(app, self.examples, key_needed)
-        app.add_exception_handler(HTTPException, _http_problem)
-        app.add_exception_handler(RequestValidationError, _validation_problem)
-        app.add_exception_handler(Exception, _unexpected_problem)
+        app.include_router(routes(service, self.health_route))
+        app.include_router(vertex_routes(service, self.vertex_route))
+        app.include_router(open_inference_routes(service))
+        add_pages(app, self.examples, key_needed=self.api_key is not None)
+        add_problem_handlers(app)
 
     def _init_manager(self, num_api_servers: int) -> None:
         """LitServe's start, with sockets and shared memory in place of a managing process."""
@@ -201,12 +153,12 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
                     status = self.workers_setup_status.values()[number]
                     failures = 0 if status == WorkerSetupStatus.READY else failures + 1
                     _log.error("worker %d ended with code %s", number, process.exitcode)
+                    metrics.WORKER_EXITS.inc()
                     if failures >= _MAX_FAILED_STARTS:
                         self._give_up("workers end before they can answer")
                         return
-                    metrics.WORKER_RESTARTS.inc()
-                    with self.deaths.get_lock():
-                        self.deaths.value += 1  # the API processes send again what it had
+                    with self.worker_exits.get_lock():
+                        self.worker_exits.value += 1  # the API processes send again what it had
                     time.sleep(min(failures, 3))
                     self.inference_workers[number] = self.launch_single_inference_worker(
                         self.lit_api, number
@@ -240,7 +192,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             The exit code: 0, or 1 if the service could not go on.
 
         Raises:
-            EuroSATError: The port is taken.
+            EuroSATError: The port cannot be bound, or the workers cannot start.
         """
         self._stopping = threading.Event()
         main = os.getpid()
@@ -283,22 +235,7 @@ def _check_port(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
+            reason = str(error.strerror).lower()
             raise EuroSATError(
-                f"port {port} of {host} cannot be had ({error.strerror}): choose another --port"
+                f"cannot bind {host}:{port}: {reason}; choose another --port"
             ) from error
-
-
-async def _http_problem(request: Request, error: Any) -> Response:
-    return problem(error.status_code, str(error.detail), request.state.id, error.headers or {})
-
-
-async def _validation_problem(request: Request, error: Any) -> Response:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
-    status = 400 if first["type"] == "json_invalid" else 422
-    return problem(status, f"{where or 'the body'}: {first['msg']}", request.state.id, {})
-
-
-async def _unexpected_problem(request: Request, error: Any) -> Response:
-    _log.exception("request %s failed", request.state.id, exc_info=error)
-    return problem(500, "internal error; the service's log has the reason", request.state.id, {})

@@ -1,14 +1,17 @@
-"""What the routes have in common: the model's card, the dispatcher, and answers in words."""
+"""From images to predictions, for the routes of every protocol."""
 
 import asyncio
 import base64
 import binascii
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
 from eurosat.errors import DataSourceError
 from eurosat.inference.card import ModelCard
@@ -16,7 +19,10 @@ from eurosat.inference.pictures import Picture, read_picture
 from eurosat.inference.runtime import Patches, Probabilities
 from eurosat.serving import metrics
 from eurosat.serving.dispatcher import Dispatcher, ModelFailedError, WorkerLostError
-from eurosat.serving.guard import Limits
+from eurosat.serving.limits import Limits
+from eurosat.serving.saliency import occlusions, saliency
+
+_log = logging.getLogger(__name__)
 
 _INLINE_BYTES = 64 * 1024
 """Files that are decoded within a fraction of a millisecond are not worth a thread; a JPEG of one
@@ -35,13 +41,29 @@ class Upload:
 
 
 class Service:
-    """Classifies uploads; one in every API process."""
+    """Classifies images; every API process has one service.
+
+    The routes of all protocols take their predictions from `probabilities`, `classify` or
+    `explain`. No other way leads to the workers, and all three pass `observe`: the predictions of
+    a new protocol are observed without a word of its own.
+    """
 
     def __init__(self, card: ModelCard, dispatcher: Dispatcher, limits: Limits) -> None:
-        """Take the parts."""
+        """Build the service.
+
+        Args:
+            card: The model's card.
+            dispatcher: The way to the workers.
+            limits: The limits of one request.
+        """
         self.card = card
-        self.dispatcher = dispatcher
         self.limits = limits
+        self._dispatcher = dispatcher
+
+    @property
+    def ready(self) -> bool:
+        """Whether a worker can answer."""
+        return self._dispatcher.ready
 
     async def read(self, uploads: Sequence[Upload | str], *, tiles: bool) -> list[Picture | str]:
         """Decode uploads; the reason why there is none stands for one that is missing.
@@ -91,14 +113,67 @@ class Service:
             metrics.REJECTED.inc()
             return str(error)
 
-    async def probabilities(self, patches: Patches) -> Probabilities:
-        """Probabilities of patches, errors as HTTP has them.
+    async def probabilities(
+        self, request: Request, images: Sequence[Patches]
+    ) -> list[Probabilities]:
+        """Classify images.
+
+        Args:
+            request: The request that holds the images.
+            images: The patches of every image, each uint8 or uint16, shape (N, C, size, size);
+                an image that was not cut into tiles has one patch.
+
+        Returns:
+            For each image the probabilities of its patches, float32, shape (N, classes).
 
         Raises:
             HTTPException: The workers were lost (503) or the model failed (500).
         """
+        found = await self._predict(images[0] if len(images) == 1 else np.concatenate(images))
+        ends = np.cumsum([len(patches) for patches in images])
+        probabilities = np.split(found, ends[:-1])
+        self.observe(request, images, probabilities)
+        return probabilities
+
+    async def explain(
+        self, request: Request, picture: Picture
+    ) -> tuple[dict[str, Any], npt.NDArray[np.float32]]:
+        """Classify one picture of one patch, and find where the model looked.
+
+        Returns:
+            The answer in words, and the map of `saliency`.
+
+        Raises:
+            HTTPException: As `probabilities`.
+        """
+        found = await self._predict(occlusions(picture.patches[0]))
+        probabilities = found[:1]  # the copies with a hidden part are no predictions
+        self.observe(request, [picture.patches], [probabilities])
+        return self._describe(picture, probabilities), saliency(found)
+
+    def observe(
+        self, request: Request, images: Sequence[Patches], probabilities: Sequence[Probabilities]
+    ) -> None:
+        """Take note of the predictions of one request; the predictions of every protocol pass here.
+
+        Args:
+            request: The request; ``request.state`` has its ``id`` and the path of its ``route``.
+            images: The patches of every image, each uint8 or uint16, shape (N, C, size, size).
+            probabilities: The probabilities of every image's patches, each float32, shape
+                (N, classes). An image's prediction is the mean over its patches.
+        """
+        for rows in probabilities:
+            prediction = rows.mean(axis=0)
+            label = self.card.classes[int(prediction.argmax())]
+            metrics.PREDICTIONS.labels(label).inc()
+            metrics.CONFIDENCE.observe(float(prediction.max()))
+        state = request.state
+        _log.debug("request %s to %s: %d images classified", state.id, state.route, len(images))
+
+    async def _predict(self, patches: Patches) -> Probabilities:
+        """Probabilities of patches, with errors as HTTP has them."""
         try:
-            return await self.dispatcher.predict(patches)
+            return await self._dispatcher.predict(patches)
         except WorkerLostError as error:
             raise HTTPException(
                 503, "the workers died over this request: try again", {"Retry-After": "5"}
@@ -109,9 +184,14 @@ class Service:
             ) from error
 
     async def classify(
-        self, uploads: Sequence[Upload | str], *, tiles: bool = False
+        self, request: Request, uploads: Sequence[Upload | str], *, tiles: bool = False
     ) -> list[dict[str, Any]]:
-        """Classify uploads.
+        """Classify uploads, and answer in words.
+
+        Args:
+            request: The request that holds the uploads.
+            uploads: The uploads; a string is the reason why there is none.
+            tiles: Whether images larger than a patch are cut into tiles rather than resized.
 
         Returns:
             For each upload its ``label`` and ``probabilities``, with ``tiles`` if it was cut; or
@@ -124,26 +204,15 @@ class Service:
         readable = [picture for picture in pictures if isinstance(picture, Picture)]
         if not readable:
             raise HTTPException(422, "; ".join(str(picture) for picture in pictures))
-        found = await self.probabilities(
-            readable[0].patches
-            if len(readable) == 1
-            else np.concatenate([picture.patches for picture in readable])
-        )
-        answers, start = [], 0
-        for picture in pictures:
-            if isinstance(picture, str):
-                answers.append({"error": picture})
-            else:
-                end = start + len(picture.patches)
-                answers.append(self.describe(picture, found[start:end]))
-                start = end
-        return answers
+        found = iter(await self.probabilities(request, [picture.patches for picture in readable]))
+        return [
+            {"error": picture} if isinstance(picture, str) else self._describe(picture, next(found))
+            for picture in pictures
+        ]
 
-    def describe(self, picture: Picture, probabilities: Probabilities) -> dict[str, Any]:
+    def _describe(self, picture: Picture, probabilities: Probabilities) -> dict[str, Any]:
         """One image's answer in words, from its patches' probabilities, shape (N, classes)."""
         answer = self._label(probabilities.mean(axis=0))
-        metrics.PREDICTIONS.labels(answer["label"]).inc()
-        metrics.CONFIDENCE.observe(max(answer["probabilities"].values()))
         if picture.corners is not None:
             answer["tiles"] = [
                 {"x": x, "y": y, **self._label(row)}

@@ -13,7 +13,7 @@ from eurosat.logs import LogLevel
 from eurosat.pixels import IMAGE_SUFFIXES
 from eurosat.registry.find import find_model
 from eurosat.serving.api import ClassifierAPI
-from eurosat.serving.guard import Limits
+from eurosat.serving.limits import Limits
 from eurosat.serving.server import Server
 
 

@@ -51,7 +51,7 @@ def serve(
     with tempfile.TemporaryDirectory(prefix="eurosat-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         from eurosat.logs import Logs
-        from eurosat.serving.guard import Limits
+        from eurosat.serving.limits import Limits
         from eurosat.serving.start import start
 
         with Logs(log_level):

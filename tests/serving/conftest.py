@@ -1,10 +1,12 @@
 """A real service in processes of its own, as users start it."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,9 +15,15 @@ from typing import Any
 
 import pytest
 import requests
+import uvicorn
+from fastapi import FastAPI
 
 from eurosat.data.synthetic import synthetic_patch
+from eurosat.inference.runtime import open_model
 from eurosat.labels import CLASSES
+from eurosat.serving.api import ClassifierAPI
+from eurosat.serving.limits import Limits
+from eurosat.serving.server import Server
 from tests.conftest import geotiff, jpeg
 
 
@@ -50,6 +58,11 @@ class Service:
             if parent == self.process.pid and "spawn_main" in command:
                 found.append(int(folder.name))
         return found
+
+    def metric(self, name: str) -> float:
+        """Sum of a metric over the label values that ``name`` leaves open."""
+        lines = self.get("/metrics").text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
     def wait_in_flight(self, count: int) -> None:
         """Wait until it has taken on so many requests."""
@@ -124,6 +137,49 @@ def start_service(
     for service in running:
         if service.process.poll() is None:
             service.stop()
+
+
+KEY = "secret"
+
+
+@dataclass
+class Front:
+    """The application of a service whose workers were not started, in this process."""
+
+    app: FastAPI
+    url: str
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        return requests.get(self.url + path, timeout=60, **options)
+
+
+@pytest.fixture(scope="session")
+def front() -> Iterator[Front]:
+    """A front with a key that answers one request at a time; tests may add routes to it."""
+    (model,) = (Path(__file__).parents[1] / "fixtures").rglob("*.onnx")
+    server = Server(
+        ClassifierAPI(model, max_batch_size=1, threads=1, log_level="info"),
+        open_model(model).card,
+        Limits(max_in_flight=1, max_body_bytes=1000, max_images=1, timeout=60),
+        accelerator="cpu",
+        devices=1,
+        workers_per_device=1,
+        api_key=KEY,
+        vertex_route="/v1/endpoints/1:predict",
+        health_route="/v1/endpoints/1",
+        examples={"a.jpg": b"a"},
+    )
+    port = free_port()
+    config = uvicorn.Config(server.app, port=port, lifespan="off", log_config=None)
+    listener = uvicorn.Server(config)
+    thread = threading.Thread(target=listener.run)
+    thread.start()
+    while not listener.started:
+        time.sleep(0.01)
+    yield Front(server.app, f"http://127.0.0.1:{port}")
+    listener.should_exit = True
+    thread.join()
+    shutil.rmtree(server._folder)
 
 
 @pytest.fixture(scope="session")

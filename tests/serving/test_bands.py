@@ -39,8 +39,11 @@ def test_bands_are_served_as_they_were_trained(
     assert (picture.size, picture.mode) == ((64, 64), "RGB")  # though B08 is no part of it
 
     tensor = {"name": "x", "shape": [1, 2, 64, 64], "datatype": "UINT16", "data": raw.tolist()}
+    before = [service.metric("eurosat_predictions_total"), service.metric("eurosat_confidence_sum")]
     found = service.post("/v2/models/eurosat/infer", json={"inputs": [tensor]}).json()["outputs"]
     np.testing.assert_allclose(found[0]["data"], expected, atol=1e-5)
+    after = [service.metric("eurosat_predictions_total"), service.metric("eurosat_confidence_sum")]
+    np.testing.assert_allclose(np.subtract(after, before), [1, expected.max()], atol=1e-4)
 
     wide = geotiff(np.concatenate([patch, patch], axis=1))
     tiled = service.predict(wide, "wide.tif", params={"tiles": "true"}).json()

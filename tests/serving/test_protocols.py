@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastapi.routing import iter_route_contexts
 from PIL import Image
 
 from eurosat.inference.runtime import open_model
 from eurosat.labels import CLASSES
+from eurosat.serving.admission import is_public
 from tests.conftest import jpeg
-from tests.serving.conftest import Service, StartService
+from tests.serving.conftest import Front, Service, StartService
 
 
 def b64(data: bytes) -> str:
@@ -22,6 +24,16 @@ def b64(data: bytes) -> str:
 def pixels(data: bytes) -> np.ndarray[Any, Any]:
     """A picture as the model takes it, shape (1, 3, 64, 64)."""
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).transpose(2, 0, 1)[None].copy()
+
+
+def wide(pictures: dict[str, bytes]) -> bytes:
+    """A picture of two patches, Forest on the left and SeaLake on the right, as PNG."""
+    halves = [Image.open(io.BytesIO(pictures[name])) for name in ("Forest.jpg", "SeaLake.jpg")]
+    buffer = io.BytesIO()
+    Image.fromarray(np.concatenate([np.asarray(half) for half in halves], axis=1)).save(
+        buffer, "PNG"
+    )
+    return buffer.getvalue()
 
 
 def test_one_file_gets_what_the_model_says(
@@ -127,11 +139,9 @@ def test_larger_images_are_resized_or_tiled(service: Service, pictures: dict[str
     left, right = (
         np.asarray(Image.open(io.BytesIO(pictures[name]))) for name in ("Forest.jpg", "SeaLake.jpg")
     )
-    buffer = io.BytesIO()
-    Image.fromarray(np.concatenate([left, right], axis=1)).save(buffer, "PNG")
-    resized = service.predict(buffer.getvalue()).json()
+    resized = service.predict(wide(pictures)).json()
     assert "tiles" not in resized
-    tiled = service.predict(buffer.getvalue(), params={"tiles": "true"}).json()
+    tiled = service.predict(wide(pictures), params={"tiles": "true"}).json()
     assert [(tile["x"], tile["y"]) for tile in tiled["tiles"]] == [(0, 0), (64, 0)]
     halves = []
     for half in (left, right):
@@ -182,10 +192,7 @@ def test_info_gives_the_card_and_metrics_count(
     assert info["model"]["data"]["fingerprint"]
     assert info["limits"]["max_images"] == 128
 
-    def value(line: str) -> float:
-        lines = service.get("/metrics").text.splitlines()
-        return sum(float(entry.rpartition(" ")[2]) for entry in lines if entry.startswith(line))
-
+    value = service.metric
     label = service.predict(pictures["Forest.jpg"]).json()["label"]
     before = value(f'eurosat_predictions_total{{label="{label}"}}')
     answered = value('eurosat_requests_total{route="/predict",status="200"}')
@@ -195,6 +202,82 @@ def test_info_gives_the_card_and_metrics_count(
     assert value('eurosat_requests_total{route="/predict",status="200"}') == answered + 1
     assert value("eurosat_batch_size_count") == batches + 1  # counted in the worker's process
     assert value("eurosat_model_info") == 1
+
+
+def predictions(pictures: dict[str, bytes]) -> dict[str, list[tuple[dict[str, Any], int]]]:
+    """For the path of every route that predicts: requests, and how many images each holds."""
+    files = list(pictures.values())[:3]
+    raw = np.concatenate(list(map(pixels, files)))
+
+    def tensor(datatype: str, shape: tuple[int, ...], data: list[Any]) -> dict[str, Any]:
+        entry = {"name": "x", "shape": list(shape), "datatype": datatype, "data": data}
+        return {"json": {"inputs": [entry]}}
+
+    return {
+        "/predict": [
+            ({"files": {"file": files[0]}}, 1),
+            ({"files": [("file", ("a.jpg", data)) for data in [*files, b"unreadable"]]}, 3),
+            ({"json": {"images": list(map(b64, files))}}, 3),
+            ({"files": {"file": wide(pictures)}, "params": {"tiles": "true"}}, 1),
+        ],
+        "/explain": [({"files": {"file": files[0]}}, 1)],
+        "/vertex/predict": [({"json": {"instances": [{"b64": b64(d)} for d in files]}}, 3)],
+        "/v2/models/eurosat/infer": [
+            (tensor("BYTES", (3,), list(map(b64, files))), 3),
+            (tensor("UINT8", raw.shape, raw.ravel().tolist()), 3),
+        ],
+    }
+
+
+def test_every_prediction_of_every_protocol_is_observed(
+    service: Service, front: Front, pictures: dict[str, bytes]
+) -> None:
+    requests = predictions(pictures)
+    routes = {
+        str(route.path).replace("/v1/endpoints/1:predict", "/vertex/predict")
+        for route in iter_route_contexts(front.app.routes)
+        if "POST" in (route.methods or ()) and not is_public(route.endpoint)
+    }
+    assert set(requests) == routes, "a new protocol adds its requests to `predictions`"
+    counts = ("eurosat_predictions_total", "eurosat_confidence_count")
+    for path, entries in requests.items():
+        for options, images in entries:
+            before = [service.metric(count) for count in counts]
+            assert service.post(path, **options).status_code == 200
+            after = [service.metric(count) for count in counts]
+            assert [b - a for a, b in zip(before, after, strict=True)] == [images, images], path
+
+
+def test_what_is_observed_is_the_prediction_of_the_image(
+    service: Service, pictures: dict[str, bytes]
+) -> None:
+    file = {"file": wide(pictures)}
+    answer = service.predict(file["file"], params={"tiles": "true"}).json()
+    label, confidence = answer["label"], max(answer["probabilities"].values())
+    counter, total = f'eurosat_predictions_total{{label="{label}"}}', "eurosat_confidence_sum"
+    before = service.metric(counter), service.metric(total)
+    service.post("/predict", files=file, params={"tiles": "true"})
+    assert service.metric(counter) == before[0] + 1
+    assert service.metric(total) - before[1] == pytest.approx(confidence, abs=1e-4)
+    before = service.metric(total)
+    explained = service.post("/explain", files={"file": pictures["Forest.jpg"]}).json()
+    confidence = max(explained["probabilities"].values())
+    assert service.metric(total) - before == pytest.approx(confidence, abs=1e-4)
+
+
+def test_a_request_that_fails_observes_nothing(
+    service: Service, pictures: dict[str, bytes]
+) -> None:
+    before = service.metric("eurosat_confidence_count")
+    tensor = {
+        "name": "x",
+        "shape": [2],
+        "datatype": "BYTES",
+        "data": [b64(pictures["Forest.jpg"]), b64(b"no image")],
+    }
+    answer = service.post("/v2/models/eurosat/infer", json={"inputs": [tensor]})
+    assert answer.status_code == 422
+    assert service.metric("eurosat_confidence_count") == before
 
 
 def test_a_request_keeps_its_id(service: Service, pictures: dict[str, bytes]) -> None:

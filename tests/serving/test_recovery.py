@@ -96,7 +96,7 @@ def test_requests_of_a_killed_worker_are_answered_by_the_next(
             os.kill(worker, signal.SIGKILL)
         assert [future.result().status_code for future in sent] == [200] * 5
     assert service.workers() != [worker]
-    assert "eurosat_worker_restarts_total 1.0" in service.get("/metrics").text
+    assert "eurosat_worker_exits_total 1.0" in service.get("/metrics").text
 
 
 def test_under_load_a_killed_worker_costs_no_answer(
@@ -243,7 +243,7 @@ def test_told_to_stop_while_starting_it_leaves_nothing(onnx_model: Path, tmp_pat
 
 def test_a_request_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
     """Two workers that take a request and vanish; told here by hand, as the main process does."""
-    deaths: Any = Value("L", 0)
+    worker_exits: Any = Value("L", 0)
     channel = RequestChannel(tmp_path, 1)
     taken = 0
 
@@ -253,10 +253,10 @@ def test_a_request_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
         for _ in range(2):
             own.get(timeout=10)
             taken += 1
-            deaths.value += 1
+            worker_exits.value += 1
 
     async def ask() -> None:
-        dispatcher = Dispatcher({}, deaths)
+        dispatcher = Dispatcher({}, worker_exits)
         dispatcher.start(channel, 0)
         watch = asyncio.create_task(dispatcher.watch())
         with pytest.raises(WorkerLostError):

@@ -1,0 +1,202 @@
+"""What a request passes before its route runs: key, size, load, time.
+
+A route needs the API key and counts as load unless its endpoint is declared `public`:
+
+    @router.get("/health")
+    @public
+    async def health() -> Response: ...
+
+    app.mount("/page", public(StaticFiles(...)))
+
+A path that no route has is not public either: without the key a caller cannot find out which paths
+exist.
+"""
+
+import asyncio
+import hmac
+import re
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+from fastapi.routing import iter_route_contexts
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from eurosat.serving import metrics
+from eurosat.serving.limits import Limits
+from eurosat.serving.problems import problem
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+_MARK = "_eurosat_public"
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+
+def public(endpoint: Endpoint) -> Endpoint:
+    """Declare an endpoint, or a mounted application, open to callers without the API key.
+
+    Requests to the endpoint do not count as load, and the endpoint answers however many other
+    requests are in flight.
+    """
+    setattr(endpoint, _MARK, True)
+    return endpoint
+
+
+def is_public(endpoint: object) -> bool:
+    """Whether an endpoint is declared `public`."""
+    return getattr(endpoint, _MARK, False) is True
+
+
+class Admission:
+    """ASGI middleware around the whole application.
+
+    Answers 401 without the API key, 413 to a body too large, 503 with ``Retry-After`` when too
+    many requests are in flight, and 504 to a request that took too long; counts and times all
+    requests. Endpoints find the request's id and the path of its route in ``request.state``.
+    """
+
+    def __init__(self, app: ASGIApp, *, limits: Limits, api_key: str | None) -> None:
+        """Wrap an application.
+
+        Args:
+            app: The application.
+            limits: The limits of the service.
+            api_key: Key that callers must send; None opens all routes.
+        """
+        self.app = app
+        self.limits = limits
+        self.api_key = api_key.encode() if api_key else None
+        self.in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        match scope["type"]:
+            case "http":
+                await self._answer(scope, receive, send)
+            case "websocket" if not _chosen_route(scope).public:
+                await send({"type": "websocket.close", "code": 1008})  # policy violation
+            case _:
+                await self.app(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        route = _chosen_route(scope)
+        request_id = _request_id(dict(scope["headers"]))
+        scope.setdefault("state", {}).update(id=request_id, route=route.path)
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        async def refuse(code: int, sentence: str, headers: dict[str, str]) -> None:
+            await problem(code, sentence, request_id, headers)(scope, receive, send_with_id)
+
+        try:
+            refusal = self._refusal(route.public, dict(scope["headers"]))
+            if refusal is not None:
+                await refuse(*refusal)
+            elif route.public:
+                await self.app(scope, self._limited(receive), send_with_id)
+            elif not await self._admit(scope, receive, send_with_id) and not status:
+                await refuse(504, f"no answer within {self.limits.timeout:g} s", {})
+        except Exception:
+            status = status or 500
+            raise
+        finally:
+            if status:
+                metrics.REQUESTS.labels(route.path, status).inc()
+                metrics.LATENCY.labels(route.path).observe(time.perf_counter() - started)
+
+    def _refusal(
+        self, public: bool, headers: dict[bytes, bytes]
+    ) -> tuple[int, str, dict[str, str]] | None:
+        """Status, sentence and headers of the answer to a request that is not admitted."""
+        if not public and not self._has_key(headers):
+            message = "the API key is missing or wrong: send it as the header X-API-Key"
+            return 401, message, {"WWW-Authenticate": "Bearer"}
+        if _length(headers) > self.limits.max_body_bytes:
+            return 413, self._too_large(), {}
+        if not public and self.in_flight >= self.limits.max_in_flight:
+            message = f"{self.in_flight} requests are being answered already: try again in a second"
+            return 503, message, {"Retry-After": "1"}
+        return None
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Run the route as load; False if it took too long."""
+        self.in_flight += 1
+        metrics.IN_FLIGHT.inc()
+        try:
+            async with asyncio.timeout(self.limits.timeout):
+                await self.app(scope, self._limited(receive), send)
+        except TimeoutError:
+            return False
+        finally:
+            self.in_flight -= 1
+            metrics.IN_FLIGHT.dec()
+        return True
+
+    def _has_key(self, headers: dict[bytes, bytes]) -> bool:
+        if self.api_key is None:
+            return True
+        given = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(
+            b"Bearer "
+        )
+        return hmac.compare_digest(given, self.api_key)
+
+    def _too_large(self) -> str:
+        return f"the body is larger than {self.limits.max_body_bytes / 2**20:g} MiB"
+
+    def _limited(self, receive: Receive) -> Receive:
+        taken = 0
+
+        async def limited() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self.limits.max_body_bytes:
+                raise HTTPException(413, self._too_large())
+            return message
+
+        return limited
+
+
+class _Chosen(NamedTuple):
+    """The route that answers a request."""
+
+    path: str
+    """The route's own path, such as ``/examples/{name}``; "other" for a path that no route has."""
+
+    public: bool
+
+
+def _chosen_route(scope: Scope) -> _Chosen:
+    """Find the route that the router will choose: the same routes in the same order, same rules."""
+    wrong_method = None
+    for route in iter_route_contexts(scope["app"].routes):
+        match, found = route.matches(scope)
+        if match is Match.NONE:
+            continue
+        chosen = _Chosen(route.path or "other", is_public(found.get("endpoint")))
+        if match is Match.FULL:
+            return chosen
+        wrong_method = wrong_method or chosen  # answered with 405 unless a later route takes it
+    return wrong_method or _Chosen("other", public=False)
+
+
+def _length(headers: dict[bytes, bytes]) -> int:
+    """The length that a body claims; a body without the header is measured as it comes."""
+    given = headers.get(b"content-length", b"0")
+    return int(given) if given.isdigit() else 0
+
+
+def _request_id(headers: dict[bytes, bytes]) -> str:
+    given = headers.get(b"x-request-id", b"").decode("latin-1")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
