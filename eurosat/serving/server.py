@@ -45,7 +45,11 @@ _MAX_FAILED_STARTS = 5
 
 
 class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no types
-    """The service."""
+    """The service.
+
+    `eurosat.serving.litserve_internals` lists what the class overrides and uses of LitServe, with
+    the reason for each.
+    """
 
     def __init__(
         self,

@@ -1,0 +1,164 @@
+"""What the service overrides and uses of LitServe, with the reason for each.
+
+LitServe documents hooks for what a worker computes (`setup`, `batch`, `predict`), but none for how
+requests travel, how workers are replaced and how the server stops. The service overrides the
+methods behind those. Such methods may change in any release, so `pyproject.toml` binds LitServe to
+the version that the service was tested with, and a test compares this list with the installed
+LitServe. To move to another version: change the bound, run
+``pytest tests/serving/test_litserve_internals.py``, read LitServe's changes of every name that
+fails, and run the rest of ``tests/serving``.
+"""
+
+from typing import NamedTuple
+
+
+class Internal(NamedTuple):
+    """A name of LitServe that the service overrides or uses."""
+
+    owner: str
+    """Module, or class with its module, that has the name."""
+
+    name: str
+
+    signature: str | None
+    """Parameters without annotations; None for an attribute that the owner sets or reads."""
+
+    reason: str
+    """What the service needs the name for."""
+
+
+_SERVER = "litserve.server.LitServer"
+_API = "litserve.api.LitAPI"
+_LOOP = "litserve.loops.base.LitLoop"
+_TRANSPORT = "litserve.transport.base.MessageTransport"
+
+OVERRIDDEN = (
+    Internal(
+        _SERVER,
+        "register_endpoints",
+        "(self)",
+        "The service has routes of its own in place of LitServe's /predict, /health and /info.",
+    ),
+    Internal(
+        _SERVER,
+        "_init_manager",
+        "(self, num_api_servers)",
+        "Sockets and shared memory stand in place of a managing process and its queues.",
+    ),
+    Internal(
+        _SERVER,
+        "lifespan",
+        "(self, app)",
+        "Every API process opens its sockets and watches for workers that exit.",
+    ),
+    Internal(
+        _SERVER,
+        "_start_worker_monitoring",
+        "(self, manager, uvicorn_workers)",
+        "LitServe fails the requests of a worker that exits; the service sends them again.",
+    ),
+    Internal(
+        _SERVER,
+        "_perform_graceful_shutdown",
+        "(self, manager, uvicorn_workers, shutdown_reason='normal')",
+        "LitServe ends the workers before the requests in flight are answered.",
+    ),
+    Internal(
+        _LOOP,
+        "__call__",
+        "(self, lit_api, device, worker_id, request_queue, transport, workers_setup_status, "
+        "callback_runner)",
+        "LitServe's loops wait for a batch to fill, or poll; the service's loop does neither.",
+    ),
+    Internal(_API, "setup", "(self, device)", "Documented hook: the worker opens the model."),
+    Internal(_API, "batch", "(self, inputs)", "Documented hook: images are concatenated."),
+    Internal(_API, "predict", "(self, x, **kwargs)", "Documented hook: the model runs."),
+    Internal(
+        _TRANSPORT,
+        "send",
+        "(self, item, consumer_id)",
+        "Answers travel over the service's sockets.",
+    ),
+    Internal(
+        _TRANSPORT,
+        "areceive",
+        "(self, timeout=None, consumer_id=None)",
+        "Answers travel over the service's sockets.",
+    ),
+    Internal(_TRANSPORT, "close", "(self, **kwargs)", "LitServe closes the transport at its end."),
+)
+"""Methods of LitServe's classes that classes of the service override."""
+
+USED = (
+    Internal(_SERVER, "app", None, "The service registers its routes on LitServe's application."),
+    Internal(
+        _SERVER, "app.response_queue_id", None, "The number of the API process, for its sockets."
+    ),
+    Internal(_SERVER, "lit_api", None, "The one API, whose workers are started again."),
+    Internal(
+        _SERVER, "response_buffer", None, "LitServe puts answers there; the dispatcher waits there."
+    ),
+    Internal(
+        _SERVER, "litapi_request_queues", None, "The service's channel stands in the queue's place."
+    ),
+    Internal(_SERVER, "_transport", None, "The service's transport stands in LitServe's place."),
+    Internal(
+        _SERVER, "workers_setup_status", None, "The service's shared memory stands in its place."
+    ),
+    Internal(
+        _SERVER, "workers_setup_status.values", None, "LitServe waits for the first ready worker."
+    ),
+    Internal(
+        _SERVER, "_shutdown_event", None, "LitServe waits for the event; monitoring ends with it."
+    ),
+    Internal(_SERVER, "_shutdown_event.is_set", None, "Monitoring ends with the server."),
+    Internal(_SERVER, "inference_workers", None, "Monitoring waits for these processes to exit."),
+    Internal(_SERVER, "uvicorn_graceful_timeout", None, "Requests in flight have 5 s, not 30 s."),
+    Internal(
+        _SERVER, "_inference_workers_config_for_api", "(self, api_path)", "The number of workers."
+    ),
+    Internal(
+        _SERVER,
+        "launch_single_inference_worker",
+        "(self, lit_api, worker_id)",
+        "Monitoring starts a worker in the place of one that exited.",
+    ),
+    Internal(
+        _SERVER,
+        "run",
+        "(self, host='0.0.0.0', port=8000, num_api_servers=None, log_level='info', "
+        "generate_client_file=True, api_server_worker_type='process', pretty_logs=False, **kwargs)",
+        "The service runs through it; it calls the overridden methods in their order.",
+    ),
+    Internal(_API, "max_batch_size", None, "The loop takes at most so many images."),
+    Internal(_API, "request_timeout", None, "The loop leaves out requests that are too old."),
+    Internal(
+        _LOOP,
+        "put_response",
+        "(self, transport, response_queue_id, uid, response_data, status, response_type)",
+        "The loop sends answers in the form in which LitServe's API processes read them.",
+    ),
+    Internal(
+        "litserve.server",
+        "response_queue_to_buffer",
+        "(transport, response_buffer, consumer_id, litapi_connector)",
+        "LitServe's task in every API process: it calls the transport's areceive(consumer_id).",
+    ),
+    Internal(
+        "litserve.connector", "check_cuda_with_nvidia_smi", "()", "CUDA devices, without torch."
+    ),
+    Internal("litserve.utils", "LitAPIStatus", "()", "Whether an answer is an error."),
+    Internal("litserve.utils", "LoopResponseType", None, "Answers are regular, not streamed."),
+    Internal(
+        "litserve.utils", "ResponseBufferItem", None, "An answer, and the event that announces it."
+    ),
+    Internal(
+        "litserve.utils",
+        "WorkerSetupStatus",
+        "(STARTING='starting', READY='ready', ERROR='error', FINISHED='finished')",
+        "The states of a worker, as LitServe compares them.",
+    ),
+    Internal("litserve.loops.base", "LitLoop", "()", "The loop's base class."),
+    Internal("litserve.transport.base", "MessageTransport", "()", "The transport's base class."),
+)
+"""Other names of LitServe that the service calls, sets, reads or imports from inner modules."""
