@@ -32,7 +32,7 @@ TOOL_VERBS = {
 }
 EXTRAS = {"export": "export", "promote": "pipeline", "serve": "serve"}
 """Optional dependencies that a verb needs; those not named need ``train``."""
-EXTRAS_OF_PACKAGES = {"wandb": "track"}
+EXTRAS_OF_PACKAGES = {"wandb": "track", "tensorboard": "tensorboard", "mlflow": "mlflow"}
 """Optional dependencies that an option needs, rather than a verb."""
 
 

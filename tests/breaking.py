@@ -36,3 +36,17 @@ class TerminatedInLastTestBatch(Callback):
     ) -> None:
         if trainer.num_test_batches == [batch_idx + 1]:
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Interrupted(Callback):
+    """Ctrl-C in the first batch."""
+
+    def on_train_batch_start(self, *arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+
+class Fails(Callback):
+    """An error in the first batch."""
+
+    def on_train_batch_start(self, *arguments: Any) -> None:
+        raise ValueError("broken on purpose")

@@ -1,6 +1,7 @@
 """Reading a sweep's YAML file and checking it against the command line of its runs."""
 
 import difflib
+import importlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -160,7 +161,7 @@ def _check_run(settings: dict[str, Any], logged: list[str]) -> None:
     trainer = settings["trainer"]
     loggers = trainer["logger"]
     loggers = loggers if isinstance(loggers, list) else [loggers]
-    if not any(isinstance(one, dict) and "Wandb" in one["class_path"] for one in loggers):
+    if not any(isinstance(one, dict) and _reports_to_wandb(one) for one in loggers):
         raise SweepError(
             "the runs do not report to W&B: add --config=configs/logger/wandb.yaml to the command"
         )
@@ -174,6 +175,13 @@ def _check_run(settings: dict[str, Any], logged: list[str]) -> None:
             f"checkpoints monitor {monitor}, which no run logs: set checkpoint.monitor to a logged "
             "metric"
         )
+
+
+def _reports_to_wandb(logger: dict[str, Any]) -> bool:
+    from lightning.pytorch.loggers import WandbLogger
+
+    module, _, name = logger["class_path"].rpartition(".")
+    return issubclass(getattr(importlib.import_module(module), name), WandbLogger)
 
 
 def _logged_metrics(settings: dict[str, Any]) -> list[str]:

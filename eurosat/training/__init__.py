@@ -6,7 +6,9 @@ import lazy_loader
 
 if TYPE_CHECKING:
     from eurosat.training.cli import EuroSATCLI as EuroSATCLI
+    from eurosat.training.mlflow_tracker import MLflowTracker as MLflowTracker
     from eurosat.training.profiler import PhaseProfiler as PhaseProfiler
+    from eurosat.training.tensorboard_tracker import TensorBoardTracker as TensorBoardTracker
     from eurosat.training.trainer import Trainer as Trainer
     from eurosat.training.wandb_tracker import WandbTracker as WandbTracker
 
@@ -15,6 +17,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "cli": ["EuroSATCLI"],
         "trainer": ["Trainer"],
+        "tensorboard_tracker": ["TensorBoardTracker"],
+        "mlflow_tracker": ["MLflowTracker"],
         "wandb_tracker": ["WandbTracker"],
         "profiler": ["PhaseProfiler"],
     },

@@ -7,7 +7,6 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +21,7 @@ from lightning.pytorch.cli import (
     LightningCLI,
     SaveConfigCallback,
 )
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from eurosat.data.datamodule import EuroSATDataModule
@@ -40,6 +39,12 @@ from eurosat.training.callbacks.guards import DivergenceGuard, MonitorGuard, Ter
 from eurosat.training.callbacks.predictions_csv import PredictionsCSV
 from eurosat.training.callbacks.record import RunRecord
 from eurosat.training.callbacks.test_results import TestResults
+from eurosat.training.logger_settings import (
+    SettingsParser,
+    check_packages,
+    make_loggers,
+    postpone,
+)
 from eurosat.training.loggers import FinishesRun
 from eurosat.training.profiler import PhaseProfiler, ProfileKind
 from eurosat.training.run_folder import check_folder, is_first_process, name_folder, reserve_folder
@@ -133,6 +138,7 @@ class EuroSATCLI(LightningCLI):
                     EuroSATClassifier,
                     EuroSATDataModule,
                     trainer_class=Trainer,
+                    parser_class=SettingsParser,
                     trainer_defaults={
                         "max_epochs": 10,
                         "deterministic": True,
@@ -220,12 +226,7 @@ class EuroSATCLI(LightningCLI):
         config.run_directory = None  # so that the saved configuration can be run again
         if config.trainer.check_val_every_n_epoch != 1:
             self._save_between_validations(config.checkpoint)
-        loggers = config.trainer.logger
-        for logger in loggers if isinstance(loggers, list) else [loggers]:
-            if logger and not isinstance(logger, bool) and "save_dir" in logger.init_args:
-                logger.init_args.save_dir = str(self.run_directory)
-                if logger.class_path.endswith(".WandbTracker"):
-                    import_module("wandb")  # jsonargparse would bury that it is missing
+        self.parser.add_instantiator(postpone, Logger)
 
     @staticmethod
     def _save_between_validations(checkpoint: Any) -> None:
@@ -253,18 +254,17 @@ class EuroSATCLI(LightningCLI):
         """Give every run its metrics.csv and its record, whatever else is configured."""
         config = self.config[self.subcommand]
         profiler = self._phase_profiler()
-        if self._leaves_no_folder():
-            return super().instantiate_trainer(logger=False, **kwargs)
         loggers = self._get(self.config_init, "trainer")["logger"]
         if isinstance(loggers, bool) or loggers is None:  # true is Lightning's own metrics.csv
             loggers = []
+        loggers = loggers if isinstance(loggers, list) else [loggers]
+        check_packages(loggers)
+        if self._leaves_no_folder():
+            return super().instantiate_trainer(logger=False, **kwargs)
         if profiler is not None:
             kwargs["profiler"] = profiler
         trainer = super().instantiate_trainer(
-            logger=[
-                CSVLogger(self.run_directory, name="", version=""),
-                *(loggers if isinstance(loggers, list) else [loggers]),
-            ],
+            logger=CSVLogger(self.run_directory, name="", version=""),
             default_root_dir=self.run_directory,
             **kwargs,
         )
@@ -272,6 +272,8 @@ class EuroSATCLI(LightningCLI):
             profiler.attach(trainer)
         # The folder is metrics.csv's first: filled by a tracker, it would be taken for an old run.
         _ = cast(Any, trainer.loggers[0]).experiment
+        if trainer.is_global_zero:
+            trainer.loggers = [*trainer.loggers, *make_loggers(loggers, self.run_directory)]
         # First in line: what they refuse is not saved by a checkpoint.
         cast(Any, trainer).callbacks[:0] = [
             DivergenceGuard(),

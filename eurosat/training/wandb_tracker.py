@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -15,13 +14,13 @@ from eurosat.data.datamodule import EuroSATDataModule
 from eurosat.errors import TrackingError
 from eurosat.evaluation.predictions import Predictions
 from eurosat.run_card import RunCard, read_run_card
+from eurosat.training.loggers import status_of_failure
+from eurosat.training.samples import draw_samples
 from eurosat.wandb_client import default_project
 
 if TYPE_CHECKING:
     from wandb import Artifact, Run, Table
 
-_SAMPLES_PER_CLASS = 4
-"""Rows of the sample table for each class: so many right predictions, and so many wrong ones."""
 _KILLED = 255
 """The exit code that W&B itself gives to a run that was ended from outside."""
 
@@ -44,6 +43,7 @@ class WandbTracker(WandbLogger):
             **settings: See `lightning.pytorch.loggers.WandbLogger`.
         """
         super().__init__(project=project or default_project(), **settings)
+        self.run_directory = Path(self.save_dir or ".")
 
     @property
     @rank_zero_experiment
@@ -56,7 +56,8 @@ class WandbTracker(WandbLogger):
         if self._experiment is None:
             import wandb
 
-            self._folder.mkdir(parents=True, exist_ok=True)  # W&B warns if it has to make it
+            # W&B warns if it has to make the folder.
+            Path(self.save_dir or ".").mkdir(parents=True, exist_ok=True)
             self._wandb_init.pop("anonymous", None)  # Lightning passes what W&B warns of
             try:
                 self._wandb_init["mode"] = _mode()
@@ -70,7 +71,7 @@ class WandbTracker(WandbLogger):
                     "set WANDB_MODE=offline; 'wandb login --relogin' renews a key, and "
                     "WANDB_BASE_URL names a server of your own"
                 ) from error
-            self.log_hyperparams({"run_folder": self.save_dir})
+            self.log_hyperparams({"run_folder": str(self.run_directory)})
         return cast("Run", super().experiment)
 
     @rank_zero_only
@@ -110,8 +111,7 @@ class WandbTracker(WandbLogger):
     def finalize(self, status: str) -> None:
         """Finish a run that failed; after a success more may follow, as the test does the fit."""
         if status != "success" and self._experiment is not None:
-            card = read_run_card(self._folder)
-            ended = card.status if card else "failed"
+            ended = status_of_failure(self.run_directory)
             kind = ended.partition(":")[0]
             run = self.experiment
             run.summary["status"] = ended
@@ -123,7 +123,7 @@ class WandbTracker(WandbLogger):
         """Send the best checkpoint of a run that ended well, and finish it."""
         if self._experiment is None:
             return
-        run, card = self.experiment, read_run_card(self._folder) or RunCard()
+        run, card = self.experiment, read_run_card(self.run_directory) or RunCard()
         for name in ("status", "images_per_second", "wall_seconds"):
             if (value := getattr(card, name)) is not None:
                 run.summary[name] = value
@@ -138,17 +138,13 @@ class WandbTracker(WandbLogger):
         facts = ("experiment", "seed", "data", "split", "git", "best_checkpoint")
         known = card.to_json()
         metadata = {name: known[name] for name in facts}
-        metrics = self._folder / "metrics.json"
+        metrics = self.run_directory / "metrics.json"
         test = json.loads(metrics.read_text("utf-8")) if metrics.is_file() else {}
         artifact = wandb.Artifact(f"model-{run_id}", "model", metadata=metadata | {"test": test})
-        checkpoint = (self._folder / str(card.best_checkpoint)).resolve()
+        checkpoint = (self.run_directory / str(card.best_checkpoint)).resolve()
         # Nobody changes it any more, so no second copy has to wait for the upload.
         artifact.add_file(str(checkpoint), name="model.ckpt", policy="immutable")
         return artifact
-
-    @property
-    def _folder(self) -> Path:
-        return Path(self.save_dir or ".")
 
 
 def _mode() -> str:
@@ -175,38 +171,16 @@ def _sample_table(predictions: Predictions, data: EuroSATDataModule) -> "Table":
     import wandb
 
     columns = ["picture", "file", "label", "predicted", "right", "confidence"]
-    chosen = sample_rows(predictions)
-    pictures = data.rgb_patches(predictions.indices[chosen].tolist())
     rows = [
         [
-            wandb.Image(picture),
-            predictions.files[row],
-            predictions.classes[predictions.labels[row]],
-            predictions.classes[predictions.predicted[row]],
-            bool(predictions.right[row]),
-            float(predictions.confidence[row]),
-            *predictions.probabilities[row].tolist(),
+            wandb.Image(sample.picture),
+            sample.file,
+            sample.label,
+            sample.predicted,
+            sample.right,
+            sample.confidence,
+            *sample.probabilities,
         ]
-        for row, picture in zip(chosen, pictures, strict=True)
+        for sample in draw_samples(predictions, data)
     ]
     return wandb.Table(columns=[*columns, *predictions.classes], data=rows)
-
-
-def sample_rows(predictions: Predictions) -> list[int]:
-    """Choose the predictions that say most about a model.
-
-    Args:
-        predictions: What a test found.
-
-    Returns:
-        Rows, by true class: its most confident mistakes, then its least confident right answers,
-        at most four of each.
-    """
-    by_confidence = np.argsort(predictions.confidence, kind="stable")
-    chosen: list[int] = []
-    for label in range(len(predictions.classes)):
-        own = by_confidence[predictions.labels[by_confidence] == label]
-        right = predictions.right[own]
-        chosen += own[~right][::-1][:_SAMPLES_PER_CLASS].tolist()
-        chosen += own[right][:_SAMPLES_PER_CLASS].tolist()
-    return chosen

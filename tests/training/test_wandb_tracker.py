@@ -14,7 +14,7 @@ from PIL import Image
 from eurosat.cli import main
 from eurosat.labels import CLASSES
 from eurosat.training.callbacks.test_results import Predictions
-from eurosat.training.wandb_tracker import sample_rows
+from eurosat.training.samples import sample_rows
 from tests.conftest import CONFIGS, SMALL_MODEL, TINY, Run, wandb_without_account
 from tests.tracked import TrackedRun, tracked_runs
 

@@ -1,0 +1,138 @@
+"""Loggers of the command line: where they save, which packages they need, when they are made."""
+
+import importlib
+import logging
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+
+from eurosat.errors import TrackingError
+from eurosat.training.loggers import FinishesRun
+
+_log = logging.getLogger(__name__)
+
+RUN_FOLDER = "<run folder>"
+"""What stands in a logger's ``save_dir`` for the run's folder, which has no name until it runs."""
+
+_PACKAGES: dict[type[Logger], tuple[str, ...]] = {
+    WandbLogger: ("wandb",),
+    TensorBoardLogger: ("tensorboard", "tensorboardX"),
+    MLFlowLogger: ("mlflow",),
+}
+"""Packages of which a logger needs one; the first is what the project's extras install."""
+
+
+class SettingsParser(LightningArgumentParser):
+    """Lightning's parser; loggers save into the run's folder unless they are told otherwise."""
+
+    def add_class_arguments(
+        self, theclass: Any, nested_key: str | None = None, *args: Any, **kwargs: Any
+    ) -> list[str]:
+        """Add the parameters of a class; those of a logger with the run's folder as default.
+
+        jsonargparse calls this for every class that a configuration names.
+        """
+        added: list[str] = super().add_class_arguments(theclass, nested_key, *args, **kwargs)
+        is_logger = isinstance(theclass, type) and issubclass(theclass, Logger)
+        if is_logger and nested_key is None and "save_dir" in added:
+            own = self.get_default("save_dir")  # None where the class requires one
+            self.set_defaults({"save_dir": str(PurePosixPath(RUN_FOLDER, own or "."))})
+        return added
+
+
+def postpone(logger_class: type[Logger], **settings: Any) -> Any:
+    """Keep a logger's settings until its run has a folder.
+
+    This is an instantiator for jsonargparse, which would bury an error of the logger among the
+    types that ``--trainer.logger`` may have.
+
+    Args:
+        logger_class: The class of the logger.
+        **settings: Arguments of the class.
+
+    Returns:
+        What makes the logger when it is called.
+    """
+    return partial(logger_class, **settings)
+
+
+def check_packages(loggers: Sequence["partial[Logger]"]) -> None:
+    """Look whether the packages of the loggers are installed, before anything is written.
+
+    Args:
+        loggers: What `postpone` returned.
+
+    Raises:
+        ModuleNotFoundError: A package is missing; its name is in the error.
+    """
+    for logger in loggers:
+        for base, packages in _PACKAGES.items():
+            if issubclass(_class_of(logger), base) and not any(map(_is_importable, packages)):
+                raise ModuleNotFoundError(f"No module named {packages[0]!r}", name=packages[0])
+
+
+def _class_of(postponed: "partial[Logger]") -> type[Logger]:
+    return cast("type[Logger]", postponed.func)
+
+
+def _is_importable(package: str) -> bool:
+    try:
+        importlib.import_module(package)
+    except ImportError:
+        return False
+    return True
+
+
+def make_loggers(loggers: Sequence["partial[Logger]"], run_directory: Path) -> list[Logger]:
+    """Make the loggers of a run.
+
+    Args:
+        loggers: What `postpone` returned.
+        run_directory: The run's folder.
+
+    Returns:
+        The loggers, in the same order.
+
+    Raises:
+        TrackingError: A logger needs a package that is not installed.
+    """
+    return [_make(logger, run_directory.absolute()) for logger in loggers]
+
+
+def _make(postponed: "partial[Logger]", run_directory: Path) -> Logger:
+    settings = dict(postponed.keywords)
+    if "save_dir" in settings:
+        settings["save_dir"] = _resolve(settings["save_dir"], run_directory)
+    if issubclass(_class_of(postponed), MLFlowLogger):
+        # MLflow 3 refuses a plain folder as its store without it.
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+    try:
+        logger = postponed.func(**settings)
+    except ModuleNotFoundError as error:
+        raise TrackingError(
+            f"{_class_of(postponed).__name__} needs a package that is not installed: "
+            + " ".join(str(error).split())
+        ) from error
+    if isinstance(logger, FinishesRun):
+        logger.run_directory = run_directory
+    return logger
+
+
+def _resolve(save_dir: Any, run_directory: Path) -> str:
+    """The folder that a ``save_dir`` means for this run."""
+    folder = Path(str(save_dir or RUN_FOLDER).replace(RUN_FOLDER, str(run_directory)))
+    if folder.absolute() != run_directory and (folder / "run.json").is_file():
+        # An earlier revision saved a run's own folder in config.yaml.
+        _log.warning(
+            "%s is the folder of another run: the logger saves into %s; leave save_dir out of the "
+            "configuration",
+            folder,
+            run_directory,
+        )
+        return str(run_directory)
+    return str(folder)

@@ -1,0 +1,157 @@
+"""Experiment tracking by MLflow."""
+
+import csv
+import io
+import os
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import MLFlowLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.errors import TrackingError
+from eurosat.evaluation import figures
+from eurosat.evaluation.predictions import Predictions
+from eurosat.run_card import read_run_card
+from eurosat.training.loggers import status_of_failure
+from eurosat.training.samples import count_confusion, draw_samples
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+_RECORD = ("config.yaml", "run.json", "metrics.json", "report.html")
+"""Files of the run's folder that MLflow gets whole: its parameters are cut to 250 characters."""
+
+
+class MLflowTracker(MLFlowLogger):
+    """Lightning's logger that also shows the test, and finishes its run the way the run ended.
+
+    Without a server the run is kept in files of its own folder.
+    """
+
+    def __init__(
+        self,
+        experiment_name: str | None = None,
+        tracking_uri: str | None = None,
+        save_dir: str | None = "./mlruns",
+        log_model: Literal[True, False, "all"] = False,
+        **settings: Any,
+    ) -> None:
+        """Choose where the run goes.
+
+        Args:
+            experiment_name: ``MLFLOW_EXPERIMENT_NAME`` if not given, or else ``eurosat``.
+            tracking_uri: A server or a store; ``MLFLOW_TRACKING_URI`` if not given, or else
+                ``save_dir``.
+            save_dir: Folder of the store; ``mlruns`` in the run's folder if not given.
+            log_model: Whether the best checkpoint is stored as an artifact when the run ended
+                well; ``all`` stores every checkpoint when it is saved.
+            **settings: See `lightning.pytorch.loggers.MLFlowLogger`.
+        """
+        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        super().__init__(
+            experiment_name=experiment_name or os.environ.get("MLFLOW_EXPERIMENT_NAME", "eurosat"),
+            tracking_uri=uri,
+            save_dir=save_dir,
+            log_model=log_model,
+            **settings,
+        )
+        self.run_directory = Path(".")
+        self._stores_best = log_model is True
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> "MlflowClient":
+        """MLflow's client; the run is begun when this is first asked for.
+
+        Raises:
+            TrackingError: The server does not answer, or refuses the run.
+        """
+        from mlflow.exceptions import MlflowException
+
+        self.tags = {"run_folder": str(self.run_directory)} | (self.tags or {})
+        try:
+            return cast("MlflowClient", super().experiment)
+        except MlflowException as error:
+            raise TrackingError(
+                f"MLflow cannot be used: {' '.join(str(error).split())}; check tracking_uri and "
+                "MLFLOW_TRACKING_URI, or leave both out to keep the run in its folder"
+            ) from error
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
+        """Log parameters that the run does not have yet: MLflow refuses to change one."""
+        known = self.experiment.get_run(str(self.run_id)).data.params
+        flat = _flatten(params if isinstance(params, dict) else vars(params))
+        super().log_hyperparams({name: flat[name] for name in flat.keys() - known.keys()})
+
+    @rank_zero_only
+    def log_predictions(self, predictions: Predictions, data: EuroSATDataModule, step: int) -> None:
+        """Store the confusion matrix, a table of samples and their pictures as artifacts.
+
+        Args:
+            predictions: What the test found.
+            data: Where the pictures come from.
+            step: Optimiser steps of the model tested.
+        """
+        client, run = self.experiment, str(self.run_id)
+        matrix = figures.confusion_matrix(count_confusion(predictions), predictions.classes)
+        client.log_figure(run, matrix, "test/confusion_matrix.png")
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        columns = ["picture", "file", "label", "predicted", "confidence", *predictions.classes]
+        writer.writerow(columns)
+        for number, sample in enumerate(draw_samples(predictions, data), start=1):
+            kind = "right" if sample.right else f"predicted-{sample.predicted}"
+            name = f"{number:02d}-{sample.label}-{kind}.png"
+            client.log_image(run, sample.picture, f"test/samples/{name}")
+            facts = [sample.file, sample.label, sample.predicted, sample.confidence]
+            writer.writerow([name, *facts, *sample.probabilities])
+        client.log_text(run, table.getvalue(), "test/samples.csv")
+
+    def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
+        """Store a checkpoint if all are wanted; Lightning would take the last one for the best."""
+        if not self._stores_best:
+            super().after_save_checkpoint(checkpoint_callback)
+
+    @rank_zero_only
+    def finalize(self, status: str = "success") -> None:
+        """Finish a run that failed; after a success more may follow, as the test does the fit."""
+        if status != "success" and self._initialized:
+            ended = status_of_failure(self.run_directory)
+            killed = ended in ("interrupted", "terminated")
+            self._close(ended, "KILLED" if killed else "FAILED")
+
+    @rank_zero_only
+    def finish(self) -> None:
+        """Store the best checkpoint if it is wanted, and finish a run that ended well."""
+        if not self._initialized:
+            return
+        card = read_run_card(self.run_directory)
+        if self._stores_best and card and card.best_checkpoint and card.epochs is not None:
+            best = self.run_directory / card.best_checkpoint
+            self.experiment.log_artifact(str(self.run_id), str(best), "model")
+        self._close("finished", "FINISHED")
+
+    def _close(self, ended: str, state: str) -> None:
+        client, run = self.experiment, str(self.run_id)
+        for name in _RECORD:
+            if (path := self.run_directory / name).is_file():
+                client.log_artifact(run, str(path))
+        client.set_tag(run, "status", ended)
+        client.set_terminated(run, state)
+
+
+def _flatten(params: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested names joined by slashes."""
+    flat: dict[str, Any] = {}
+    for name, value in params.items():
+        if isinstance(value, dict) and value:
+            flat |= _flatten(cast("dict[str, Any]", value), f"{prefix}{name}/")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

@@ -1,0 +1,119 @@
+"""Experiment tracking by TensorBoard."""
+
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.evaluation import figures
+from eurosat.evaluation.predictions import Predictions
+from eurosat.training.samples import count_confusion, draw_samples
+
+
+class TensorBoardTracker(TensorBoardLogger):
+    """Lightning's logger that also shows the test, and the settings beside the test's metrics.
+
+    TensorBoard has no state of a run: how the run ended is in ``run.json`` only.
+    """
+
+    def __init__(
+        self,
+        save_dir: str,
+        name: str | None = "tensorboard",
+        version: int | str | None = "",
+        **settings: Any,
+    ) -> None:
+        """Choose where the event files go: ``save_dir/name/version``.
+
+        Args:
+            save_dir: The run's folder if not given.
+            name: Folder in save_dir.
+            version: Folder in that one; none if it is empty.
+            **settings: See `lightning.pytorch.loggers.TensorBoardLogger`.
+        """
+        super().__init__(save_dir, name=name, version=version, **settings)
+        self.run_directory = Path(save_dir)
+        self._settings: dict[str, Any] = {}
+        self._measured: dict[str, float] = {}
+        self._step: int | None = None
+
+    @rank_zero_only
+    def log_hyperparams(
+        self,
+        params: dict[str, Any] | Namespace,
+        metrics: dict[str, Any] | None = None,
+        step: int | None = None,
+    ) -> None:
+        """Show hyperparameters as text, and keep them for the HPARAMS tab.
+
+        The tab takes only one set of hyperparameters, so it is written at the end of the run, when
+        all of them and the metrics of the test are known.
+        """
+        self._settings |= params if isinstance(params, dict) else vars(params)
+        text = yaml.safe_dump(_plain(self._settings), sort_keys=False)
+        indented = "".join(f"    {line}\n" for line in text.splitlines())  # Markdown's code
+        self.experiment.add_text("hyperparameters", indented, len(self._settings))
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write scalars, and keep those of the last measurement for the HPARAMS tab."""
+        for split in ("val/", "test/"):
+            measured = {name: float(metrics[name]) for name in metrics if name.startswith(split)}
+            if measured:
+                self._measured, self._step = measured, step
+        super().log_metrics(metrics, step)
+
+    @rank_zero_only
+    def log_predictions(self, predictions: Predictions, data: EuroSATDataModule, step: int) -> None:
+        """Show the confusion matrix, a table of samples and their pictures.
+
+        Args:
+            predictions: What the test found.
+            data: Where the pictures come from.
+            step: Optimiser steps of the model tested.
+        """
+        matrix = figures.confusion_matrix(count_confusion(predictions), predictions.classes)
+        self.experiment.add_figure("test/confusion_matrix", matrix, step)
+        table = ["| file | label | predicted | confidence |", "| --- | --- | --- | --- |"]
+        for number, sample in enumerate(draw_samples(predictions, data), start=1):
+            tag = f"test_samples/{number:02d} {sample.caption}"
+            self.experiment.add_image(tag, sample.picture, step, dataformats="HWC")
+            table.append(
+                f"| {sample.file} | {sample.label} | {sample.predicted} | {sample.confidence:.4f} |"
+            )
+        self.experiment.add_text("test/samples", "\n".join(table), step)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Write what is left; after a success more may follow, as the test does the fit."""
+        if status != "success":
+            self._show_settings()
+        super().finalize(status)
+
+    @rank_zero_only
+    def finish(self) -> None:
+        """Fill the HPARAMS tab and close the files."""
+        self._show_settings()
+        super().finalize("success")
+
+    def _show_settings(self) -> None:
+        if self._settings and self._measured:
+            super().log_hyperparams(_plain(self._settings), self._measured, self._step)
+
+
+def _plain(value: Any) -> Any:
+    """A value as YAML has it."""
+    match value:
+        case dict():
+            return {str(name): _plain(entry) for name, entry in value.items()}
+        case list() | tuple():
+            return [_plain(entry) for entry in value]
+        case None | bool() | int() | float() | str():
+            return value
+        case _:
+            return str(value)
