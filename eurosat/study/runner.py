@@ -72,7 +72,7 @@ def check_settings(study: Study) -> None:
         SettingsError: ``eurosat fit`` rejects a setting.
         StudyError: A setting makes the runs incomparable.
     """
-    from eurosat.training.cli import resolve_settings
+    from eurosat.training.settings import resolve_settings
 
     data = set()
     for cell in study.cells:

@@ -114,7 +114,7 @@ def _settings(arguments: list[str], what: str) -> dict[str, Any]:
     Raises:
         SweepError: The command line rejects the arguments.
     """
-    from eurosat.training.cli import resolve_settings
+    from eurosat.training.settings import resolve_settings
 
     try:
         return resolve_settings(["fit", *arguments], what)

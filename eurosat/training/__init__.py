@@ -6,6 +6,8 @@ import lazy_loader
 
 if TYPE_CHECKING:
     from eurosat.training.cli import EuroSATCLI as EuroSATCLI
+    from eurosat.training.loggers import FinishesRun as FinishesRun
+    from eurosat.training.loggers import LogsPredictions as LogsPredictions
     from eurosat.training.mlflow_tracker import MLflowTracker as MLflowTracker
     from eurosat.training.profiler import PhaseProfiler as PhaseProfiler
     from eurosat.training.tensorboard_tracker import TensorBoardTracker as TensorBoardTracker
@@ -16,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "cli": ["EuroSATCLI"],
+        "loggers": ["FinishesRun", "LogsPredictions"],
         "trainer": ["Trainer"],
         "tensorboard_tracker": ["TensorBoardTracker"],
         "mlflow_tracker": ["MLflowTracker"],

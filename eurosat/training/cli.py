@@ -1,18 +1,15 @@
 """LightningCLI with this project's module, data and record of a run."""
 
 import contextlib
-import io
 import json
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import lightning
 import torch
-import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import (
@@ -30,7 +27,6 @@ from eurosat.errors import (
     DivergenceError,
     EuroSATError,
     MonitorError,
-    SettingsError,
 )
 from eurosat.logs import LogLevel, Logs
 from eurosat.models.classifier import EuroSATClassifier
@@ -77,37 +73,6 @@ def run_trainer_verb(arguments: Sequence[str]) -> None:
         # Lightning kills the first one, in the middle of its record, when another has failed.
         if cast(Any, rank_zero_only).rank == 0:
             raise
-
-
-def resolve_settings(arguments: Sequence[str], what: str) -> dict[str, Any]:
-    """Ask the command line for the whole configuration that some arguments would run with.
-
-    Args:
-        arguments: A trainer verb and its options.
-        what: What they are, for the error.
-
-    Returns:
-        What ``--print_config`` prints.
-
-    Raises:
-        SettingsError: The command line refuses them.
-    """
-    shown, refused = io.StringIO(), io.StringIO()
-    try:
-        with (
-            contextlib.redirect_stdout(shown),
-            contextlib.redirect_stderr(refused),
-            warnings.catch_warnings(),
-        ):
-            # Lightning compares the arguments with those of the verb that is really running.
-            warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
-            EuroSATCLI([*arguments, "--print_config"])
-    except SystemExit as ended:  # how argparse ends, well or not
-        if ended.code:
-            reason = " ".join(refused.getvalue().rpartition("error: ")[2].split())
-            raise SettingsError(f"'eurosat {arguments[0]}' refuses {what}: {reason}") from None
-    settings: dict[str, Any] = yaml.safe_load(shown.getvalue())
-    return settings
 
 
 class SaveConfig(SaveConfigCallback):
