@@ -23,6 +23,8 @@ from eurosat.training.samples import count_confusion, draw_samples
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+_URI = "MLFLOW_TRACKING_URI"
+
 _RECORD = ("config.yaml", "run.json", "metrics.json", "report.html")
 """Files of the run's folder that MLflow gets whole: its parameters are cut to 250 characters."""
 
@@ -52,7 +54,7 @@ class MLflowTracker(MLFlowLogger):
                 well; ``all`` stores every checkpoint when it is saved.
             **settings: See `lightning.pytorch.loggers.MLFlowLogger`.
         """
-        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        uri = tracking_uri or os.environ.get(_URI)
         super().__init__(
             experiment_name=experiment_name or os.environ.get("MLFLOW_EXPERIMENT_NAME", "eurosat"),
             tracking_uri=uri,
@@ -74,6 +76,7 @@ class MLflowTracker(MLFlowLogger):
         from mlflow.exceptions import MlflowException
 
         self.tags = {"run_folder": str(self.run_directory)} | (self.tags or {})
+        uri = os.environ.get(_URI)
         try:
             return cast("MlflowClient", super().experiment)
         except MlflowException as error:
@@ -81,6 +84,10 @@ class MLflowTracker(MLFlowLogger):
                 f"MLflow cannot be used: {' '.join(str(error).split())}; check tracking_uri and "
                 "MLFLOW_TRACKING_URI, or leave both out to keep the run in its folder"
             ) from error
+        finally:  # MLflow sets the variable, and the next run of this process must not see it
+            os.environ.pop(_URI, None)
+            if uri is not None:
+                os.environ[_URI] = uri
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
