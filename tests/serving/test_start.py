@@ -53,7 +53,8 @@ def test_what_cannot_be_served_is_refused_in_words(
         taken.listen()
         port = taken.getsockname()[1]
         options = [str(onnx_model), "--host=127.0.0.1", f"--port={port}"]
-        assert "choose another --port" in refused(capsys, *options)
+        reason = f"cannot bind 127.0.0.1:{port}: address already in use; choose another --port"
+        assert reason in refused(capsys, *options)
 
 
 class _Trap:
