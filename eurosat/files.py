@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -69,9 +70,25 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file atomically, indented, with keys in the given order."""
+    """Write a JSON file atomically, indented, with keys in the given order.
+
+    JSON has no word for NaN and infinity: null stands for them.
+    """
     with atomic_write(path) as partial:
-        partial.write_text(json.dumps(content, indent=2) + "\n")
+        partial.write_text(json.dumps(_valid(content), indent=2, allow_nan=False) + "\n")
+
+
+def _valid(content: Any) -> Any:
+    """The same content with None for each float that JSON has no word for."""
+    match content:
+        case float():
+            return content if math.isfinite(content) else None
+        case dict():
+            return {name: _valid(value) for name, value in content.items()}
+        case list() | tuple():
+            return [_valid(value) for value in content]
+        case _:
+            return content
 
 
 def md5_of(path: Path) -> str:

@@ -152,7 +152,8 @@ def test_fit_leaves_everything_a_run_should_leave(trained: Run) -> None:
     } <= files
     assert trained.best.name.startswith("best-epoch")
     metrics = trained.json("metrics.json")
-    assert list(metrics) == ["accuracy", "accuracy_macro", "f1_macro", "ece", "loss", "per_class"]
+    measured = ["accuracy", "accuracy_macro", "f1_macro", "ece", "brier", "loss"]
+    assert list(metrics) == [*measured, "per_class"]
     assert list(metrics["per_class"]) == list(CLASSES)
     card = trained.json("run.json")
     assert card["status"] == "finished"

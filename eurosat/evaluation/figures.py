@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
+from eurosat.calibration import BINS, CalibrationError, confidence_bins
 from eurosat.evaluation.colours import class_colours
-from eurosat.evaluation.intervals import confidence_bins
 from eurosat.evaluation.tables import series_of
 from eurosat.files import atomic_write
 
@@ -139,14 +139,12 @@ def confusion_matrix(
 def reliability_diagram(
     confidence: npt.NDArray[np.floating],
     correct: npt.NDArray[np.bool_],
-    bins: int = 15,
+    bins: int = BINS,
     note: str = "",
 ) -> "Figure":
     """Draw how often predictions of a given confidence are right.
 
-    The title gives the expected calibration error (ECE), the mean gap between confidence and
-    accuracy weighted by images per bin, as in Guo et al., "On Calibration of Modern Neural
-    Networks", ICML 2017, and in torchmetrics' ``MulticlassCalibrationError(norm="l1")``.
+    The title gives the expected calibration error: see `eurosat.calibration.CalibrationError`.
 
     Args:
         confidence: Probability of the predicted class, in [0, 1], shape (N,).
@@ -160,12 +158,10 @@ def reliability_diagram(
     from matplotlib.figure import Figure
 
     edges = np.linspace(0, 1, bins + 1)
-    index = confidence_bins(confidence, bins)
-    # The number in the title has confidences of exactly 1 in a bin of their own; for the eye they
-    # belong to the last bar.
-    gap_sums = np.bincount(index, weights=correct - confidence.astype(np.float64))
-    error = np.abs(gap_sums).sum() / max(len(confidence), 1)
-    index = np.minimum(index, bins - 1)
+    error = CalibrationError(confidence, correct, bins).overall()
+    # The error has confidences of exactly 1 in a bin of their own; the eye expects them in the
+    # last bar.
+    index = np.minimum(confidence_bins(confidence, bins), bins - 1)
     images = np.bincount(index, minlength=bins)
     some = images > 0
     centres = ((edges[:-1] + edges[1:]) / 2)[some]

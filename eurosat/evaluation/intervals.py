@@ -7,6 +7,8 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from eurosat.calibration import CalibrationError
+
 Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 
@@ -168,68 +170,10 @@ def calibration_interval(
         baseline: Those of the other model.
         labels: int64, shape (N,).
     """
-    errors = [_CalibrationError(probabilities, labels) for probabilities in (candidate, baseline)]
-    low, high = bootstrap(lambda indices: errors[0](indices) - errors[1](indices), len(labels))
-    every = np.arange(len(labels))[None]
-    found = float((errors[0](every) - errors[1](every))[0])
+    ours, theirs = (
+        CalibrationError(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
+        for probabilities in (candidate, baseline)
+    )
+    low, high = bootstrap(lambda rows: ours.of_rows(rows) - theirs.of_rows(rows), len(labels))
+    found = ours.overall() - theirs.overall()
     return 2 * found - high, 2 * found - low
-
-
-def confidence_bins(confidence: npt.NDArray[np.floating], bins: int = 15) -> npt.NDArray[np.int64]:
-    """Sort confidences into bins as torchmetrics does.
-
-    Args:
-        confidence: Probability of the predicted class, in [0, 1], shape (N,).
-        bins: Number of equal-width bins on [0, 1].
-
-    Returns:
-        Number of each one's bin, int64, shape (N,), from 0; exactly 1 has bin ``bins`` to itself.
-    """
-    edges = np.linspace(0, 1, bins + 1, dtype=np.float32)
-    return np.searchsorted(edges, confidence.astype(np.float32), side="right") - 1
-
-
-def calibration_error(
-    probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
-) -> float:
-    """Expected calibration error in 15 bins, as in ``metrics.json`` (Guo et al., ICML 2017)."""
-    every = np.arange(len(labels))[None]
-    return float(_CalibrationError(probabilities, labels)(every)[0])
-
-
-class _CalibrationError:
-    """The expected calibration error of any rows of indices of images."""
-
-    def __init__(
-        self, probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
-    ) -> None:
-        confidence = probabilities.max(axis=1)
-        self._gaps = (probabilities.argmax(axis=1) == labels) - confidence.astype(np.float64)
-        self._bins = confidence_bins(confidence)
-        self._count = int(self._bins.max()) + 1
-
-    def __call__(self, indices: npt.NDArray[np.int64]) -> Floats:
-        rows = np.arange(len(indices))[:, None] * self._count
-        sums = np.bincount(
-            (self._bins[indices] + rows).ravel(),
-            weights=self._gaps[indices].ravel(),
-            minlength=len(indices) * self._count,
-        )
-        error: Floats = np.abs(sums.reshape(len(indices), -1)).sum(axis=1) / indices.shape[1]
-        return error
-
-
-def brier_score(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
-    """Mean squared distance of the probabilities to the truth, 0 to 2 (Brier, 1950)."""
-    distances = probabilities.astype(np.float64)
-    distances[np.arange(len(labels)), labels] -= 1
-    return float((distances**2).sum(axis=1).mean())
-
-
-def log_loss(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
-    """Mean of minus the logarithm of the true class's probability, in nats.
-
-    A probability of 0, as int8 may give, counts as the smallest positive float32.
-    """
-    true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(np.maximum(true, np.finfo(np.float32).tiny)).mean())

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from eurosat.evaluation.page import render_page
 from eurosat.evaluation.profile import bottleneck_lines, phase_cells
 from eurosat.evaluation.tables import read_rows
 from eurosat.files import atomic_write
+from eurosat.metrics import MISSING, finite, metric_named, values_of
 from eurosat.run_card import RunCard, read_run_card
 
 # How to read each figure, by file name and in the order shown; the wide ones take the full width.
@@ -32,7 +32,6 @@ CAPTIONS = {
     "confident_mistakes": "The wrong predictions the model was surest of: look for wrong labels,"
     " mixed patches and classes that look alike.",
 }
-MISSING = "n/a"
 WIDE = {"learning_curves", "confident_mistakes"}
 
 
@@ -87,7 +86,7 @@ def write_report(run_directory: Path) -> Path:
 def _headline(run: _Run) -> str:
     if not run.metrics:
         return '<p class="soft">No test has been run: <code>metrics.json</code> is missing.</p>'
-    accuracy, count = _number(run.metrics.get("accuracy")), len(run.predictions)
+    accuracy, count = finite(run.metrics.get("accuracy")), len(run.predictions)
     interval, note = "", ""
     if accuracy is not None and count:
         low, high = wilson_interval(accuracy, count)
@@ -96,13 +95,13 @@ def _headline(run: _Run) -> str:
             f'<p class="soft">Wilson interval for {count:,} test images taken as independent;'
             " neighbouring patches are alike, so the true uncertainty is larger.</p>"
         )
-    cells = (
-        ("Test accuracy", _percent(accuracy) + interval),
-        ("Macro accuracy", _percent(run.metrics.get("accuracy_macro"))),
-        ("Macro F1", _percent(run.metrics.get("f1_macro"))),
-        ("Calibration error", _decimal(run.metrics.get("ece"))),
-        ("Loss", _decimal(run.metrics.get("loss"))),
-    )
+    cells = []
+    for name, value in values_of(run.metrics).items():
+        metric = metric_named(name)
+        if name == "accuracy":
+            cells.append(("Test accuracy", metric.text(value) + interval))
+        else:
+            cells.append((escape(metric.title), metric.text(value)))
     cards = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in cells)
     return f'<dl class="cards">{cards}</dl>{note}'
 
@@ -119,8 +118,8 @@ def _per_class(run: _Run) -> str:
         if label != predicted:
             worst.setdefault(label, f"{escape(predicted)} ({count:,})")
     rows = []
-    for name in sorted(accuracies, key=lambda name: _number(accuracies[name]) or 0.0):
-        width = 100 * (_number(accuracies[name]) or 0.0)
+    for name in sorted(accuracies, key=lambda name: finite(accuracies[name]) or 0.0):
+        width = 100 * (finite(accuracies[name]) or 0.0)
         bar = f'<div><span style="width:{width:.2f}%;background:{colours[name]}"></span></div>'
         rows.append(
             f'<tr><th scope="row">{escape(name)}</th><td class="bar">{bar}</td>'
@@ -243,17 +242,8 @@ def _facts(record: Mapping[str, Any] | None) -> str:
     return "<br>".join(map(escape, lines)) or MISSING
 
 
-def _number(value: object) -> float | None:
-    """Take JSON's null and NaN alike as undefined."""
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
 def _percent(value: object) -> str:
-    return MISSING if (number := _number(value)) is None else f"{number:.2%}"
-
-
-def _decimal(value: object) -> str:
-    return MISSING if (number := _number(value)) is None else f"{number:.4f}"
+    return MISSING if (number := finite(value)) is None else f"{number:.2%}"
 
 
 def _read_json(path: Path) -> dict[str, Any]:

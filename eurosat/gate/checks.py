@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -268,9 +268,3 @@ def _check_cost(name: str, unit: Unit, costs: tuple[float, float], maximum: floa
 def _points(share: float) -> float:
     """Percentage points, without the rounding errors of sums of shares."""
     return round(100 * share, 9)
-
-
-def as_json(check: Check) -> dict[str, Any]:
-    """A check for the report, with an allowed infinity as null: JSON has none."""
-    content = asdict(check)
-    return content | {"allowed": check.allowed if math.isfinite(check.allowed) else None}

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from eurosat.evaluation.intervals import brier_score, calibration_error, log_loss
 from eurosat.gate.corruptions import Corruption
 from eurosat.gate.evaluate import Answers, Latency
+from eurosat.metrics import metrics
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,8 @@ class Measurement:
     """The figures of one model. Shares are 0 to 1.
 
     Attributes:
-        accuracy: Of the clean test images.
+        scores: Value of every metric of the list by name, for the clean test images.
         recall: Of each class; None for a class without test images.
-        calibration_error: Expected calibration error in 15 bins.
-        brier_score: Mean squared distance of the probabilities to the truth.
-        log_loss: Mean of minus the true class's logarithmic probability, in nats.
         milliseconds: Of a call with one image.
         milliseconds_of_batch: Of a call with 64 images.
         images_per_second: In such batches.
@@ -30,17 +27,24 @@ class Measurement:
         corrupted: Accuracy by corruption, at each severity.
     """
 
-    accuracy: float
+    scores: dict[str, float]
     recall: dict[str, float | None]
-    calibration_error: float
-    brier_score: float
-    log_loss: float
     milliseconds: float
     milliseconds_of_batch: float
     images_per_second: float
     bytes: int
     corrupted_accuracy: float
     corrupted: dict[Corruption, list[float]]
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of the clean test images that are recognised."""
+        return self.scores["accuracy"]
+
+    @property
+    def calibration_error(self) -> float:
+        """Expected calibration error in 15 bins."""
+        return self.scores["ece"]
 
 
 def measure(
@@ -53,13 +57,10 @@ def measure(
     """Sum up what one model answered, and what it costs."""
     own = {name: answers.correct[labels == label] for label, name in enumerate(classes)}
     return Measurement(
-        accuracy=float(answers.correct.mean()),
+        scores={metric.name: metric.score(answers.probabilities, labels) for metric in metrics()},
         recall={
             name: float(correct.mean()) if len(correct) else None for name, correct in own.items()
         },
-        calibration_error=calibration_error(answers.probabilities, labels),
-        brier_score=brier_score(answers.probabilities, labels),
-        log_loss=log_loss(answers.probabilities, labels),
         milliseconds=latency.one,
         milliseconds_of_batch=latency.batch,
         images_per_second=latency.images_per_second,

@@ -15,6 +15,7 @@ from eurosat.gate.checks import Check, PartChange
 from eurosat.gate.corruptions import AMOUNTS, CORRUPTIONS, MEANINGS, readable
 from eurosat.gate.measurement import Measurement, relative_corruption_error
 from eurosat.gate.verdict import Verdict
+from eurosat.metrics import metrics
 
 Row = Sequence[str]
 
@@ -202,13 +203,16 @@ def _other_rows(verdict: Verdict) -> list[Row]:
     """Figures that no check asks for."""
     lines: list[tuple[str, Callable[[Measurement], str]]] = [
         ("images/s in batches of 64", lambda found: f"{found.images_per_second:,.0f}"),
-        ("Brier score", lambda found: f"{found.brier_score:.4f}"),
-        ("log loss", lambda found: f"{found.log_loss:.4f}"),
     ]
     rows: list[Row] = [
         ("correct where the other is wrong", *(f"{count:,} images" for count in verdict.only))
     ]
     rows += [(name, *map(text, verdict.figures)) for name, text in lines]
+    rows += [
+        (metric.title, *(metric.text(found.scores[metric.name]) for found in verdict.figures))
+        for metric in metrics()
+        if metric.name not in CHECKED
+    ]
     for name in ("version", "format", "backbone", "checkpoint"):
         cards = (verdict.candidate.card, verdict.baseline.card)
         rows.append((name, *(str(getattr(card, name))[:40] for card in cards)))
@@ -217,6 +221,9 @@ def _other_rows(verdict: Verdict) -> list[Row]:
 
 
 OTHER_HEADINGS = ("", "candidate", "baseline")
+CHECKED = ("accuracy", "ece")
+"""Metrics that a check compares."""
+LOSS_NOTE = "The loss is the log loss: the mean of minus log(probability of the true class)."
 
 
 def _markdown(verdict: Verdict) -> str:
@@ -245,6 +252,7 @@ def _markdown(verdict: Verdict) -> str:
         _markdown_table(_part_headings("class"), _part_rows(verdict.classes)),
         "## Models",
         _markdown_table(OTHER_HEADINGS, _other_rows(verdict)),
+        LOSS_NOTE,
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -287,6 +295,7 @@ def _html(verdict: Verdict) -> str:
         _html_table(_part_headings("class"), _part_rows(verdict.classes)),
         "<h2>Models</h2>",
         _html_table(OTHER_HEADINGS, _other_rows(verdict), numbers=False),
+        _soft(LOSS_NOTE),
     ]
     return render_page(_title(verdict), _subtitle(verdict), sections, synthetic=verdict.synthetic)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import eurosat
 from eurosat.files import md5_of
-from eurosat.gate.checks import Check, PartChange, as_json
+from eurosat.gate.checks import Check, PartChange
 from eurosat.gate.corruptions import AMOUNTS, CORRUPTIONS, Pixels
 from eurosat.gate.evaluate import Contender
 from eurosat.gate.measurement import Measurement, relative_corruption_error
@@ -54,9 +54,9 @@ class Verdict:
         return {
             "passed": self.passed,
             "synthetic": self.synthetic,
-            "checks": [as_json(check) for check in self.checks],
-            "candidate": _described(self.candidate) | asdict(self.figures[0]),
-            "baseline": _described(self.baseline) | asdict(self.figures[1]),
+            "checks": [asdict(check) for check in self.checks],
+            "candidate": _described(self.candidate) | _measured(self.figures[0]),
+            "baseline": _described(self.baseline) | _measured(self.figures[1]),
             "classes": _parts(self.classes),
             "corruptions": _parts(self.corruptions),
             "only_candidate_correct": self.only[0],
@@ -78,6 +78,21 @@ class Verdict:
 
 def _parts(changes: list[PartChange]) -> list[dict[str, Any]]:
     return [asdict(change) | {"change": change.change} for change in changes]
+
+
+def _measured(found: Measurement) -> dict[str, Any]:
+    """The figures of one model, under the names that ``gate.json`` has had from the start."""
+    figures = asdict(found)
+    scores = figures.pop("scores")
+    return {
+        "accuracy": scores["accuracy"],
+        "recall": figures.pop("recall"),
+        "calibration_error": scores["ece"],
+        "brier_score": scores["brier"],
+        "log_loss": scores["loss"],
+        "metrics": scores,
+        **figures,
+    }
 
 
 def _described(contender: Contender) -> dict[str, Any]:

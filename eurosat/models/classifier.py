@@ -17,12 +17,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import (
-    MulticlassAccuracy,
-    MulticlassCalibrationError,
-    MulticlassConfusionMatrix,
-    MulticlassF1Score,
-)
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 import eurosat.models.patchnet  # noqa: F401  # registers the backbone with timm
 from eurosat.bands import is_rgb
@@ -31,6 +26,7 @@ from eurosat.labels import CLASSES
 from eurosat.models.mixing import Mixing
 from eurosat.models.preprocess import Preprocess
 from eurosat.models.schedules import WarmupCosine
+from eurosat.models.scores import score_collection
 
 
 class EuroSATClassifier(lightning.LightningModule):
@@ -139,31 +135,10 @@ class EuroSATClassifier(lightning.LightningModule):
         count = len(self.classes)
         self.train_loss = MeanMetric()
         self.train_accuracy = MulticlassAccuracy(count, average="micro")
-        evaluation = MetricCollection(
-            {
-                "accuracy": MulticlassAccuracy(count, average="micro"),
-                "accuracy_macro": MulticlassAccuracy(count, average="macro"),
-                "f1_macro": MulticlassF1Score(count, average="macro"),
-                # Kept on the CPU: its binning has no deterministic CUDA kernel.
-                "ece": MulticlassCalibrationError(count, n_bins=15, norm="l1", compute_on_cpu=True),
-            }
-        )
         self.evaluation_metrics = nn.ModuleDict(
-            {f"{stage}_metrics": evaluation.clone(prefix=f"{stage}/") for stage in ("val", "test")}
-        )
-        self.evaluation_losses = nn.ModuleDict(
-            {f"{stage}_loss": MeanMetric() for stage in ("val", "test")}
+            {f"{stage}_metrics": score_collection(f"{stage}/") for stage in ("val", "test")}
         )
         self.test_confusion = MulticlassConfusionMatrix(count)
-
-    @property
-    def logged_metrics(self) -> list[str]:
-        """Names of what training, validation and test log."""
-        names = ["train/loss", "train/accuracy"]
-        for stage in ("val", "test"):
-            metrics = cast(MetricCollection, self.evaluation_metrics[f"{stage}_metrics"])
-            names += [f"{stage}/loss", *map(str, metrics.keys())]
-        return names
 
     def forward(self, patches: Tensor) -> Tensor:
         """Classify raw patches.
@@ -211,14 +186,9 @@ class EuroSATClassifier(lightning.LightningModule):
 
     def _evaluate(self, batch: dict[str, Tensor], stage: str) -> Tensor:
         """Shared by validation and test: update the metrics, log them, give probabilities."""
-        logits = self(batch["image"])
-        probabilities: Tensor = logits.softmax(dim=1)
-        loss = functional.cross_entropy(logits, batch["label"])
-        mean_loss = cast(MeanMetric, self.evaluation_losses[f"{stage}_loss"])
+        probabilities: Tensor = self(batch["image"]).softmax(dim=1)
         metrics = cast(MetricCollection, self.evaluation_metrics[f"{stage}_metrics"])
-        mean_loss.update(loss, weight=len(logits))
         metrics.update(probabilities, batch["label"])
-        self.log(f"{stage}/loss", mean_loss, prog_bar=stage == "val")
         self.log_dict(cast(Any, metrics), prog_bar=stage == "val")
         return probabilities
 

@@ -20,6 +20,7 @@ from scmrepo.exceptions import SCMError
 from eurosat.errors import RegistryError
 from eurosat.files import md5_of
 from eurosat.inference.runtime import open_model
+from eurosat.metrics import metric_named
 from eurosat.registry.push import Promoted, push_model
 from eurosat.registry.reference import Reference, Stage, check_referable
 from eurosat.registry.repository import (
@@ -190,7 +191,8 @@ def _version_of(root: Path, name: str, path: str) -> str | None:
 
 def _register(root: Path, name: str, path: str, version: str | None, made: list[str]) -> str:
     card = open_model(root / path, threads=1).card
-    accuracy = f", test accuracy {card.metrics['accuracy']:.2%}" if card.metrics else ""
+    found = metric_named("accuracy").text((card.metrics or {}).get("accuracy"))
+    accuracy = f", test accuracy {found}" if card.metrics else ""
     data = ", trained on synthetic data" if card.synthetic else ""
     registration = gto.api.register(
         str(root), name, "HEAD", version=version, message=f"{card.version}{accuracy}{data}"

@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ from eurosat.bands import RGB
 from eurosat.errors import StudyError
 from eurosat.evaluation.intervals import student_interval, wilson_interval
 from eurosat.hardware import Hardware
+from eurosat.metrics import values_of
 from eurosat.provenance import GitState
 from eurosat.run_card import RUN_CARD, RunCard, read_run_card
 from eurosat.study.plan import Cell, Study
 from eurosat.study.runner import Run
 
-_METRICS = ("accuracy", "accuracy_macro", "f1_macro", "ece", "loss")
 _FACTS = ("images_per_second", "train_seconds", "epochs")
 
 
@@ -45,7 +45,14 @@ def summarise(study: Study, runs: Sequence[Run]) -> list[Summary]:
     Raises:
         StudyError: The runs used different data.
     """
-    rows = [(run, _row(run, path)) for run in runs if (path := run.finished)]
+    finished = [(run, path) for run in runs if (path := run.finished)]
+    metrics = [_read_metrics(path) for _, path in finished]
+    # Runs of another version may have other metrics: every row gets a column for each.
+    names = list(dict.fromkeys(name for found in metrics for name in found))
+    rows = [
+        (run, _row(run, path, {name: found.get(name) for name in names}))
+        for (run, path), found in zip(finished, metrics, strict=True)
+    ]
     # RGB and bands of the same files have separate stores, and can be compared.
     rgb_names = " ".join(channel.name for channel in RGB)
     stores = {(row["bands"] == rgb_names, row["data"]) for _, row in rows}
@@ -89,7 +96,20 @@ def _revision(git: GitState | None) -> str:
     return f"{git.revision[:12]}{'-dirty' if git.dirty else ''}" if git else ""
 
 
-def _row(run: Run, path: Path) -> dict[str, Any]:
+def _read_metrics(path: Path) -> dict[str, float | None]:
+    """The metrics of a finished run, by name.
+
+    Raises:
+        StudyError: The run has no accuracy.
+    """
+    file = path / "metrics.json"
+    metrics = values_of(json.loads(file.read_text()))
+    if metrics["accuracy"] is None:
+        raise StudyError(f"{file} has no accuracy: delete the run's folder, and train it again")
+    return metrics
+
+
+def _row(run: Run, path: Path, metrics: Mapping[str, float | None]) -> dict[str, Any]:
     card = read_run_card(path) or RunCard()
     model, data, split = card.model, card.data, card.split
     if model is None or data is None or split is None:
@@ -98,11 +118,10 @@ def _row(run: Run, path: Path) -> dict[str, Any]:
             "the folder, and the study trains the run again"
         )
     hardware = card.hardware or Hardware()
-    metrics = json.loads((path / "metrics.json").read_text())
     return {
         **run.cell.labels,
         "seed": run.seed,
-        **{name: metrics[name] for name in _METRICS},
+        **metrics,
         "train_images": split.train,
         "test_images": split.test,
         **{name: getattr(card, name) for name in _FACTS},

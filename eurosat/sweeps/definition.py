@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from eurosat.errors import SettingsError, SweepError
+from eurosat.metrics import logged_names, metric_named
 
 
 @dataclass(frozen=True)
@@ -185,11 +186,9 @@ def _reports_to_wandb(logger: dict[str, Any]) -> bool:
 
 
 def _logged_metrics(settings: dict[str, Any]) -> list[str]:
-    from eurosat.models.classifier import EuroSATClassifier
-
     return [
         name
-        for name in EuroSATClassifier(backbone="patchnet").logged_metrics
+        for name in logged_names()
         if settings["test_after_fit"] or not name.startswith("test/")
     ]
 
@@ -231,7 +230,7 @@ def _values_to_try(name: str, parameter: Any) -> list[Any]:
 def _check_metric(
     definition: dict[str, Any], settings: dict[str, Any], logged: list[str]
 ) -> list[str]:
-    """Refuse a metric that no run logs, and warn if checkpoints monitor another metric."""
+    """Refuse a metric that no run logs, and warn of a goal that the user hardly means."""
     metric = definition.get("metric")
     if metric is None:
         if definition["method"] == "bayes" or "early_terminate" in definition:
@@ -243,11 +242,18 @@ def _check_metric(
         raise SweepError(
             f"no run logs the metric {metric['name']}: choose one of {', '.join(logged)}"
         )
-    watched = (settings["checkpoint"]["monitor"], settings["checkpoint"]["mode"])
     goal = str(metric.get("goal", "minimize"))  # W&B's default
+    watched = (settings["checkpoint"]["monitor"], settings["checkpoint"]["mode"])
+    warnings = []
+    better = metric_named(str(metric["name"]).partition("/")[2]).better
+    if goal[:3] != better:
+        warnings.append(
+            f"the sweep looks for the worst {metric['name']}, because the goal of the metric is to "
+            f"{goal} it: set the goal to {better}imize"
+        )
     if (metric["name"], goal[:3]) != watched:
-        return [
+        warnings.append(
             f"the sweep is to {goal} {metric['name']}, but checkpoints keep the {watched[1]} of "
             f"{watched[0]}: the best checkpoint of the best run may be another one"
-        ]
-    return []
+        )
+    return warnings

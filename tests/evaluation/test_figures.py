@@ -4,9 +4,7 @@ import csv
 
 import numpy as np
 import pytest
-import torch
 from matplotlib.colors import to_hex
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from eurosat.evaluation.colours import COLOURS, class_colours
 from eurosat.evaluation.figures import (
@@ -129,20 +127,6 @@ def test_calibration_error_by_hand():
     assert [bar.get_height() for bar in accuracy] == [0.5, 0]
     assert [bar.get_height() for bar in gap] == pytest.approx([0, 0.9])
     assert [bar.get_height() for bar in lower.containers[0]] == [2, 2]
-
-
-def test_calibration_error_is_that_of_torchmetrics():
-    generator = torch.Generator().manual_seed(0)
-    probabilities = torch.randn(500, 10, generator=generator).softmax(dim=1)
-    labels = torch.randint(10, (500,), generator=generator)
-    # Exactly 1 and wrong, beside 0.95 and right: torchmetrics keeps the two in separate bins.
-    probabilities[:200] = torch.eye(10)[0]
-    probabilities[100:200, :2] = torch.tensor([0.95, 0.05])
-    labels[:100], labels[100:200] = 1, 0
-    confidence, predicted = probabilities.max(dim=1)
-    expected = multiclass_calibration_error(probabilities, labels, 10, n_bins=15, norm="l1")
-    figure = reliability_diagram(confidence.numpy(), (predicted == labels).numpy())
-    assert float(title(figure).split()[-1]) == pytest.approx(expected.item(), abs=6e-5)
 
 
 def test_confident_mistakes_are_sorted_and_at_most_twenty():

@@ -5,19 +5,16 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 from scipy.stats import binom, norm
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from eurosat.evaluation import intervals as statistics
 from eurosat.evaluation.intervals import (
-    brier_score,
-    calibration_error,
     calibration_interval,
     images_to_rule_out,
-    log_loss,
     mean_interval,
     paired_interval,
     smallest_loss_ruled_out,
 )
+from eurosat.metrics import calibration_error
 
 
 @pytest.fixture(scope="module")
@@ -119,15 +116,6 @@ def test_equal_answers_rule_out_what_so_many_images_can() -> None:
     assert images_to_rule_out(0) == np.inf
 
 
-def test_the_calibration_error_is_torchmetrics(answers: tuple[np.ndarray, np.ndarray]) -> None:
-    probabilities, labels = answers
-    probabilities[:3] = np.eye(10, dtype=np.float32)[labels[:3]]  # entirely sure
-    expected = multiclass_calibration_error(
-        torch.from_numpy(probabilities), torch.from_numpy(labels), 10, n_bins=15, norm="l1"
-    )
-    assert calibration_error(probabilities, labels) == pytest.approx(float(expected), abs=1e-6)
-
-
 def test_the_interval_of_calibration_covers_what_was_found(
     answers: tuple[np.ndarray, np.ndarray],
 ) -> None:
@@ -155,13 +143,6 @@ def test_a_sharpened_model_is_seen_on_few_images(monkeypatch: pytest.MonkeyPatch
         )
         passed += low <= 0
     assert passed / 60 < 0.2
-
-
-def test_scores_by_hand() -> None:
-    probabilities = np.array([[0.5, 0.5], [0.0, 1.0]], np.float32)
-    assert brier_score(probabilities, np.array([0, 1])) == pytest.approx(0.25)
-    assert log_loss(probabilities, np.array([0, 1])) == pytest.approx(np.log(2) / 2)
-    assert 80 < 2 * log_loss(probabilities, np.array([0, 0])) < 90  # and not infinite
 
 
 def test_wilson_interval_by_hand():

@@ -164,6 +164,29 @@ def test_a_validation_metric_that_nothing_logs_is_named_before_training(
     assert not (folder / "metrics.csv").exists()
 
 
+@pytest.mark.parametrize(
+    "watching",
+    [
+        ("--checkpoint.monitor=val/loss",),
+        (
+            "--trainer.callbacks=lightning.pytorch.callbacks.EarlyStopping",
+            "--trainer.callbacks.monitor=val/accuracy",
+        ),
+    ],
+    ids=["checkpoint", "early stopping"],
+)
+def test_the_worst_value_is_not_taken_for_the_best(
+    watching: tuple[str, ...],
+    fit: Callable[..., tuple[int, Path]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, folder = fit(*watching)
+    assert code == 2
+    error = capsys.readouterr().err
+    assert ", which keeps the worst value: set mode to m" in error
+    assert not (folder / "metrics.csv").exists()
+
+
 def test_a_training_metric_that_nothing_logs_is_named(
     fit: Callable[..., tuple[int, Path]], capsys: pytest.CaptureFixture[str]
 ) -> None:

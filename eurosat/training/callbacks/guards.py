@@ -10,6 +10,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from eurosat.errors import DivergenceError, MonitorError
+from eurosat.metrics import metrics
 from eurosat.training.termination import listen_instead_of_lightning
 
 _STEPS_BETWEEN_LOOKS = 50
@@ -104,14 +105,16 @@ _HINT = (
 
 
 class MonitorGuard(Callback):
-    """Refuses, before training, a callback that monitors a metric which the run does not log."""
+    """Refuses, before training, a callback that monitors an unknown metric or its worst value."""
 
     def on_sanity_check_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Compare the monitored metrics with the metrics that the sanity check logged.
 
         Raises:
-            MonitorError: A callback monitors a validation metric that the run does not log.
+            MonitorError: A callback monitors a validation metric that the run does not log, or
+                would keep the worst value of a metric.
         """
+        better = {f"val/{metric.name}": metric.better for metric in metrics()}
         logged = sorted(name for name in trainer.callback_metrics if name.startswith("val/"))
         for callback in cast(Any, trainer).callbacks:
             monitor = getattr(callback, "monitor", None)
@@ -119,6 +122,12 @@ class MonitorGuard(Callback):
                 raise MonitorError(
                     f"{type(callback).__name__} monitors {monitor}, which the run does not log: "
                     f"choose one of {', '.join(logged)}"
+                )
+            mode = getattr(callback, "mode", None)
+            if mode in ("min", "max") and better.get(str(monitor), mode) != mode:
+                raise MonitorError(
+                    f"{type(callback).__name__} monitors {monitor} with mode {mode}, which keeps "
+                    f"the worst value: set mode to {better[str(monitor)]}"
                 )
 
 

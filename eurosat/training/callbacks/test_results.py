@@ -55,15 +55,12 @@ class TestResults(Callback):
         confusion = module.test_confusion.compute().cpu().numpy()
         module.test_confusion.reset()
         values = cast(Any, module.evaluation_metrics["test_metrics"]).compute()
-        loss = cast(Any, module.evaluation_losses["test_loss"]).compute()
         if not trainer.is_global_zero or cast(Any, trainer).fast_dev_run:
             return
         metrics = {name.removeprefix("test/"): float(value) for name, value in values.items()}
-        metrics["loss"] = float(loss)
         write_json(
             self.run_directory / "metrics.json",
-            {key: metrics[key] for key in ("accuracy", "accuracy_macro", "f1_macro", "ece", "loss")}
-            | {"per_class": per_class_accuracy(confusion, module.classes)},
+            metrics | {"per_class": per_class_accuracy(confusion, module.classes)},
         )
         data = cast(EuroSATDataModule, cast(Any, trainer).datamodule)
         assert data.store is not None
