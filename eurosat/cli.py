@@ -21,6 +21,7 @@ TRAINER_VERBS = {
     "predict": "classify image files or folders into a CSV file",
 }
 TOOL_VERBS = {
+    "init": "lay out a project in an empty folder: configurations, pipeline, sweeps, studies",
     "prepare": "find, check and decode a data set, and show what it holds",
     "study": "train a grid of settings with several seeds, and compare them",
     "sweep": "search for good settings with W&B on every GPU of this machine",

@@ -30,6 +30,10 @@ class SettingsError(EuroSATError):
     """The command line rejects some settings."""
 
 
+class ProjectError(EuroSATError):
+    """A project cannot be laid out in a folder."""
+
+
 class RunDirectoryError(EuroSATError):
     """A run's folder already holds another run."""
 

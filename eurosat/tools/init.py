@@ -1,0 +1,127 @@
+"""``eurosat init``: a project of one's own, outside of any clone of this repository."""
+
+import importlib.resources
+import shlex
+import tomllib
+from collections.abc import Iterator
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+import yaml
+
+from eurosat.errors import ProjectError
+from eurosat.files import atomic_write_folder
+
+_IN_THE_WHEEL = "eurosat/project"
+"""Folder of the wheel that holds a project's files."""
+
+_VERSION_FILE = "pipeline/eurosat.txt"
+_VERSION_STAGE = f"""\
+  version:
+    desc: Note the installed version of eurosat, on which all other stages depend
+    cmd: python -m eurosat --version > {_VERSION_FILE}
+    always_changed: true
+    outs:
+      - {_VERSION_FILE}:
+          cache: false
+
+"""
+
+
+def init(folder: Path) -> None:
+    """Lay out a project in a new or empty folder.
+
+    The project holds all shipped configurations, sweeps and studies, params.yaml, the pipeline in
+    dvc.yaml, and DVC's settings. `eurosat fit`, `eurosat sweep`, `eurosat study` and `dvc repro`
+    run from its folder.
+
+    Args:
+        folder: The project's folder; it must be empty or not exist yet.
+    """
+    _refuse_unless_empty(folder)
+    try:
+        with atomic_write_folder(folder) as partial:
+            for place, content in _project_files():
+                path = partial / place
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            pipeline = partial / "dvc.yaml"
+            top = {path.name for path in partial.iterdir()}
+            pipeline.write_text(_without_code(pipeline.read_text("utf-8"), top), "utf-8")
+    except OSError as error:
+        raise ProjectError(
+            f"cannot write a project to {folder}: {error.strerror}; choose another folder"
+        ) from error
+    print(f"The project in {folder} is ready. Next:")
+    if folder.resolve() != Path.cwd():
+        print(f"  cd {shlex.quote(str(folder))}")
+    print("  eurosat fit --config configs/quickstart.yaml   # train on synthetic patches, offline")
+    print("DVC needs a git repository around the pipeline:")
+    print("  git init && git add . && git commit -m Start")
+    print("  dvc repro                                      # prepare, train, evaluate, export")
+
+
+def _refuse_unless_empty(folder: Path) -> None:
+    """Raise ProjectError if the folder holds anything, or is a file or unreadable."""
+    try:
+        held = sorted(path.name for path in folder.iterdir())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ProjectError(
+            f"cannot use {folder} as a project's folder: {error.strerror}; choose another folder"
+        ) from error
+    if held:
+        names = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
+        raise ProjectError(
+            f"the folder {folder} is not empty, it holds {names}; name a new or an empty folder"
+        )
+
+
+def _project_files() -> Iterator[tuple[str, bytes]]:
+    """Places in a project, and what they hold.
+
+    A wheel holds the files inside the package. A clone holds them where pyproject.toml's table of
+    what goes into the wheel says.
+    """
+    package = importlib.resources.files("eurosat")
+    packaged = package / _IN_THE_WHEEL.rpartition("/")[2]
+    if packaged.is_dir():
+        yield from _files_below(packaged, "")
+        return
+    clone = Path(str(package)).parent
+    settings = tomllib.loads((clone / "pyproject.toml").read_text("utf-8"))
+    table = settings["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    for source, target in table.items():
+        yield from _files_below(clone / source, target.removeprefix(f"{_IN_THE_WHEEL}/"))
+
+
+def _files_below(start: Traversable, place: str) -> Iterator[tuple[str, bytes]]:
+    """A file, or all files of a folder, by their places in the project."""
+    if start.is_file():
+        yield place, start.read_bytes()
+        return
+    for entry in start.iterdir():
+        yield from _files_below(entry, f"{place}/{entry.name}".removeprefix("/"))
+
+
+def _without_code(pipeline: str, top: set[str]) -> str:
+    """A pipeline whose stages depend on the installed version instead of on source files.
+
+    Args:
+        pipeline: Text of this repository's dvc.yaml.
+        top: Names at the top of the project. Dependencies that start with another name are source
+            files of this repository.
+    """
+    stages = yaml.safe_load(pipeline)["stages"].values()
+    dependencies = [name for stage in stages for name in stage.get("deps", [])]
+    code = {name for name in dependencies if name.split("/")[0] not in top}
+    body = pipeline[pipeline.index("stages:\n") :].splitlines()
+    kept = [line for line in body if line.strip().removeprefix("- ") not in code]
+    text = "\n".join(kept) + "\n"
+    text = text.replace("stages:\n", f"stages:\n{_VERSION_STAGE}", 1)
+    text = text.replace("    deps:\n", f"    deps:\n      - {_VERSION_FILE}\n")
+    return (
+        "# From data to a model file: `dvc repro` runs what has changed; params.yaml has the\n"
+        f"# settings. Another version of eurosat runs every stage again.\n{text}"
+    )
