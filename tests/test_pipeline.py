@@ -14,7 +14,7 @@ import yaml
 from eurosat.cli import TOOL_VERBS, main
 from eurosat.inference.runtime import open_model
 from tests.conftest import REPOSITORY
-from tests.pipeline import Checkout, copy_repository, gcs_emulator
+from tests.pipeline import Checkout, committed_params, copy_repository, gcs_emulator
 
 STAGES = ["prepare", "train", "evaluate", "export"]
 
@@ -29,7 +29,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 
 def params() -> Any:
-    return yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    return yaml.safe_load(committed_params())
 
 
 NO_PART_IN_RESULTS = {
@@ -188,9 +188,10 @@ def test_the_committed_remote_is_nobodys() -> None:
 
 
 def test_the_parameters_overlay_the_configuration_of_the_pipeline(
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files = [f"--config={REPOSITORY / name}" for name in ("configs/fast.yaml", "params.yaml")]
+    (tmp_path / "params.yaml").write_text(committed_params())
+    files = [f"--config={REPOSITORY}/configs/fast.yaml", f"--config={tmp_path}/params.yaml"]
     configs = []
     for arguments in (files[:1], files):
         with pytest.raises(SystemExit) as ended:
