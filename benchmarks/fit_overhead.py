@@ -87,10 +87,9 @@ def main() -> None:
     args = options.parse_args()
     data = EuroSATDataModule(source=args.source, root=args.root)
     data.setup("fit")
-    assert data.store is not None
-    assert data.split is not None
-    images = torch.from_numpy(data.store.images[data.split.train])
-    labels = torch.from_numpy(data.store.labels[data.split.train])
+    store, train = data.opened.store, data.opened.splits.train
+    images = torch.from_numpy(store.images[train])
+    labels = torch.from_numpy(store.labels[train])
     bare, fitted = [], []
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(args.turns + 1):  # the first turn warms up

@@ -18,10 +18,14 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.data import DataLoader
 
 from benchmarks.common import parser, save
 from benchmarks.inference import accuracy, latency
-from eurosat.evaluation.run_images import RunImages, open_images
+from eurosat.data.loading import BatchSampler, PatchDataset
+from eurosat.data.opened import OpenedData
+from eurosat.data.transforms import Augmentation
+from eurosat.evaluation.run_images import open_images
 from eurosat.export.build import build
 from eurosat.inference.checkpoint import open_checkpoint
 from eurosat.inference.runtime import open_model
@@ -30,7 +34,7 @@ from eurosat.training.trainer import computes_bf16
 
 
 def prune(predictor: Predictor, ratio: float) -> Predictor:
-    """A copy without the given share of the inner channels of each residual body."""
+    """A copy without the given fraction of the inner channels of each residual body."""
     pruned = copy.deepcopy(predictor)
     for stage in pruned.backbone.stages:
         (first, norm, _), (second, *_) = stage[2].body
@@ -46,16 +50,17 @@ def prune(predictor: Predictor, ratio: float) -> Predictor:
     return pruned
 
 
-def tune(predictor: Predictor, run: RunImages, epochs: int) -> None:
+def tune(predictor: Predictor, data: OpenedData, epochs: int) -> None:
     """Train on with AdamW, a falling learning rate and random symmetries."""
-    run.data.augmentations = [albumentations.D4()]
-    run.data.batch_size = 128
-    loader = run.data.train_dataloader()
+    sampler = BatchSampler(data.splits.train, 128, shuffle=True)
+    augmentation = Augmentation([albumentations.D4()], seed=0)
+    patches = PatchDataset(data.store.images, data.store.labels, augmentation=augmentation)
+    loader = DataLoader(patches, sampler=sampler, batch_size=None)
     optimizer = torch.optim.AdamW(predictor.parameters(), lr=1e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(loader))
     predictor.train()
     for epoch in range(epochs):
-        loader.sampler.set_epoch(epoch)
+        sampler.set_epoch(epoch)
         for batch in loader:
             with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16("cpu")):
                 logits = predictor.backbone(predictor.preprocess(batch["image"]))
@@ -75,9 +80,9 @@ def main() -> None:
     args = options.parse_args()
     torch.manual_seed(0)
     predictor, card = open_checkpoint(args.checkpoint)
-    run = open_images(args.checkpoint, card, args.source, args.root)
-    test, labels = run.draw("test", None)
-    calibration, _ = run.draw("train", 300)
+    data = open_images(args.checkpoint, card, args.source, args.root)
+    test, labels = data.draw("test", None)
+    calibration, _ = data.draw("train", 300)
     results: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         models = {}
@@ -88,7 +93,7 @@ def main() -> None:
                 parts = [network(torch.from_numpy(part)) for part in np.array_split(test, 40)]
             before = float(100 * np.mean(torch.cat(parts).argmax(1).numpy() == labels))
             if ratio:
-                tune(network, run, args.epochs)
+                tune(network, data, args.epochs)
             path = Path(folder, f"{name}.xml")
             build("openvino", network, card, None)(path, card)
             models[name] = open_model(path, threads=2)

@@ -6,10 +6,12 @@ import lazy_loader
 
 if TYPE_CHECKING:
     from eurosat.data.datamodule import EuroSATDataModule as EuroSATDataModule
+    from eurosat.data.opened import OpenedData as OpenedData
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "datamodule": ["EuroSATDataModule"],
+        "opened": ["OpenedData"],
     },
 )

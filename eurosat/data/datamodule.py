@@ -12,10 +12,11 @@ import torch
 from albumentations import BaseCompose, BasicTransform
 from torch.utils.data import DataLoader, Dataset
 
-from eurosat.bands import band_positions, is_rgb, render_rgb, resolve_channels, select_bands
+from eurosat.bands import band_positions, is_rgb, resolve_channels, select_bands
 from eurosat.data.loading import Batch, BatchSampler, PatchDataset
+from eurosat.data.opened import OpenedData
 from eurosat.data.sources import find_source
-from eurosat.data.splits import Split, SplitKind, make_split
+from eurosat.data.splits import SplitKind, SplitName, make_splits
 from eurosat.data.store import Store, prepare, store_folder
 from eurosat.data.transforms import Augmentation
 from eurosat.errors import DataSourceError
@@ -80,8 +81,23 @@ class EuroSATDataModule(lightning.LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.images = [images] if isinstance(images, str) else list(images or [])
-        self.store: Store | None = None
-        self.split: Split | None = None
+        self._opened: OpenedData | None = None
+
+    @property
+    def opened(self) -> OpenedData:
+        """The store, its splits and its channels.
+
+        Raises:
+            RuntimeError: ``setup`` has not opened the data yet.
+        """
+        if self._opened is None:
+            raise RuntimeError("the data are not open yet: call prepare_data() and setup() first")
+        return self._opened
+
+    @property
+    def is_open(self) -> bool:
+        """Whether ``setup`` has opened the data."""
+        return self._opened is not None
 
     @property
     def rgb(self) -> bool:
@@ -101,24 +117,25 @@ class EuroSATDataModule(lightning.LightningDataModule):
         """Open the store and split it.
 
         Raises:
-            SplitError: The split cannot be made as asked.
+            SplitError: The splits cannot be made as asked.
         """
-        if stage == "predict" or self.store is not None:
+        if stage == "predict" or self.is_open:
             return
-        self.store = self.prepare_store()
-        self.split = make_split(
+        store = self.prepare_store()
+        splits = make_splits(
             self.split_kind,
-            self.store.names,
-            self.store.labels,
+            store.names,
+            store.labels,
             fractions=self.split_fractions,
             seed=self.split_seed,
-            source_splits=self.store.splits,
-            longitudes=self.store.longitudes,
+            source_splits=store.source_splits,
+            longitudes=store.longitudes,
             files=self.split_files,
         )
+        self._opened = OpenedData(store, splits, self.channels)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled, augmented batches of the training part."""
+        """Shuffled, augmented batches of the training split."""
         return self._loader("train", shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -139,19 +156,6 @@ class EuroSATDataModule(lightning.LightningDataModule):
             raise DataSourceError("nothing to predict: pass --data.images <image file or folder>")
         dataset = ImageFileDataset(find_images(self.images), self.channels)
         return DataLoader(dataset, batch_size=self.batch_size, num_workers=self.num_workers)
-
-    def rgb_patches(self, indices: Sequence[int]) -> np.ndarray[Any, Any]:
-        """Patches as a person would look at them.
-
-        Args:
-            indices: Positions in the store.
-
-        Returns:
-            uint8, shape (len(indices), height, width, 3).
-        """
-        assert self.store is not None
-        patches = self.store.images[np.asarray(indices, dtype=np.int64)]
-        return patches if self.store.card.rgb else render_rgb(patches)
 
     def _predicting(self) -> bool:
         return self.trainer is not None and self.trainer.predicting
@@ -187,12 +191,12 @@ class EuroSATDataModule(lightning.LightningDataModule):
             )
         return store
 
-    def _loader(self, part: str, *, shuffle: bool) -> DataLoader[Batch]:
-        assert self.store is not None, "setup() has not run"
+    def _loader(self, split: SplitName, *, shuffle: bool) -> DataLoader[Batch]:
+        opened = self.opened
         # Lightning sets this variable to the seed of seed_everything, the same on every rank.
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
         sampler = BatchSampler(
-            getattr(self.split, part),
+            opened.splits[split],
             self.batch_size,
             shuffle=shuffle,
             seed=seed,
@@ -201,8 +205,8 @@ class EuroSATDataModule(lightning.LightningDataModule):
         )
         positions = None if self.rgb else band_positions(self.channels)
         dataset = PatchDataset(
-            self.store.images,
-            self.store.labels,
+            opened.store.images,
+            opened.store.labels,
             channels=positions,
             augmentation=Augmentation(self.augmentations, seed)
             if shuffle and self.augmentations

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
+from eurosat.data.splits import Indices
 from eurosat.data.transforms import Augmentation
-
-Indices = npt.NDArray[np.int64]
 
 
 class Batch(TypedDict):
@@ -62,7 +61,7 @@ class BatchSampler(DistributedSampler[tuple[int, Indices]]):
             ValueError: There are fewer patches than processes.
         """
         if len(indices) < ranks:
-            raise ValueError(f"{len(indices)} patches cannot be shared by {ranks} processes")
+            raise ValueError(f"{len(indices)} patches cannot be divided among {ranks} processes")
         super().__init__(
             indices,  # type: ignore[arg-type]  # only its length is used
             num_replicas=ranks,
@@ -78,7 +77,8 @@ class BatchSampler(DistributedSampler[tuple[int, Indices]]):
         if self.shuffle:
             return len(self.indices) // (self.batch_size * self.num_replicas)
         batches = -(-len(self.indices) // (self.batch_size * self.num_replicas))
-        # No more than the smallest share has patches: of single patches, the last two go together.
+        # No more batches than the rank with the fewest patches has patches: of single patches, the
+        # last two go together.
         return min(batches, len(self.indices) // self.num_replicas)
 
     def __iter__(self) -> Iterator[tuple[int, Indices]]:
@@ -86,13 +86,13 @@ class BatchSampler(DistributedSampler[tuple[int, Indices]]):
         order = self.indices
         if self.shuffle:
             order = np.random.default_rng((self.seed, self.epoch)).permutation(order)
-        share = order[self.rank :: self.num_replicas]
-        # A rank whose share just fills its batches still owes the others one more batch: its
+        own = order[self.rank :: self.num_replicas]
+        # A rank whose patches just fill its batches still owes the other ranks one more batch: its
         # last patch makes that batch. Starts are clipped for it.
-        starts = np.minimum(np.arange(len(self)) * self.batch_size, len(share) - 1)
-        ends = [*starts[1:], starts[-1] + self.batch_size if self.shuffle else len(share)]
+        starts = np.minimum(np.arange(len(self)) * self.batch_size, len(own) - 1)
+        ends = [*starts[1:], starts[-1] + self.batch_size if self.shuffle else len(own)]
         for start, end in zip(starts, ends, strict=True):
-            yield self.epoch, share[start:end]
+            yield self.epoch, own[start:end]
 
 
 class PatchDataset(Dataset[Batch]):

@@ -210,7 +210,7 @@ def _image_files(
     import datasets
 
     with cache() as cache_folder:
-        paths = _with_advice(
+        listed = _with_advice(
             lambda: datasets.load_dataset(
                 "imagefolder",
                 data_files={"files": place},
@@ -221,12 +221,12 @@ def _image_files(
             ),
             place,
         )
-        paths = paths.cast_column("image", datasets.Image(decode=False))
-        files = sorted(row["path"] for row in paths["image"])
-    parts = [PurePosixPath(file.removeprefix("zip://").split("::")[0]).parts for file in files]
-    names = ["/".join(part[-2:]) for part in parts]
-    splits = [SPLIT_NAMES.get(part[-3].lower()) if len(part) > 2 else None for part in parts]
-    labels = _labels([part[-2] if len(part) > 1 else "" for part in parts], classes, place)
+        listed = listed.cast_column("image", datasets.Image(decode=False))
+        files = sorted(row["path"] for row in listed["image"])
+    paths = [PurePosixPath(file.removeprefix("zip://").split("::")[0]).parts for file in files]
+    names = ["/".join(path[-2:]) for path in paths]
+    splits = [SPLIT_NAMES.get(path[-3].lower()) if len(path) > 2 else None for path in paths]
+    labels = _labels([path[-2] if len(path) > 1 else "" for path in paths], classes, place)
     _check_unique(names, place)
     reader = _FileReader()
 
@@ -242,24 +242,24 @@ def _hub_rows(source: str, revision: str, rgb: bool, classes: tuple[str, ...]) -
     import datasets
 
     loaded = _with_advice(lambda: datasets.load_dataset(source, revision=revision), source)
-    parts = datasets.concatenate_datasets(list(loaded.values()))
-    splits = [SPLIT_NAMES.get(split.lower()) for split, part in loaded.items() for _ in part]
-    if not {"image", "label"} <= set(parts.column_names):
+    table = datasets.concatenate_datasets(list(loaded.values()))
+    splits = [SPLIT_NAMES.get(split.lower()) for split, rows in loaded.items() for _ in rows]
+    if not {"image", "label"} <= set(table.column_names):
         raise DataSourceError(
-            f"{source} has the columns {', '.join(parts.column_names)}: expected 'image', 'label'"
+            f"{source} has the columns {', '.join(table.column_names)}: expected 'image', 'label'"
         )
-    labels, label_names = parts["label"], getattr(parts.features["label"], "names", None)
+    labels, label_names = table["label"], getattr(table.features["label"], "names", None)
     found = [label_names[label] if label_names else str(label) for label in labels]
     indices = _labels(found, classes, source)
-    encoded = isinstance(parts.features["image"], datasets.Image)
-    parts = parts.cast_column("image", datasets.Image(decode=False)) if encoded else parts
-    if "filename" in parts.column_names:
-        files = [PurePosixPath(name).name for name in parts["filename"]]
+    encoded = isinstance(table.features["image"], datasets.Image)
+    table = table.cast_column("image", datasets.Image(decode=False)) if encoded else table
+    if "filename" in table.column_names:
+        files = [PurePosixPath(name).name for name in table["filename"]]
     else:
         files = [f"{i:06d}" for i in range(len(indices))]
     names = [f"{classes[index]}/{file}" for index, file in zip(indices, files, strict=True)]
     _check_unique(names, source)
-    images = parts.select_columns(["image"])
+    images = table.select_columns(["image"])
     arrays = images if encoded else images.with_format("numpy")
 
     def read(i: int) -> tuple[Patch, bytes | None]:

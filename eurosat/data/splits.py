@@ -1,10 +1,10 @@
-"""Splits: which patches train, validate and test, and a fingerprint that says so."""
+"""Splits: which patches train, validate and test, and a fingerprint over them."""
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,30 +12,37 @@ import numpy.typing as npt
 from eurosat.errors import SplitError
 
 SplitKind = Literal["stratified", "source", "files", "longitude"]
-PARTS = ("train", "val", "test")
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 Fractions = tuple[float, float, float]
+Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Split:
-    """Indices of the patches of each part, int64, sorted, without overlap.
+class Splits:
+    """Indices of the patches of each split, int64, sorted, without overlap.
 
     Attributes:
-        kind: How it was made.
+        kind: How the splits were made.
         train: Patches to train on.
-        val: Patches to choose by.
+        val: Patches to choose a checkpoint by.
         test: Patches to report on.
-        fingerprint: SHA-256 over the names in each part: equal exactly if the split is.
+        fingerprint: SHA-256 over the names in each split: equal exactly if the splits are.
     """
 
     kind: SplitKind
-    train: npt.NDArray[np.int64]
-    val: npt.NDArray[np.int64]
-    test: npt.NDArray[np.int64]
+    train: Indices
+    val: Indices
+    test: Indices
     fingerprint: str
 
+    def __getitem__(self, split: SplitName) -> Indices:
+        """Indices of one split by its name."""
+        indices: Indices = getattr(self, split)
+        return indices
 
-def make_split(
+
+def make_splits(
     kind: SplitKind,
     names: Sequence[str],
     labels: npt.NDArray[np.int64],
@@ -45,28 +52,28 @@ def make_split(
     source_splits: Sequence[str | None] = (),
     longitudes: Sequence[float | None] = (),
     files: Path | None = None,
-) -> Split:
+) -> Splits:
     """Split a data set.
 
     Args:
         kind: ``stratified`` keeps the class proportions and draws by ``seed``; ``source`` takes
             the source's own splits; ``files`` reads lists of file names; ``longitude`` cuts from
-            west to east, so that no scene is in two parts (as EuroSAT-Spatial of torchgeo).
+            west to east, so that no scene is in two splits (as EuroSAT-Spatial of torchgeo).
         names: ``Class/file`` of every patch.
         labels: int64, shape (N,).
         fractions: Train, validation and test fractions, for ``stratified`` and ``longitude``.
         seed: Seed of ``stratified``.
         source_splits: The source's own split of every patch, for ``source``.
         longitudes: Degrees east of every patch, for ``longitude``.
-        files: Folder with one list a part (a ``.txt`` file whose name holds ``train``, ``val``
+        files: Folder with one list a split (a ``.txt`` file whose name holds ``train``, ``val``
             or ``test``), a file name a line, for ``files``. Folders and endings are ignored, so
             that lists made for the GeoTIFFs serve the JPEGs.
 
     Returns:
-        The split.
+        The splits.
 
     Raises:
-        SplitError: The split cannot be made as asked, or a part would be empty.
+        SplitError: The splits cannot be made as asked, or a split would be empty.
     """
     if kind in ("stratified", "longitude") and (
         min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6
@@ -76,55 +83,51 @@ def make_split(
         )
     match kind:
         case "stratified":
-            parts = _stratified(labels, fractions, seed)
+            chosen = _stratified(labels, fractions, seed)
         case "source":
-            parts = _from_source(source_splits)
+            chosen = _from_source(source_splits)
         case "files":
-            parts = _from_files(names, files)
+            chosen = _from_files(names, files)
         case "longitude":
-            parts = _by_longitude(longitudes, fractions)
-    for part, indices in parts.items():
+            chosen = _by_longitude(longitudes, fractions)
+    for split, indices in chosen.items():
         if len(indices) == 0:
             raise SplitError(
-                f"the {kind} split leaves no patches to {part}: there are {len(names)} patches; "
-                "use more data, other fractions or another --data.split"
+                f"{kind} splitting leaves no patches for the {split} split: there are "
+                f"{len(names)} patches; use more data, other fractions or another --data.split"
             )
     digest = hashlib.sha256()
-    for part in PARTS:
-        digest.update("\n".join([part, *sorted(names[i] for i in parts[part]), ""]).encode())
-    return Split(
-        kind, **{part: np.sort(parts[part]) for part in PARTS}, fingerprint=digest.hexdigest()
+    for split in SPLITS:
+        digest.update("\n".join([split, *sorted(names[i] for i in chosen[split]), ""]).encode())
+    return Splits(
+        kind, **{split: np.sort(chosen[split]) for split in SPLITS}, fingerprint=digest.hexdigest()
     )
 
 
-def _stratified(
-    labels: npt.NDArray[np.int64], fractions: Fractions, seed: int
-) -> dict[str, npt.NDArray[np.int64]]:
+def _stratified(labels: Indices, fractions: Fractions, seed: int) -> dict[SplitName, Indices]:
     generator = np.random.default_rng(seed)
-    pieces: dict[str, list[npt.NDArray[np.int64]]] = {part: [] for part in PARTS}
+    pieces: dict[SplitName, list[Indices]] = {split: [] for split in SPLITS}
     for label in np.unique(labels):
         members = generator.permutation(np.flatnonzero(labels == label))
         cuts = np.rint(np.cumsum(fractions)[:2] * len(members)).astype(int)
-        for part, piece in zip(PARTS, np.split(members, cuts), strict=True):
-            pieces[part].append(piece)
-    return {part: np.concatenate(piece) for part, piece in pieces.items()}
+        for split, piece in zip(SPLITS, np.split(members, cuts), strict=True):
+            pieces[split].append(piece)
+    return {split: np.concatenate(piece) for split, piece in pieces.items()}
 
 
-def _from_source(source_splits: Sequence[str | None]) -> dict[str, npt.NDArray[np.int64]]:
+def _from_source(source_splits: Sequence[str | None]) -> dict[SplitName, Indices]:
     if not any(source_splits):
         raise SplitError(
             "the source has no splits of its own: it needs train, val and test folders, or "
             "choose --data.split stratified"
         )
     return {
-        part: np.array(
-            [i for i, split in enumerate(source_splits) if split == part], dtype=np.int64
-        )
-        for part in PARTS
+        split: np.array([i for i, own in enumerate(source_splits) if own == split], dtype=np.int64)
+        for split in SPLITS
     }
 
 
-def _from_files(names: Sequence[str], files: Path | None) -> dict[str, npt.NDArray[np.int64]]:
+def _from_files(names: Sequence[str], files: Path | None) -> dict[SplitName, Indices]:
     if files is None or not files.is_dir():
         raise SplitError(
             f"--data.split files needs --data.split_files <folder of train, val and test .txt "
@@ -133,28 +136,30 @@ def _from_files(names: Sequence[str], files: Path | None) -> dict[str, npt.NDArr
     index = {PurePosixPath(name).stem: i for i, name in enumerate(names)}
     if len(index) < len(names):
         raise SplitError("file lists need file names that differ between classes")
-    parts: dict[str, npt.NDArray[np.int64]] = {}
-    owner: dict[str, str] = {}
-    for part in PARTS:
-        lists = sorted(path for path in files.glob("*.txt") if part in path.stem.lower())
+    chosen: dict[SplitName, Indices] = {}
+    owner: dict[str, SplitName] = {}
+    for split in SPLITS:
+        lists = sorted(path for path in files.glob("*.txt") if split in path.stem.lower())
         if len(lists) != 1:
             raise SplitError(
-                f"{files} holds {len(lists)} lists for {part}: expected one *{part}*.txt"
+                f"{files} holds {len(lists)} lists for {split}: expected one *{split}*.txt"
             )
         stems = [PurePosixPath(line.strip()).stem for line in lists[0].read_text().split()]
         for stem in stems:
             if stem not in index:
                 raise SplitError(f"{lists[0]} names {stem}, which the data set does not have")
             if stem in owner:
-                raise SplitError(f"{stem} is listed for {owner[stem]} and for {part}: list it once")
-            owner[stem] = part
-        parts[part] = np.array([index[stem] for stem in stems], dtype=np.int64)
-    return parts
+                raise SplitError(
+                    f"{stem} is listed for {owner[stem]} and for {split}: list it once"
+                )
+            owner[stem] = split
+        chosen[split] = np.array([index[stem] for stem in stems], dtype=np.int64)
+    return chosen
 
 
 def _by_longitude(
     longitudes: Sequence[float | None], fractions: Fractions
-) -> dict[str, npt.NDArray[np.int64]]:
+) -> dict[SplitName, Indices]:
     if not longitudes or any(longitude is None for longitude in longitudes):
         raise SplitError(
             "a split by longitude needs the coordinates that only the GeoTIFFs carry: use a "
@@ -162,4 +167,4 @@ def _by_longitude(
         )
     order = np.argsort(np.array(longitudes, dtype=np.float64), kind="stable")
     cuts = np.rint(np.cumsum(fractions)[:2] * len(order)).astype(int)
-    return dict(zip(PARTS, np.split(order, cuts), strict=True))
+    return dict(zip(SPLITS, np.split(order, cuts), strict=True))

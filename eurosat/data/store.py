@@ -67,7 +67,7 @@ class Store:
         images: Memory-mapped, uint8 or uint16, shape (N, height, width, channels).
         labels: int64, shape (N,).
         names: ``Class/file`` of every patch.
-        splits: The source's own split of every patch, or None.
+        source_splits: The source's own split of every patch, or None.
         longitudes: Degrees east of every patch, or None.
     """
 
@@ -92,7 +92,7 @@ class Store:
                 "data again"
             ) from error
         self.names: list[str] = items["names"]
-        self.splits: list[str | None] = items["splits"]
+        self.source_splits: list[str | None] = items["splits"]
         self.longitudes: list[float | None] = items["longitudes"]
 
     def __len__(self) -> int:

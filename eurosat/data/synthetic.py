@@ -101,7 +101,7 @@ class _Scene:
     ) -> int:
         """Add a surface of a material and up to ``mixed`` of another; returns its number.
 
-        The share of the other material varies by the amplitudes in ``texture``: smoothly, from
+        The fraction of the other material varies by the amplitudes in ``texture``: smoothly, from
         pixel to pixel, in rows along the scene's orientation, and in rows across it.
         """
         difference = _SPECTRA[other] - _SPECTRA[material]
@@ -305,16 +305,16 @@ def _acquire(scene: _Scene) -> npt.NDArray[np.uint16]:
     smooth, fine, rows, cross = table[:, -4:].T.take(surfaces, axis=1)
     wave = 2 * math.pi / scene.period
     wave_x, wave_y = -wave * math.sin(scene.angle), wave * math.cos(scene.angle)
-    share = smooth * (scene.noise(6, SIZE) + 0.5 * scene.noise(18, SIZE))
-    share += fine * scene.rng.standard_normal((SIZE, SIZE), np.float32)
-    share += rows * np.cos(wave_x * _X + wave_y * _Y) + cross * np.cos(wave_y * _X - wave_x * _Y)
-    share = share.clip(-0.4, 1)[..., None]
+    fraction = smooth * (scene.noise(6, SIZE) + 0.5 * scene.noise(18, SIZE))
+    fraction += fine * scene.rng.standard_normal((SIZE, SIZE), np.float32)
+    fraction += rows * np.cos(wave_x * _X + wave_y * _Y) + cross * np.cos(wave_y * _X - wave_x * _Y)
+    fraction = fraction.clip(-0.4, 1)[..., None]
     groups = []
     for metres in (10, 20, 60):
         bands = np.flatnonzero(np.equal(_RESOLUTIONS, metres))
         cells = scene.canvas if metres == 10 else surfaces
         image = _resize(table[:, bands].take(cells, axis=0), SIZE, cv2.INTER_AREA)
-        image += table[:, len(BANDS) + bands].take(surfaces, axis=0) * share
+        image += table[:, len(BANDS) + bands].take(surfaces, axis=0) * fraction
         image = _resize(image, round(SIZE * 10 / metres), cv2.INTER_AREA)
         image = np.asarray(cv2.GaussianBlur(image, (3, 3), 0.55), np.float32)
         # Even noise: cheaper than normal, and not to be told from it at this amplitude.

@@ -1,61 +1,22 @@
 """The images that a model is calibrated, compared and measured on: those of its run."""
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 import yaml
 
-from eurosat.bands import select_bands
 from eurosat.errors import EuroSATError, ImagesError
 from eurosat.inference.card import ModelCard
-from eurosat.inference.runtime import Patches
 from eurosat.run_card import RunData, RunSplit
 
 if TYPE_CHECKING:
-    from eurosat.data.datamodule import EuroSATDataModule
+    from eurosat.data.opened import OpenedData
 
 _SETTINGS = (
     *("source", "revision", "root", "verify", "synthetic_images"),
     *("split", "split_fractions", "split_seed", "split_files"),
 )
-
-
-@dataclass(frozen=True)
-class RunImages:
-    """The data of a run, split as the run split them."""
-
-    data: "EuroSATDataModule"
-
-    def draw(
-        self, part: Literal["train", "val", "test"], count: int | None
-    ) -> tuple[Patches, npt.NDArray[np.int64]]:
-        """Draw patches, the same ones each time, from all classes in proportion.
-
-        Args:
-            part: Part of the split.
-            count: How many; all if None or more than there are.
-
-        Returns:
-            Raw patches of the model's bands, uint8 or uint16, shape (N, C, size, size), and their
-            labels, int64, shape (N,).
-        """
-        assert self.data.store is not None
-        store = self.data.store
-        indices = np.random.default_rng(0).permutation(getattr(self.data.split, part))
-        if count is not None and count < len(indices):
-            # In the order of classes, every n-th patch: each class has its share.
-            ordered = indices[np.argsort(store.labels[indices], kind="stable")]
-            indices = ordered[np.linspace(0, len(ordered) - 1, count).round().astype(np.int64)]
-            indices = np.random.default_rng(0).permutation(indices)
-        pixels = store.images[indices]
-        if not self.data.rgb:
-            pixels = select_bands(pixels, self.data.channels)
-        patches: Patches = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-        return patches, store.labels[indices]
 
 
 def run_config(file: Path) -> Path:
@@ -71,7 +32,7 @@ def open_images(
     *,
     split_files: str | None = None,
     exact: bool = False,
-) -> RunImages:
+) -> "OpenedData":
     """Open the data that a model was made of, split as its run split them.
 
     In its run folder a file has the run's ``config.yaml`` above it. Elsewhere its card says how
@@ -119,8 +80,8 @@ def open_images(
             f"the images to compare on cannot be had ({error}); --source and --root say where "
             "the data of this run are"
         ) from error
-    _check_same(data, file, card, chosen=source is not None, exact=exact)
-    return RunImages(data)
+    _check_same(data.opened, data.source, file, card, chosen=source is not None, exact=exact)
+    return data.opened
 
 
 def _run_settings(config: Path) -> dict[str, Any] | None:
@@ -174,11 +135,9 @@ def _recorded(card: ModelCard) -> tuple[RunData, RunSplit] | None:
 
 
 def _check_same(
-    data: "EuroSATDataModule", file: Path, card: ModelCard, *, chosen: bool, exact: bool
+    data: "OpenedData", source: str, file: Path, card: ModelCard, *, chosen: bool, exact: bool
 ) -> None:
     """Calibrating or comparing on images that the run tested on would make figures too good."""
-    assert data.store is not None
-    assert data.split is not None
     recorded = _recorded(card)
     if recorded is None:
         unknown = f"{file} does not say which images it was trained and tested on"
@@ -193,7 +152,7 @@ def _check_same(
         name
         for name, ours, theirs in (
             ("images", data.store.card.fingerprint, recorded[0].fingerprint),
-            ("split", data.split.fingerprint, recorded[1].fingerprint),
+            ("split", data.splits.fingerprint, recorded[1].fingerprint),
         )
         if ours != theirs
     ]
@@ -202,17 +161,17 @@ def _check_same(
     named = " and the ".join(differing)
     if exact:
         raise ImagesError(
-            f"the {named} found at {data.source} differ from those of {file}: give the data that "
+            f"the {named} found at {source} differ from those of {file}: give the data that "
             "it was trained on with --source"
-            + (", and their lists with --split_files" if data.split_kind == "files" else "")
+            + (", and their lists with --split_files" if data.splits.kind == "files" else "")
         )
     if not chosen:
         raise ImagesError(
-            f"the {named} found at {data.source} differ from the run's: give the run's own data, "
+            f"the {named} found at {source} differ from the run's: give the run's own data, "
             "or --source to compare on others all the same"
         )
     _warn(
-        f"the {named} of {data.source} differ from the run's: what the gate calls training and "
+        f"the {named} of {source} differ from the run's: what the gate calls training and "
         "validation images may have been test images of this model"
     )
 

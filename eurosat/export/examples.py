@@ -11,26 +11,24 @@ import rasterio
 from PIL import Image
 
 from eurosat.bands import BANDS
-from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.data.opened import OpenedData
 
 
-def draw_examples(data: EuroSATDataModule) -> dict[str, str]:
+def draw_examples(data: OpenedData) -> dict[str, str]:
     """The first validation patch of every class, as an image file, without loss.
 
     Args:
-        data: The run's data, set up.
+        data: The run's data.
 
     Returns:
         Base64 by file name: PNG of RGB, GeoTIFF of the 13 bands.
     """
-    assert data.store is not None
-    assert data.split is not None
     encode, ending = (_png, ".png") if data.store.card.rgb else (_geotiff, ".tif")
     files = {}
-    for label in range(len(data.classes)):
-        found = data.split.val[data.store.labels[data.split.val] == label]
+    for label, true in enumerate(data.store.card.classes):
+        found = data.splits.val[data.store.labels[data.splits.val] == label]
         if len(found):
-            stem, true = Path(data.store.names[found[0]]).stem, data.classes[label]
+            stem = Path(data.store.names[found[0]]).stem
             name = (stem if stem.startswith(true) else f"{true}_{stem}") + ending
             files[name] = base64.b64encode(encode(data.store.images[found[0]])).decode()
     return files

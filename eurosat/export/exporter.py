@@ -115,11 +115,11 @@ def export_checkpoint(checkpoint: Path, settings: Settings) -> Exported:
     predictor, card = open_checkpoint(checkpoint)
     if settings.metrics:
         card = replace(card, metrics=_read_metrics(settings.metrics))
-    run = open_images(
+    data = open_images(
         checkpoint, card, settings.source, settings.root, split_files=settings.split_files
     )
-    patches, labels = run.draw("val", None if is_int8(format) else settings.images)
-    calibration = run.draw("train", settings.calibration_images)[0] if is_int8(format) else None
+    patches, labels = data.draw("val", None if is_int8(format) else settings.images)
+    calibration = data.draw("train", settings.calibration_images)[0] if is_int8(format) else None
     print(f"Making {format} of {checkpoint}", file=sys.stderr)
     try:
         write = build(format, predictor, card, calibration)
@@ -137,7 +137,7 @@ def export_checkpoint(checkpoint: Path, settings: Settings) -> Exported:
         card,
         format=format,
         version=(settings.version or card.version) + ("-int8" if is_int8(format) else ""),
-        examples=draw_examples(run.data),
+        examples=draw_examples(data),
     )
     allowed_loss = settings.allowed_loss(card)
     with _staging(output) as draft:

@@ -104,7 +104,6 @@ def _compare(pair: Pair, held_out: HeldOut, settings: Settings) -> Verdict:
         f"Comparing on {len(held_out.labels):,} test images, clean and corrupted {versions} times",
         file=sys.stderr,
     )
-    assert held_out.data.store is not None
     labels, classes = held_out.labels, pair[0].card.classes
     latencies = time_in_turns(pair, held_out)
     answers = answer(pair, held_out, settings.severities)

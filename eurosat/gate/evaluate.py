@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from eurosat.bands import BANDS, Channel, is_rgb, resolve_channels, select_bands
-from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.data.opened import OpenedData
 from eurosat.errors import GateError
 from eurosat.evaluation.run_images import open_images, run_config
 from eurosat.gate.corruptions import CORRUPTIONS, Corruption, Pixels, corrupt
@@ -66,7 +66,7 @@ Pair = tuple[Contender, Contender]
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The test part of the split that both models were trained on.
+    """The test split of the data that both models were trained on.
 
     Attributes:
         data: The data.
@@ -75,7 +75,7 @@ class HeldOut:
         labels: int64, shape (N,).
     """
 
-    data: EuroSATDataModule
+    data: OpenedData
     pixels: Pixels
     channels: tuple[Channel, ...]
     labels: npt.NDArray[np.int64]
@@ -88,12 +88,10 @@ class HeldOut:
 
     def example(self) -> Pixels:
         """A patch of middling contrast with all channels of the data, shape (1, h, w, 3 or 13)."""
-        assert self.data.store is not None
-        assert self.data.split is not None
         some = np.arange(0, len(self.pixels), max(1, len(self.pixels) // 500))
         contrasts = self.pixels[some].std(axis=(1, 2)).mean(axis=1)  # in float64
         middling = some[np.argsort(contrasts, kind="stable")[len(some) // 2]]
-        example: Pixels = self.data.store.images[self.data.split.test[[middling]]]
+        example: Pixels = self.data.store.images[self.data.splits.test[[middling]]]
         return example
 
 
@@ -210,17 +208,13 @@ def open_held_out(
     """
     in_run_folder = (contender for contender in pair if run_config(contender.path).is_file())
     guide = next(in_run_folder, pair[0])
-    data = open_images(
-        guide.path, guide.card, source, root, split_files=split_files, exact=True
-    ).data
-    assert data.store is not None
-    assert data.split is not None
-    pixels, channels = data.store.images[data.split.test], data.channels
+    data = open_images(guide.path, guide.card, source, root, split_files=split_files, exact=True)
+    pixels, channels = data.store.images[data.splits.test], data.channels
     if not is_rgb(channels):
         taken = {name for contender in pair for name in contender.card.bands}
         channels = tuple(band for band in BANDS if band.name in taken)
         pixels = select_bands(pixels, channels)
-    return HeldOut(data, pixels, channels, data.store.labels[data.split.test])
+    return HeldOut(data, pixels, channels, data.store.labels[data.splits.test])
 
 
 def answer(pair: Pair, held_out: HeldOut, severities: Sequence[int]) -> tuple[Answers, Answers]:

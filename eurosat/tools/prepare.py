@@ -8,7 +8,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from eurosat.data.datamodule import EuroSATDataModule
-from eurosat.data.splits import PARTS, SplitKind
+from eurosat.data.splits import SPLITS, SplitKind
 from eurosat.errors import SettingsError
 from eurosat.labels import CLASSES
 
@@ -58,18 +58,17 @@ def prepare(
     store = data.prepare_store(Path(output) if output else None)
     data = EuroSATDataModule(**chosen | {"source": str(store.path)})
     data.setup("fit")
-    assert data.store is not None
-    assert data.split is not None
-    card = data.store.card
+    opened = data.opened
+    card, images = opened.store.card, opened.store.images
     verified = {True: "the published files", False: "NOT the published files", None: "none known"}
-    print(f"store         {data.store.path}")
-    print(f"images        {card.images}, {data.store.images.dtype}, {data.store.images.shape[1:]}")
+    print(f"store         {opened.store.path}")
+    print(f"images        {card.images}, {images.dtype}, {images.shape[1:]}")
     print(f"fingerprint   {card.fingerprint}")
     print(f"checksums     {verified[card.verified]}")
-    print(f"split         {data.split.kind}, fingerprint {data.split.fingerprint}")
-    print(f"\n{'class':<24}" + "".join(f"{part:>8}" for part in PARTS))
+    print(f"split         {opened.splits.kind}, fingerprint {opened.splits.fingerprint}")
+    print(f"\n{'class':<24}" + "".join(f"{split:>8}" for split in SPLITS))
     for label, name in enumerate(card.classes):
-        counts = [np.sum(data.store.labels[getattr(data.split, part)] == label) for part in PARTS]
+        counts = [np.sum(opened.store.labels[opened.splits[split]] == label) for split in SPLITS]
         print(f"{name:<24}" + "".join(f"{count:>8}" for count in counts))
 
 

@@ -298,7 +298,7 @@ class EuroSATCLI(LightningCLI):
 
     @rank_zero_only
     def _say_what_is_next(self, best: str) -> None:
-        card = self.datamodule.store.card
+        card = self.datamodule.opened.store.card
         kind = "synthetic data" if card.synthetic else card.source
         metrics = self.run_directory / "metrics.json"
         if self.config[self.subcommand].test_after_fit:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.data.opened import OpenedData
 from eurosat.evaluation.predictions import Predictions
 from eurosat.run_card import read_run_card
 
@@ -12,7 +12,7 @@ from eurosat.run_card import read_run_card
 class LogsPredictions(Protocol):
     """A logger that can show what a test found, patch by patch."""
 
-    def log_predictions(self, predictions: Predictions, data: EuroSATDataModule, step: int) -> None:
+    def log_predictions(self, predictions: Predictions, data: OpenedData, step: int) -> None:
         """Show the confusion matrix and sample pictures of a test.
 
         Args:

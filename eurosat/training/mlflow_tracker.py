@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.data.opened import OpenedData
 from eurosat.errors import TrackingError
 from eurosat.evaluation import figures
 from eurosat.evaluation.predictions import Predictions
@@ -97,7 +97,7 @@ class MLflowTracker(MLFlowLogger):
         super().log_hyperparams({name: flat[name] for name in flat.keys() - known.keys()})
 
     @rank_zero_only
-    def log_predictions(self, predictions: Predictions, data: EuroSATDataModule, step: int) -> None:
+    def log_predictions(self, predictions: Predictions, data: OpenedData, step: int) -> None:
         """Store the confusion matrix, a table of samples and their pictures as artifacts.
 
         Args:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.data.opened import OpenedData
 from eurosat.evaluation.predictions import Predictions
 
 _SAMPLES_PER_CLASS = 4
@@ -38,7 +38,7 @@ class Sample:
         return f"{self.label}, predicted {self.predicted} ({self.confidence:.1%}), {self.file}"
 
 
-def draw_samples(predictions: Predictions, data: EuroSATDataModule) -> list[Sample]:
+def draw_samples(predictions: Predictions, data: OpenedData) -> list[Sample]:
     """Choose samples of a test and fetch their pictures.
 
     Args:

@@ -9,7 +9,7 @@ import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.data.opened import OpenedData
 from eurosat.evaluation import figures
 from eurosat.evaluation.predictions import Predictions
 from eurosat.training.samples import count_confusion, draw_samples
@@ -69,7 +69,7 @@ class TensorBoardTracker(TensorBoardLogger):
         super().log_metrics(metrics, step)
 
     @rank_zero_only
-    def log_predictions(self, predictions: Predictions, data: EuroSATDataModule, step: int) -> None:
+    def log_predictions(self, predictions: Predictions, data: OpenedData, step: int) -> None:
         """Show the confusion matrix, a table of samples and their pictures.
 
         Args:

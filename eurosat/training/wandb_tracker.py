@@ -10,7 +10,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.data.opened import OpenedData
 from eurosat.errors import TrackingError
 from eurosat.evaluation.predictions import Predictions
 from eurosat.run_card import RunCard, read_run_card
@@ -78,7 +78,7 @@ class WandbTracker(WandbLogger):
     def log_predictions(
         self,
         predictions: Predictions,
-        data: EuroSATDataModule,
+        data: OpenedData,
         step: int,
     ) -> None:
         """Send the confusion matrix and a table of samples of a test.
@@ -166,7 +166,7 @@ def _mode() -> str:
     return "offline"
 
 
-def _sample_table(predictions: Predictions, data: EuroSATDataModule) -> "Table":
+def _sample_table(predictions: Predictions, data: OpenedData) -> "Table":
     """The surest mistakes and the least sure right answers of every class, with pictures."""
     import wandb
 

@@ -33,22 +33,22 @@ def test_evaluation_visits_every_patch_exactly_once_in_equally_many_batches(
         list(BatchSampler(indices, batch_size, shuffle=False, ranks=ranks, rank=rank))
         for rank in range(ranks)
     ]
-    assert len({len(share) for share in batches}) == 1  # or a collective operation would hang
-    assert all(0 < len(batch) <= max(batch_size, 2) for share in batches for _, batch in share)
-    seen = np.concatenate([batch for share in batches for _, batch in share])
+    assert len({len(own) for own in batches}) == 1  # or a collective operation would hang
+    assert all(0 < len(batch) <= max(batch_size, 2) for own in batches for _, batch in own)
+    seen = np.concatenate([batch for own in batches for _, batch in own])
     assert sorted(seen) == sorted(indices)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_training_gives_every_rank_its_own_full_batches(ranks: int) -> None:
     indices = np.arange(50)
-    shares = []
+    visited = []
     for rank in range(ranks):
         sampler = BatchSampler(indices, 8, shuffle=True, seed=1, ranks=ranks, rank=rank)
         sampler.set_epoch(3)
-        shares.append(np.concatenate([batch for _, batch in sampler]))
-        assert len(shares[-1]) == len(sampler) * 8
-    together = np.concatenate(shares)
+        visited.append(np.concatenate([batch for _, batch in sampler]))
+        assert len(visited[-1]) == len(sampler) * 8
+    together = np.concatenate(visited)
     assert len(set(together.tolist())) == len(together)
     assert 50 - len(together) < 8 * ranks
 
@@ -70,7 +70,7 @@ def test_fewer_patches_than_a_batch_still_train() -> None:
 
 
 def test_more_processes_than_patches_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 patches cannot be shared by 3 processes"):
+    with pytest.raises(ValueError, match="2 patches cannot be divided among 3 processes"):
         BatchSampler(np.arange(2), 1, shuffle=False, ranks=3)
 
 
@@ -216,7 +216,13 @@ def test_a_prepared_store_is_a_source(rgb_archive: Path, tmp_path: Path) -> None
     (store,) = (path for path in tmp_path.iterdir() if path.is_dir())
     again = EuroSATDataModule(source=str(store), split_fractions=(0.4, 0.3, 0.3))
     again.setup("fit")
-    assert again.store is not None
-    assert len(again.store) == 30
+    assert len(again.opened.store) == 30
     with pytest.raises(DataSourceError, match="prepare the data anew"):
         EuroSATDataModule(source=str(store), bands="all").setup("fit")
+
+
+def test_data_that_are_not_open_say_what_to_call() -> None:
+    data = EuroSATDataModule(source="synthetic")
+    assert not data.is_open
+    with pytest.raises(RuntimeError, match=r"not open yet: call prepare_data\(\) and setup\(\)"):
+        data.train_dataloader()

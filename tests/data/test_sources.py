@@ -70,9 +70,9 @@ def test_the_geotiffs_can_be_rendered_to_rgb(ms_archive: Path, patches: Patches)
 
 
 def test_split_folders_are_the_sources_own_splits(patches: Patches, tmp_path: Path) -> None:
-    parts = {1: "train", 2: "Validation", 3: "test"}
+    splits = {1: "train", 2: "Validation", 3: "test"}
     files = {
-        f"data/{parts[int(stem[-1])]}/{stem.split('_')[0]}/{stem}.jpg": jpeg(patch)
+        f"data/{splits[int(stem[-1])]}/{stem.split('_')[0]}/{stem}.jpg": jpeg(patch)
         for stem, patch in patches.items()
     }
     found = listing(write_zip(tmp_path / "split.zip", files))
@@ -220,7 +220,7 @@ def test_bands_that_the_source_does_not_have(rgb_archive: Path) -> None:
 
 def test_two_files_of_one_name(tmp_path: Path, patches: Patches) -> None:
     data = jpeg(patches["Forest_1"])
-    path = write_zip(tmp_path / "a.zip", {f"{part}/Forest/1.jpg": data for part in ("a", "b")})
+    path = write_zip(tmp_path / "a.zip", {f"{folder}/Forest/1.jpg": data for folder in ("a", "b")})
     with pytest.raises(DataSourceError, match=r"two files named Forest/1.jpg"):
         listing(path)
 

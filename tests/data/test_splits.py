@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eurosat.data.splits import PARTS, Split, make_split
+from eurosat.data.splits import SPLITS, Splits, make_splits
 from eurosat.errors import SplitError
 from tests.conftest import shared_data
 
@@ -12,20 +12,20 @@ LABELS = np.repeat(np.arange(5), [100, 60, 50, 40, 30])
 NAMES = [f"class{label}/patch_{number}.jpg" for number, label in enumerate(LABELS)]
 
 
-def split(kind: Any = "stratified", **settings: Any) -> Split:
-    return make_split(kind, NAMES, LABELS, **settings)
+def split(kind: Any = "stratified", **settings: Any) -> Splits:
+    return make_splits(kind, NAMES, LABELS, **settings)
 
 
-def covers_everything_once(result: Split) -> bool:
-    indices = np.concatenate([getattr(result, part) for part in PARTS])
+def covers_everything_once(result: Splits) -> bool:
+    indices = np.concatenate([result[split] for split in SPLITS])
     return sorted(indices) == list(range(len(NAMES)))
 
 
 def test_stratified_keeps_the_class_proportions() -> None:
     result = split()
     assert covers_everything_once(result)
-    for part, fraction in zip(PARTS, (0.8, 0.1, 0.1), strict=True):
-        counts = np.bincount(LABELS[getattr(result, part)], minlength=5)
+    for name, fraction in zip(SPLITS, (0.8, 0.1, 0.1), strict=True):
+        counts = np.bincount(LABELS[result[name]], minlength=5)
         assert counts == pytest.approx(fraction * np.bincount(LABELS), abs=1)
 
 
@@ -43,9 +43,9 @@ def test_the_sources_own_splits() -> None:
         split("source", source_splits=[None] * 280)
 
 
-def write_lists(folder: Path, parts: dict[str, list[str]]) -> Path:
-    for part, names in parts.items():
-        (folder / f"eurosat-{part}.txt").write_text("\n".join(names) + "\n")
+def write_lists(folder: Path, lists: dict[str, list[str]]) -> Path:
+    for split, names in lists.items():
+        (folder / f"eurosat-{split}.txt").write_text("\n".join(names) + "\n")
     return folder
 
 
@@ -59,7 +59,7 @@ def test_lists_of_file_names_ignore_folders_and_endings(tmp_path: Path) -> None:
 
 def test_the_fingerprint_is_of_names_not_positions(tmp_path: Path) -> None:
     lists = write_lists(tmp_path, {"train": ["patch_0"], "val": ["patch_5"], "test": ["patch_7"]})
-    backwards = make_split("files", NAMES[::-1], LABELS[::-1], files=lists)
+    backwards = make_splits("files", NAMES[::-1], LABELS[::-1], files=lists)
     assert backwards.fingerprint == split("files", files=lists).fingerprint
 
 
@@ -101,9 +101,9 @@ def test_fractions_that_make_no_sense(fractions: tuple[float, float, float]) -> 
         split(fractions=fractions)
 
 
-def test_a_part_that_would_be_empty() -> None:
-    with pytest.raises(SplitError, match="leaves no patches to val"):
-        make_split("stratified", NAMES[:2], LABELS[:2])
+def test_a_split_that_would_be_empty() -> None:
+    with pytest.raises(SplitError, match="leaves no patches for the val split"):
+        make_splits("stratified", NAMES[:2], LABELS[:2])
 
 
 def test_the_real_geotiffs_split_by_longitude(tmp_path: Path) -> None:
@@ -113,8 +113,7 @@ def test_the_real_geotiffs_split_by_longitude(tmp_path: Path) -> None:
         source=str(shared_data("EuroSAT100_MS.zip")), root=str(tmp_path), split="longitude"
     )
     data.setup("fit")
-    assert data.store is not None
-    assert data.split is not None
-    longitudes = np.array(data.store.longitudes, dtype=float)
+    longitudes = np.array(data.opened.store.longitudes, dtype=float)
+    splits = data.opened.splits
     assert -12 < longitudes.min() < longitudes.max() < 35  # Europe
-    assert longitudes[data.split.train].max() < longitudes[data.split.test].min()
+    assert longitudes[splits.train].max() < longitudes[splits.test].min()

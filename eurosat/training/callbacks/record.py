@@ -17,6 +17,8 @@ from lightning.pytorch.loggers import CSVLogger
 
 import eurosat
 from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.data.opened import OpenedData
+from eurosat.data.splits import SPLITS
 from eurosat.evaluation import figures
 from eurosat.evaluation.run_report import write_report
 from eurosat.evaluation.tables import epoch_table, read_rows
@@ -87,7 +89,7 @@ class RunRecord(Callback):
     def _open(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         self._logs.write_to(self.run_directory / "run.jsonl")
         _log.info("%s", self._card.command, extra={"event": "command"})
-        _log_data(cast(EuroSATDataModule, cast(Any, trainer).datamodule))
+        _log_data(cast(EuroSATDataModule, cast(Any, trainer).datamodule).opened)
         backbone = str(pl_module.hparams["backbone"])
         parameters = sum(weight.numel() for weight in pl_module.backbone.parameters())
         model = RunModel(backbone, parameters)
@@ -211,8 +213,8 @@ class RunRecord(Callback):
             )
         if self._fitted:
             card = replace(card, epochs=trainer.current_epoch)
-        if data.store is not None and data.split is not None:
-            store, split = data.store.card, data.split
+        if data.is_open:
+            store, splits = data.opened.store.card, data.opened.splits
             card = replace(
                 card,
                 synthetic=store.synthetic,
@@ -225,14 +227,14 @@ class RunRecord(Callback):
                     verified=store.verified,
                 ),
                 split=RunSplit(
-                    kind=split.kind,
-                    fingerprint=split.fingerprint,
-                    train=len(split.train),
-                    val=len(split.val),
-                    test=len(split.test),
-                    seed=data.split_seed if split.kind == "stratified" else None,
+                    kind=splits.kind,
+                    fingerprint=splits.fingerprint,
+                    train=len(splits.train),
+                    val=len(splits.val),
+                    test=len(splits.test),
+                    seed=data.split_seed if splits.kind == "stratified" else None,
                     fractions=tuple(data.split_fractions)
-                    if split.kind in ("stratified", "longitude")
+                    if splits.kind in ("stratified", "longitude")
                     else None,
                 ),
             )
@@ -281,21 +283,19 @@ def _log_metrics(event: str, metrics: dict[str, float], **fields: int) -> None:
     )
 
 
-def _log_data(data: EuroSATDataModule) -> None:
-    assert data.store is not None
-    assert data.split is not None
-    store, split = data.store.card, data.split
-    parts = {part: len(getattr(split, part)) for part in ("train", "val", "test")}
+def _log_data(data: OpenedData) -> None:
+    store = data.store.card
+    counts: dict[str, int] = {split: len(data.splits[split]) for split in SPLITS}
     _log.info(
         "data: %d images of %s, %s",
         store.images,
         store.source,
-        ", ".join(f"{count} {part}" for part, count in parts.items()),
+        ", ".join(f"{count} {split}" for split, count in counts.items()),
         extra={
             "event": "data",
             "source": store.source,
             "images": store.images,
             "fingerprint": store.fingerprint,
-            "split": {"fingerprint": split.fingerprint, **parts},
+            "split": {"fingerprint": data.splits.fingerprint, **counts},
         },
     )

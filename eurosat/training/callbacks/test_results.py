@@ -8,6 +8,7 @@ import numpy as np
 from lightning.pytorch.callbacks import Callback
 
 from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.data.opened import OpenedData
 from eurosat.evaluation import figures
 from eurosat.evaluation.predictions import Predictions, per_class_accuracy
 from eurosat.files import write_csv, write_json
@@ -62,8 +63,7 @@ class TestResults(Callback):
             self.run_directory / "metrics.json",
             metrics | {"per_class": per_class_accuracy(confusion, module.classes)},
         )
-        data = cast(EuroSATDataModule, cast(Any, trainer).datamodule)
-        assert data.store is not None
+        data = cast(EuroSATDataModule, cast(Any, trainer).datamodule).opened
         predictions = Predictions(
             classes=module.classes,
             files=[data.store.names[row[0]] for row in rows],
@@ -97,10 +97,9 @@ class TestResults(Callback):
     def _draw(
         self,
         predictions: Predictions,
-        data: EuroSATDataModule,
+        data: OpenedData,
         confusion: np.ndarray[Any, Any],
     ) -> None:
-        assert data.store is not None
         classes, confidence = predictions.classes, predictions.confidence
         note = "synthetic data" if data.store.card.synthetic else ""
         wrong = np.flatnonzero(~predictions.right)
