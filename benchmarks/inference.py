@@ -16,9 +16,11 @@ import numpy as np
 from benchmarks.common import parser, save
 from eurosat.cli import main as eurosat
 from eurosat.evaluation.run_images import open_images
-from eurosat.export.formats import ENDINGS, FORMATS
+from eurosat.inference import formats
+from eurosat.inference.backend import Model, Patches
 from eurosat.inference.card import ModelCard
-from eurosat.inference.runtime import Model, Patches, open_model
+from eurosat.inference.files import model_files
+from eurosat.inference.runtime import open_model
 
 EAGER = "checkpoint"
 SIZES = (1, 64)
@@ -53,13 +55,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         models = {EAGER: open_model(args.checkpoint, threads=args.threads)}
         sizes = {EAGER: args.checkpoint.stat().st_size}
-        for format in FORMATS:
-            path = Path(folder, f"{format}{ENDINGS[format]}")
-            target = [f"--format={format}", f"--output={path}"]
+        for name, format in formats().items():
+            path = Path(folder, f"{name}{format.backend.suffix}")
+            target = [f"--format={name}", f"--output={path}"]
             if eurosat(["export", str(args.checkpoint), *target, *data]) != 0:
-                raise SystemExit(f"{format} did not pass its gate")
-            models[format] = open_model(path, threads=args.threads)
-            sizes[format] = sum(file.stat().st_size for file in Path(folder).glob(f"{format}.*"))
+                raise SystemExit(f"{name} did not pass its gate")
+            models[name] = open_model(path, threads=args.threads)
+            sizes[name] = sum(file.stat().st_size for file in model_files(path))
         card: ModelCard = models[EAGER].card
         patches, labels = open_images(args.checkpoint, card, args.source, args.root).draw(
             "test", None

@@ -27,6 +27,7 @@ from eurosat.data.opened import OpenedData
 from eurosat.data.transforms import Augmentation
 from eurosat.evaluation.run_images import open_images
 from eurosat.export.build import build
+from eurosat.inference.backends import find_format
 from eurosat.inference.checkpoint import open_checkpoint
 from eurosat.inference.runtime import open_model
 from eurosat.models.predictor import Predictor
@@ -95,14 +96,14 @@ def main() -> None:
             if ratio:
                 tune(network, data, args.epochs)
             path = Path(folder, f"{name}.xml")
-            build("openvino", network, card, None)(path, card)
+            build(find_format("openvino"), network, card, None)(path, card)
             models[name] = open_model(path, threads=2)
             results[name] = {
                 "parameters": sum(parameter.numel() for parameter in network.parameters()),
                 "test_accuracy_before_tuning": round(before, 2),
             }
         path = Path(folder, "int8.xml")
-        build("openvino-int8", predictor, card, calibration)(path, card)
+        build(find_format("openvino-int8"), predictor, card, calibration)(path, card)
         models["whole, int8"] = open_model(path, threads=2)
         results["whole, int8"] = {}
         times: dict[str, list[float]] = {name: [] for name in models}

@@ -6,7 +6,9 @@ Heavy imports wait inside the functions, so that ``eurosat --help`` answers at o
 import argparse
 import importlib
 import inspect
+import shutil
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,7 +27,7 @@ TOOL_VERBS = {
     "prepare": "find, check and decode a data set, and show what it holds",
     "study": "train a grid of settings with several seeds, and compare them",
     "sweep": "search for good settings with W&B on every GPU of this machine",
-    "export": "write a checkpoint as an ONNX or OpenVINO file, behind a parity gate",
+    "export": "write a checkpoint in another format, such as ONNX, behind a parity gate",
     "gate": "compare a model with the one in use; exit 1 if it should not replace it",
     "promote": "register a model and put it into a stage, staging or production",
     "serve": "answer over HTTP with a model file, and show a page to try it",
@@ -93,18 +95,25 @@ def _run_tool(verb: str, tool: Callable[..., int | None], arguments: Sequence[st
     """Call a tool with what its parameters get from the command line, and give its exit code.
 
     Parameters before the ``*`` of its signature stand alone on the command line, a list taking
-    one or more; the keyword-only ones are options. All may come from a YAML file instead.
+    one or more; the keyword-only ones are options. All may come from a YAML file instead. A
+    function `epilog` in the tool's module gives the last lines of the help text.
     """
     from docstring_parser import parse
-    from jsonargparse import ArgumentParser
+    from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+    class HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+        """Keeps the lines of an epilog; paragraphs of a docstring are filled here."""
 
     documentation = parse(inspect.getdoc(tool) or "")
     described = {entry.arg_name: entry.description for entry in documentation.params}
+    paragraphs = (documentation.description or "").split("\n\n")
+    width = shutil.get_terminal_size().columns - 2  # as argparse fills other texts
+    epilog = getattr(sys.modules[tool.__module__], "epilog", None)
     parser = ArgumentParser(
         prog=f"eurosat {verb}",
-        description="\n\n".join(
-            filter(None, [documentation.short_description, documentation.long_description])
-        ),
+        description="\n\n".join(textwrap.fill(paragraph, width) for paragraph in paragraphs),
+        epilog=epilog() if epilog else None,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--config", action="config", help="YAML file with options.")
     positional = [

@@ -22,7 +22,7 @@ from rasterio.transform import from_origin
 from eurosat.bands import BANDS, GEOTIFF_ORDER, render_rgb
 from eurosat.cli import main
 from eurosat.data.synthetic import synthetic_patch
-from eurosat.export.formats import ENDINGS, FORMATS
+from eurosat.inference import formats
 from eurosat.labels import CLASSES
 from tests.session_folder import SessionFolder, fill_once
 
@@ -241,7 +241,7 @@ def export_once(trained: Run, session_folder: SessionFolder) -> Callable[[str], 
     """Exports the tiny run's checkpoint, once per session to each format."""
 
     def export(format: str) -> Path:
-        name = f"eurosat{ENDINGS[format]}"
+        name = f"eurosat{formats()[format].backend.suffix}"
 
         def fill(folder: Path) -> None:
             arguments = [f"--format={format}", f"--output={folder / name}", *LENIENT]
@@ -255,7 +255,7 @@ def export_once(trained: Run, session_folder: SessionFolder) -> Callable[[str], 
 @pytest.fixture(scope="session")
 def exported(export_once: Callable[[str], Path]) -> dict[str, Path]:
     """A file of every format, by format."""
-    return {format: export_once(format) for format in FORMATS}
+    return {format: export_once(format) for format in formats()}
 
 
 @pytest.fixture

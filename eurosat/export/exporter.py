@@ -1,6 +1,5 @@
 """From a checkpoint to a file that is served: made, compared, and only then put in its place."""
 
-import importlib.metadata
 import json
 import math
 import shutil
@@ -17,21 +16,22 @@ import numpy as np
 
 from eurosat.errors import ExportError, ModelFileError, ParityError
 from eurosat.evaluation.run_images import open_images
-from eurosat.export.build import Write, build
+from eurosat.export.build import build, check_packages, package_versions
 from eurosat.export.examples import draw_examples
-from eurosat.export.formats import ENDINGS, PACKAGES, Format, check_packages, is_int8
 from eurosat.export.parity import Comparison, check_accuracy, check_difference, compare
+from eurosat.inference.backend import Format, Patches, Write
+from eurosat.inference.backends import find_format
 from eurosat.inference.card import ModelCard
 from eurosat.inference.checkpoint import open_checkpoint
 from eurosat.inference.files import companions, model_files
-from eurosat.inference.runtime import Patches, open_model
+from eurosat.inference.runtime import open_model
 
 
 @dataclass(frozen=True)
-class Settings:
+class ExportSettings:
     """What an export is asked for; `eurosat.tools.export.export` explains each."""
 
-    format: Format = "onnx"
+    format: str = "onnx"
     output: Path | None = None
     source: str | None = None
     root: str | None = None
@@ -59,7 +59,7 @@ class Settings:
                 raise ExportError(f"--{name} must be 0 or more, got {value:g}")
 
     def allowed_loss(self, card: ModelCard) -> float:
-        """Percentage points of accuracy that an int8 file of this model may lose."""
+        """Percentage points of accuracy that an approximate file of this model may lose."""
         if self.max_accuracy_loss is not None:
             return self.max_accuracy_loss
         # Synthetic figures say nothing of land use, and come from few images.
@@ -72,20 +72,22 @@ class Exported:
 
     Attributes:
         path: The file.
+        format: Its format.
         card: Its card.
         found: What the parity gate found.
-        allowed_loss: Percentage points of accuracy that it might have lost, being int8.
-        size: Bytes of the file, its .bin included.
+        allowed_loss: Percentage points of accuracy that the file may lose if it is approximate.
+        size: Bytes of the file and its companion files.
     """
 
     path: Path
+    format: Format
     card: ModelCard
     found: Comparison
     allowed_loss: float
     size: int
 
 
-def export_checkpoint(checkpoint: Path, settings: Settings) -> Exported:
+def export_checkpoint(checkpoint: Path, settings: ExportSettings) -> Exported:
     """Write a checkpoint in another format, behind a parity gate.
 
     The file is made in a temporary folder beside its place, opened from there as it will be
@@ -103,9 +105,11 @@ def export_checkpoint(checkpoint: Path, settings: Settings) -> Exported:
         ExportError: The file cannot be made or written as asked.
         ParityError: The file does not do what the checkpoint does.
     """
-    format = settings.format
-    output = settings.output or checkpoint.with_name(f"{checkpoint.stem}-{format}{ENDINGS[format]}")
-    _check_output(output, settings)
+    format = find_format(settings.format)
+    output = settings.output or checkpoint.with_name(
+        f"{checkpoint.stem}-{format.name}{format.backend.suffix}"
+    )
+    _check_output(output, format, settings.overwrite)
     if checkpoint.suffix != ".ckpt" or not checkpoint.is_file():
         raise ModelFileError(
             f"there is no checkpoint {checkpoint}: give a .ckpt file of a run, such as "
@@ -118,25 +122,14 @@ def export_checkpoint(checkpoint: Path, settings: Settings) -> Exported:
     data = open_images(
         checkpoint, card, settings.source, settings.root, split_files=settings.split_files
     )
-    patches, labels = data.draw("val", None if is_int8(format) else settings.images)
-    calibration = data.draw("train", settings.calibration_images)[0] if is_int8(format) else None
-    print(f"Making {format} of {checkpoint}", file=sys.stderr)
-    try:
-        write = build(format, predictor, card, calibration)
-    except OSError as error:
-        raise ExportError(
-            f"temporary files cannot be written to {tempfile.gettempdir()} ({error.strerror}): "
-            "make room, or set TMPDIR to another folder"
-        ) from error
-    except Exception as error:  # the exporters have no common class of errors
-        raise ExportError(
-            f"{card.backbone} cannot be exported to {format} ({type(error).__name__}: {error}): "
-            "choose another --format"
-        ) from error
+    patches, labels = data.draw("val", settings.images if format.exact else None)
+    calibration = None if format.exact else data.draw("train", settings.calibration_images)[0]
+    print(f"Making {format.name} of {checkpoint}", file=sys.stderr)
+    write = build(format, predictor, card, calibration)
     card = replace(
         card,
-        format=format,
-        version=(settings.version or card.version) + ("-int8" if is_int8(format) else ""),
+        format=format.name,
+        version=(settings.version or card.version) + format.version_suffix,
         examples=draw_examples(data),
     )
     allowed_loss = settings.allowed_loss(card)
@@ -145,32 +138,31 @@ def export_checkpoint(checkpoint: Path, settings: Settings) -> Exported:
         print(f"Comparing on {len(patches)} validation images", file=sys.stderr)
         model = open_model(draft)
         found = compare(model, predictor, patches, labels)
-        if is_int8(format):
-            check_accuracy(found, allowed_loss)
-        else:
+        if format.exact:
             check_difference(found, settings.tolerance)
+        else:
+            check_accuracy(found, allowed_loss)
         few = patches[:7]
         expected = model.predict(few).copy()
         del model
-        card = replace(card, export=_record(settings, found, allowed_loss, calibration))
+        card = replace(card, export=_record(format, settings, found, allowed_loss, calibration))
         _write(write, draft, card, output)
         final = open_model(draft)  # with the gate's figures in it, it must still be the same
-        if final.card != card or not np.array_equal(final.predict(few), expected):
+        same_card = final.card.to_json() == card.to_json()  # as text, where NaN equals NaN
+        if not same_card or not np.array_equal(final.predict(few), expected):
             raise ParityError(f"{output.name} was not written as it was compared; nothing is left")
         size = sum(path.stat().st_size for path in draft.parent.iterdir())
-    return Exported(output, card, found, allowed_loss, size)
+    return Exported(output, format, card, found, allowed_loss, size)
 
 
-def _check_output(output: Path, settings: Settings) -> None:
-    ending = ENDINGS[settings.format]
+def _check_output(output: Path, format: Format, overwrite: bool) -> None:
+    ending = format.backend.suffix
     if output.suffix != ending:
-        raise ExportError(
-            f"--format {settings.format} writes a {ending} file, got --output {output}"
-        )
+        raise ExportError(f"--format {format.name} writes a {ending} file, got --output {output}")
     if output.is_dir():
         raise ExportError(f"{output} is a folder: give the name of a {ending} file")
     for path in model_files(output):
-        if path.exists() and not settings.overwrite:
+        if path.exists() and not overwrite:
             raise ExportError(f"{path} exists: pass --overwrite true, or another --output")
 
 
@@ -213,7 +205,7 @@ def _staging(output: Path) -> Iterator[Path]:
         ) from error
     try:
         yield folder / output.name
-        # The .bin first: an .xml that is there has its weights.
+        # Companion files come first: a model file that is in its place is complete.
         for path in (*companions(output), output):
             (folder / path.name).chmod(0o644)
             (folder / path.name).replace(path)
@@ -226,7 +218,11 @@ def _staging(output: Path) -> Iterator[Path]:
 
 
 def _record(
-    settings: Settings, found: Comparison, allowed_loss: float, calibration: Patches | None
+    format: Format,
+    settings: ExportSettings,
+    found: Comparison,
+    allowed_loss: float,
+    calibration: Patches | None,
 ) -> dict[str, object]:
     """What the card says of the export."""
     allowed: dict[str, object] = (
@@ -241,6 +237,6 @@ def _record(
         "gate": found.as_dict(),
         **allowed,
         "images": found.images,
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES[settings.format]},
+        "packages": package_versions(format),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from eurosat.errors import ParityError
-from eurosat.inference.runtime import Model, Patches
+from eurosat.inference.backend import Model, Patches
 from eurosat.models.predictor import Predictor
 
 BATCH_SIZES = (64, 1, 7, 32, 2)
@@ -100,7 +100,7 @@ def _shown(batches: list[Patches]) -> Iterator[Patches]:
 
 
 def check_difference(found: Comparison, tolerance: float) -> None:
-    """The parity gate of a float32 file.
+    """The parity gate of an exact file.
 
     Raises:
         ParityError: Its probabilities differ by more than ``tolerance``.
@@ -115,7 +115,7 @@ def check_difference(found: Comparison, tolerance: float) -> None:
 
 
 def check_accuracy(found: Comparison, max_accuracy_loss: float) -> None:
-    """The parity gate of an int8 file.
+    """The parity gate of an approximate file, such as one in int8.
 
     Raises:
         ParityError: It lost more than ``max_accuracy_loss`` percentage points, or gave no numbers.
@@ -123,9 +123,9 @@ def check_accuracy(found: Comparison, max_accuracy_loss: float) -> None:
     # Sums of shares carry rounding errors far smaller than the share of one image.
     if not found.lost_points <= max_accuracy_loss + 1e-9 or np.isnan(found.max_difference):
         raise ParityError(
-            f"int8 lost {found.lost_points:.2f} points of accuracy on {found.images} validation "
-            f"images ({found.checkpoint_accuracy:.2%} to {found.accuracy:.2%}), more than "
-            f"{max_accuracy_loss:g}; {found.changed_predictions:.2%} of the predictions changed. "
-            "Nothing was written: calibrate on more images with --calibration_images, allow more "
-            "with --max_accuracy_loss, or choose a format without int8"
+            f"the file lost {found.lost_points:.2f} points of accuracy on {found.images} "
+            f"validation images ({found.checkpoint_accuracy:.2%} to {found.accuracy:.2%}), "
+            f"more than {max_accuracy_loss:g}; {found.changed_predictions:.2%} of the predictions "
+            "changed. Nothing was written: calibrate on more images with --calibration_images, "
+            "allow more with --max_accuracy_loss, or choose a format that computes in float32"
         )

@@ -18,9 +18,10 @@ from eurosat.data.opened import OpenedData
 from eurosat.errors import GateError
 from eurosat.evaluation.run_images import open_images, run_config
 from eurosat.gate.corruptions import CORRUPTIONS, Corruption, Pixels, corrupt
+from eurosat.inference.backend import Model, Patches, Probabilities
 from eurosat.inference.card import ModelCard
 from eurosat.inference.files import model_files
-from eurosat.inference.runtime import Model, Patches, Probabilities, open_model
+from eurosat.inference.runtime import open_model
 
 BATCH = 64
 """Images a call where many are to be classified: the most that the service sends."""
@@ -51,7 +52,7 @@ class Contender:
 
     @property
     def files(self) -> list[Path]:
-        """The file, with the .bin that belongs to an .xml."""
+        """The file and its companion files."""
         return model_files(self.path)
 
     @cached_property

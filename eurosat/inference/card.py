@@ -1,7 +1,9 @@
 """The model card: what a model file says of itself, whatever its format."""
 
+import base64
 import json
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,14 @@ CARD_KEY = "eurosat"
 """Key of the card, as JSON, in a file format's own metadata."""
 
 _LAYOUT = 1
+"""Number of the card's layout; it grows when a field changes its meaning, not with a new field."""
 
 
 @dataclass(frozen=True)
 class ModelCard:
     """What a model is and where it comes from.
+
+    A new field must have a default: cards of models that are in use do not have the field.
 
     Attributes:
         version: Names this model among all others; answers of the service carry it.
@@ -75,28 +80,113 @@ class ModelCard:
 
     @classmethod
     def from_json(cls, text: str | None, file: str) -> "ModelCard":
-        """Read a card.
+        """Read a card, also one that another version of eurosat wrote.
+
+        A field that the writer did not know gets its default. A field that only the writer knew is
+        ignored, and is lost if the card is written again. `layout` changes only when the meaning
+        of a field does, and then this function still reads every older layout.
 
         Args:
             text: What stands under `CARD_KEY` in the file's metadata; None if nothing does.
             file: The file's name, for error messages.
 
         Raises:
-            ModelFileError: There is no card, or it is not of this version.
+            ModelFileError: There is no card, a field is missing or has a wrong type, or a newer
+                version of eurosat wrote the card in a layout that this version does not know.
         """
-        hint = "give a file made by 'eurosat export', or a checkpoint of a run"
         if text is None:
-            raise ModelFileError(f"{file} carries no model card of this project: {hint}")
+            raise ModelFileError(
+                f"{file} carries no model card of this project: give a file made by 'eurosat "
+                "export', or a checkpoint of a run"
+            )
         try:
             content = json.loads(text)
-            if content["layout"] != _LAYOUT:
-                raise ValueError(f"layout version {content['layout']}, expected {_LAYOUT}")
-            card = cls(**{entry.name: content[entry.name] for entry in fields(cls)})
-            resolve_channels(card.bands)
-        except (ValueError, KeyError, TypeError) as error:
+            _check_layout(content, file)
+            known = {
+                entry.name: content[entry.name] for entry in fields(cls) if entry.name in content
+            }
+            _check_fields(known)
+        except (ValueError, RecursionError) as error:
             raise ModelFileError(
-                f"{file} has a model card that cannot be read ({error}): {hint}"
+                f"the model card of {file} cannot be read ({error}): export the file again from "
+                "its checkpoint"
             ) from error
-        object.__setattr__(card, "classes", tuple(card.classes))
-        object.__setattr__(card, "bands", tuple(card.bands))
-        return card
+        for name in ("classes", "bands"):
+            known[name] = tuple(known[name])
+        return cls(**known | {"layout": _LAYOUT})
+
+
+def _check_layout(content: Any, file: str) -> None:
+    layout: Any = content.get("layout") if isinstance(content, dict) else None
+    if not _is_positive(layout):
+        raise ValueError("it is no JSON object with the number of its layout")
+    if layout > _LAYOUT:
+        raise ModelFileError(
+            f"{file} was made by a newer version of eurosat: its model card has layout {layout}, "
+            f"and this version reads layouts up to {_LAYOUT}; upgrade eurosat"
+        )
+
+
+def _check_fields(content: dict[str, Any]) -> None:
+    """Make sure that every field is there or has a default, and has the right type.
+
+    Raises:
+        ValueError: A field is missing, or has another type.
+    """
+    for entry in fields(ModelCard):
+        if entry.name in content:
+            right, wanted = _RULES.get(entry.name, _ANYTHING)
+            if not right(content[entry.name]):
+                found = json.dumps(content[entry.name])
+                shown = found if len(found) <= 60 else f"{found[:57]}..."
+                raise ValueError(f"'{entry.name}' must be {wanted}, not {shown}")
+        elif entry.default is MISSING and entry.default_factory is MISSING:
+            raise ValueError(f"'{entry.name}' is missing")
+    resolve_channels(content["bands"])
+
+
+def _is_positive(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _are_names(value: Any) -> bool:
+    names = value if isinstance(value, list) else []
+    return all(isinstance(name, str) and name for name in names) and 0 < len(names) == len(
+        set(names)
+    )
+
+
+def _is_record(value: Any) -> bool:
+    return value is None or isinstance(value, dict)
+
+
+def _are_images(value: Any) -> bool:
+    try:
+        return all(base64.b64decode(image, validate=True) for image in value.values())
+    except (AttributeError, TypeError, ValueError):
+        return False
+
+
+_NAMES = (_are_names, "a list of distinct names")
+_TEXT = (lambda value: isinstance(value, str) and value != "", "a text")
+_RECORD = (_is_record, "an object or null")
+_ANYTHING = (lambda value: True, "anything")
+
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "version": _TEXT,
+    "classes": _NAMES,
+    "bands": _NAMES,
+    "patch_size": (_is_positive, "a positive whole number"),
+    "backbone": _TEXT,
+    "format": _TEXT,
+    "checkpoint": _TEXT,
+    "data": _RECORD,
+    "split": _RECORD,
+    "synthetic": (lambda value: value is None or isinstance(value, bool), "true, false or null"),
+    "metrics": _RECORD,
+    "git": _RECORD,
+    "export": (lambda value: isinstance(value, dict), "an object"),
+    "examples": (_are_images, "an object of base64 texts"),
+    "layout": (_is_positive, "a positive whole number"),
+}
+"""What each field must be, as JSON: a check, and how an error calls what passes."""

@@ -3,10 +3,9 @@
 from pathlib import PurePath
 from typing import TypeVar
 
-_Path = TypeVar("_Path", bound=PurePath)
+from eurosat.inference.backends import find_backend
 
-_COMPANIONS = {".xml": (".bin",)}
-"""Endings of the files beside a model file: OpenVINO keeps the weights apart."""
+_Path = TypeVar("_Path", bound=PurePath)
 
 
 def companions(path: _Path) -> list[_Path]:
@@ -14,8 +13,11 @@ def companions(path: _Path) -> list[_Path]:
 
     Args:
         path: A model file, on a disk or in a bucket.
+
+    Raises:
+        ModelFileError: No backend reads files of this ending.
     """
-    return [path.with_suffix(suffix) for suffix in _COMPANIONS.get(path.suffix, ())]
+    return [path.with_suffix(suffix) for suffix in find_backend(path).companion_suffixes]
 
 
 def model_files(path: _Path) -> list[_Path]:
@@ -23,5 +25,8 @@ def model_files(path: _Path) -> list[_Path]:
 
     Args:
         path: A model file, on a disk or in a bucket.
+
+    Raises:
+        ModelFileError: No backend reads files of this ending.
     """
     return [path, *companions(path)]

@@ -6,8 +6,8 @@ import numpy as np
 
 from eurosat.bands import resolve_channels, select_bands
 from eurosat.errors import DataSourceError
+from eurosat.inference.backend import Patches
 from eurosat.inference.card import ModelCard
-from eurosat.inference.runtime import Patches
 from eurosat.inference.tiles import cut_tiles, tile_corners
 from eurosat.pixels import decode, resize
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from eurosat.inference.runtime import Patches
+from eurosat.inference.backend import Patches
 
 
 def tile_corners(height: int, width: int, size: int) -> list[tuple[int, int]]:

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from eurosat.errors import ModelFileError, RegistryError
+from eurosat.inference.backends import model_suffixes
 from eurosat.inference.files import model_files
-from eurosat.inference.runtime import MODEL_SUFFIXES
 from eurosat.registry.reference import Reference, is_reference, parse_reference
 
 
@@ -40,7 +40,7 @@ def _only_model(model_uri: str, files: Iterable[str]) -> str:
     Raises:
         ModelFileError: The folder holds no model file, or several.
     """
-    found = sorted(file for file in files if Path(file).suffix in MODEL_SUFFIXES)
+    found = sorted(file for file in files if Path(file).suffix in model_suffixes())
     if len(found) != 1:
         names = ", ".join(found) or "none"
         raise ModelFileError(

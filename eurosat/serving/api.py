@@ -14,7 +14,8 @@ import numpy as np
 from litserve.loops.base import LitLoop
 from litserve.utils import LitAPIStatus, LoopResponseType
 
-from eurosat.inference.runtime import Model, Patches, Probabilities, open_model
+from eurosat.inference.backend import Model, Patches, Probabilities
+from eurosat.inference.runtime import open_model
 from eurosat.logs import LogLevel, Logs
 from eurosat.serving import metrics
 from eurosat.serving.transport import AnswerTransport, RequestChannel

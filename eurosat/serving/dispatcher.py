@@ -11,7 +11,7 @@ from multiprocessing.sharedctypes import Synchronized
 
 from litserve.utils import LitAPIStatus, ResponseBufferItem
 
-from eurosat.inference.runtime import Patches, Probabilities
+from eurosat.inference.backend import Patches, Probabilities
 from eurosat.serving.transport import NoWorkerError, RequestChannel
 
 _log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from eurosat.inference.backend import Patches
 from eurosat.inference.pictures import Picture
-from eurosat.inference.runtime import Patches
 from eurosat.serving.admission import public
 from eurosat.serving.routes import ERRORS, answer_json
 from eurosat.serving.service import Service, from_base64

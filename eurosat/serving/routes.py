@@ -12,8 +12,8 @@ from PIL import Image
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from eurosat.inference.backend import Patches
 from eurosat.inference.card import ModelCard
-from eurosat.inference.runtime import Patches
 from eurosat.pixels import decode, resize
 from eurosat.serving import metrics
 from eurosat.serving.admission import public

@@ -8,7 +8,7 @@ Convolutional Networks", ECCV 2014).
 import numpy as np
 import numpy.typing as npt
 
-from eurosat.inference.runtime import Patches, Probabilities
+from eurosat.inference.backend import Patches, Probabilities
 
 CELLS = 8
 """Cells a side of the map."""

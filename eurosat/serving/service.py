@@ -14,9 +14,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from eurosat.errors import DataSourceError
+from eurosat.inference.backend import Patches, Probabilities
 from eurosat.inference.card import ModelCard
 from eurosat.inference.pictures import Picture, read_picture
-from eurosat.inference.runtime import Patches, Probabilities
 from eurosat.serving import metrics
 from eurosat.serving.dispatcher import Dispatcher, ModelFailedError, WorkerLostError
 from eurosat.serving.limits import Limits

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from eurosat.errors import EuroSATError
+from eurosat.inference.backends import find_backend
 from eurosat.inference.runtime import open_model
 from eurosat.logs import LogLevel
 from eurosat.pixels import IMAGE_SUFFIXES
@@ -59,14 +60,12 @@ def start(
         raise EuroSATError("nothing to serve: name a model file (or set AIP_STORAGE_URI)")
     with tempfile.TemporaryDirectory(prefix="eurosat-model-") as folder:
         path = find_model(place, Path(folder))
-        devices = _cuda_devices(path) if device != "cpu" else 0
+        card = open_model(path, threads=1).card  # says at once what is wrong with the file
+        devices = find_backend(path).cuda_devices() if device != "cpu" else 0
         if device == "cuda" and not devices:
             raise EuroSATError(f"{path.name} finds no CUDA device: choose --device cpu")
         accelerator = "cuda" if devices else "cpu"
         total = workers * max(devices, 1)
-        opened = open_model(path, threads=1)  # says at once what is wrong with it
-        card = opened.card
-        del opened
         server = Server(
             ClassifierAPI(
                 path,
@@ -100,26 +99,6 @@ def _port_of(environment: Mapping[str, str]) -> int:
     if not given.isdecimal():
         raise EuroSATError(f"the port in the environment is '{given}', not a number")
     return int(given)
-
-
-def _cuda_devices(path: Path) -> int:
-    """CUDA devices that the backend of a model file can use."""
-    match path.suffix:
-        case ".onnx":
-            import onnxruntime
-            from litserve.connector import check_cuda_with_nvidia_smi
-
-            if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-                return int(check_cuda_with_nvidia_smi())
-            return 0
-        case ".ckpt":
-            try:
-                import torch
-            except ImportError:
-                return 0  # open_model says what is missing
-            return torch.cuda.device_count()
-        case _:
-            return 0
 
 
 def _read_examples(folder: Path) -> dict[str, bytes]:

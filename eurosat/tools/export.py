@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-from eurosat.export.formats import Format
-
 
 def export(
     checkpoint: Path,
     *,
-    format: Format = "onnx",
+    format: str = "onnx",
     output: Path | None = None,
     source: str | None = None,
     root: str | None = None,
@@ -21,43 +19,41 @@ def export(
     version: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a checkpoint as an ONNX or OpenVINO file, behind a parity gate.
+    """Write a checkpoint in another format, such as ONNX, behind a parity gate.
 
-    The file takes raw pixel values and gives probabilities. Before it is put in its place it is
-    opened as it will be served and compared with the checkpoint on the run's validation images;
+    The file takes raw pixel values and gives probabilities. Before the file is put in its place it
+    is opened as it will be served and compared with the checkpoint on the run's validation images;
     if it does not pass, nothing is written and the exit code is 1.
 
     Args:
         checkpoint: The .ckpt file of a run.
-        format: 'onnx' and 'openvino' compute in float32; 'onnx-int8' and 'openvino-int8'
-            are several times as fast and approximate.
+        format: One of the formats that are listed below.
         output: The file; if not given, beside the checkpoint, named after it and the format.
         source: Another source of images than the run's; needed if the checkpoint has left its
             run folder.
         root: Folder for decoded data; the run's if not given.
         split_files: Folder with train, val and test .txt lists, if such lists made the split; the
             run's if not given.
-        images: Validation images that a float32 file is compared on; an int8 file takes all.
-        calibration_images: Training images that an int8 file is calibrated on.
+        images: Validation images that a float32 file is compared on; an approximate file takes all.
+        calibration_images: Training images that an approximate file is calibrated on.
         tolerance: Largest absolute difference of a probability that a float32 file may have.
-        max_accuracy_loss: Percentage points of accuracy that an int8 file may lose; 0.3 if not
-            given, 1 after training on synthetic data.
+        max_accuracy_loss: Percentage points of accuracy that an approximate file may lose; 0.3 if
+            not given, 1 after training on synthetic data.
         metrics: The metrics.json of the checkpoint's test, for the file's card; that of the run
             folder if not given.
         version: Name of the model; the run's if not given. '-int8' is appended for int8 files.
         overwrite: Replace an existing file.
     """
     settings = {name: value for name, value in locals().items() if name != "checkpoint"}
-    from eurosat.export.exporter import Settings, export_checkpoint
-    from eurosat.export.formats import is_int8
+    from eurosat.export.exporter import ExportSettings, export_checkpoint
 
-    exported = export_checkpoint(checkpoint, Settings(**settings))
+    exported = export_checkpoint(checkpoint, ExportSettings(**settings))
     found, limit = exported.found, exported.allowed_loss
     megabytes, original = exported.size / 1e6, checkpoint.stat().st_size / 1e6
     allowed = (
-        f"{0.0 - found.lost_points:+.2f} points of accuracy; {-limit:+g} are allowed"
-        if is_int8(format)
-        else f"probabilities differ by {found.max_difference:.1e} at most; {tolerance:g} is allowed"
+        f"probabilities differ by {found.max_difference:.1e} at most; {tolerance:g} is allowed"
+        if exported.format.exact
+        else f"{0.0 - found.lost_points:+.2f} points of accuracy; {-limit:+g} are allowed"
     )
     print(f"format        {format}, version {exported.card.version}")
     print(f"file          {exported.path}, {megabytes:.1f} MB (checkpoint {original:.1f} MB)")
@@ -65,3 +61,13 @@ def export(
     print(f"accuracy      {found.accuracy:.2%} (checkpoint {found.checkpoint_accuracy:.2%})")
     print(f"predictions   {found.changed_predictions:.2%} changed")
     print(f"\nServe it with: eurosat serve {exported.path}")
+
+
+def epilog() -> str:
+    """The formats, a line each, for the end of the help text."""
+    from eurosat.inference.backends import formats
+
+    known = formats().values()
+    width = max(len(format.name) for format in known)
+    lines = [f"  {format.name:<{width}}  {format.summary}" for format in known]
+    return "\n".join(["formats:", *lines])

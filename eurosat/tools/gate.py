@@ -35,8 +35,8 @@ def gate(
 
     Args:
         candidate: The model that is to be used: a checkpoint (.ckpt) or a file made by
-            'eurosat export' (.onnx, .xml), a bucket address (gs://...) of one, or a
-            registered model such as registry:staging.
+            'eurosat export', a bucket address (gs://...) of one, or a registered model such as
+            registry:staging.
         against: The model that it is to replace, such as registry:production, trained on the same
             classes, data and split.
         output: Folder for the report; an older one there is replaced.

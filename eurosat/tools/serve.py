@@ -30,9 +30,9 @@ def serve(
     send it as the header X-API-Key.
 
     Args:
-        model: A checkpoint (.ckpt) or a file made by 'eurosat export' (.onnx, .xml), or a
-            folder or bucket address (gs://...) that holds one, or a registered model such as
-            registry:production; AIP_STORAGE_URI if not given.
+        model: A checkpoint (.ckpt) or a file made by 'eurosat export', or a folder or bucket
+            address (gs://...) that holds one, or a registered model such as registry:production;
+            AIP_STORAGE_URI if not given.
         host: Address to listen on: 0.0.0.0 for all, 127.0.0.1 for this machine only.
         port: Port to listen on; AIP_HTTP_PORT, PORT or 8000 if not given.
         device: Where the model runs; 'auto' takes CUDA where the model's backend can use it.

@@ -13,7 +13,7 @@ import pytest
 from eurosat.bands import BANDS
 from eurosat.cli import main
 from eurosat.data.synthetic import synthetic_patch
-from eurosat.export.formats import FORMATS, PACKAGES, is_int8
+from eurosat.inference import formats
 from eurosat.inference.runtime import open_model
 from eurosat.labels import CLASSES
 from tests.conftest import LENIENT, Run, files_in
@@ -21,7 +21,7 @@ from tests.conftest import LENIENT, Run, files_in
 Make = Callable[..., np.ndarray]
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", formats())
 def test_a_file_answers_as_its_checkpoint_at_any_batch_size(
     format: str, exported: dict[str, Path], trained: Run, random_patches: Make
 ) -> None:
@@ -32,16 +32,17 @@ def test_a_file_answers_as_its_checkpoint_at_any_batch_size(
         assert answer.dtype == np.float32
         assert answer.shape == (size, 10)
         np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)
-        np.testing.assert_allclose(answer, expected, atol=0.05 if is_int8(format) else 1e-5)
+        atol = 1e-5 if formats()[format].exact else 0.05
+        np.testing.assert_allclose(answer, expected, atol=atol)
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", formats())
 def test_the_card_travels_with_the_file(
     format: str, exported: dict[str, Path], trained: Run
 ) -> None:
     original, card = open_model(trained.best).card, open_model(exported[format]).card
     assert card.format == format
-    assert card.version == original.version + ("-int8" if is_int8(format) else "")
+    assert card.version == original.version + ("-int8" if not formats()[format].exact else "")
     for name in ("classes", "bands", "backbone", "checkpoint", "data", "split", "metrics"):
         assert getattr(card, name) == getattr(original, name)
     assert card.synthetic is True
@@ -49,10 +50,10 @@ def test_the_card_travels_with_the_file(
     gate = card.export["gate"]
     assert gate["part"] == "val"
     assert gate["images"] == card.export["images"] == trained.json("run.json")["split"]["val"]
-    assert set(card.export["packages"]) == set(PACKAGES[format])  # type: ignore[index]
+    assert set(card.export["packages"]) == set(formats()[format].packages)
     trained_at = datetime.fromtimestamp(trained.best.stat().st_mtime, UTC).replace(microsecond=0)
     assert trained_at <= datetime.fromisoformat(card.export["created"]) <= datetime.now(UTC)
-    if is_int8(format):
+    if not formats()[format].exact:
         assert gate["checkpoint_accuracy"] - gate["accuracy"] <= 0.2
         assert card.export["max_accuracy_loss"] == 20
         assert card.export["calibration_images"] == 40
@@ -106,8 +107,8 @@ def test_bands_go_through_as_uint16(bands: str, run: Callable[..., Run]) -> None
     positions = [[band.name for band in BANDS].index(name) for name in checkpoint.card.bands]
     patches = np.ascontiguousarray(patches[:, positions])
     expected = checkpoint.predict(patches)
-    formats = FORMATS if bands == "all" else ("onnx", "openvino")
-    for format in formats:
+    chosen = tuple(formats()) if bands == "all" else ("onnx", "openvino")
+    for format in chosen:
         assert main(["export", str(trained.best), f"--format={format}", *LENIENT]) == 0
         (path,) = (
             path
@@ -115,7 +116,8 @@ def test_bands_go_through_as_uint16(bands: str, run: Callable[..., Run]) -> None
             if path.suffix in (".onnx", ".xml")
         )
         answer = open_model(path, threads=1).predict(patches)
-        np.testing.assert_allclose(answer, expected, atol=0.1 if is_int8(format) else 1e-4)
+        atol = 1e-4 if formats()[format].exact else 0.1
+        np.testing.assert_allclose(answer, expected, atol=atol)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from eurosat.cli import main
-from eurosat.export.formats import FORMATS
+from eurosat.inference import formats
 from tests.conftest import Run, files_in
 
 
@@ -136,7 +136,7 @@ def test_missing_packages_are_named(
     assert f"needs {package}, which is not installed: pip install 'eurosat[export]'" in error
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", formats())
 def test_a_full_disk_leaves_nothing(
     format: str, own_run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

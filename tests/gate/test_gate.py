@@ -17,8 +17,9 @@ from eurosat.cli import main
 from eurosat.gate import compare, evaluate
 from eurosat.gate.corruptions import CORRUPTIONS
 from eurosat.gate.report import SYNTHETIC_NOTE
+from eurosat.inference.backend import Model, Patches, Probabilities
 from eurosat.inference.card import ModelCard
-from eurosat.inference.runtime import Model, Patches, Probabilities, open_model
+from eurosat.inference.runtime import open_model
 from eurosat.labels import CLASSES
 from tests.conftest import Run
 from tests.gate.conftest import QUICK, changed

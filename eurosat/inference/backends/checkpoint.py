@@ -1,0 +1,47 @@
+"""Checkpoints of runs, under PyTorch."""
+
+from pathlib import Path
+
+import numpy as np
+
+from eurosat.errors import ModelFileError
+from eurosat.inference.backend import Backend, Patches, Probabilities
+from eurosat.inference.backends import register_backend
+
+
+@register_backend
+class CheckpointBackend(Backend):
+    """A checkpoint under PyTorch, loaded as weights only."""
+
+    suffix = ".ckpt"
+    install = "eurosat[train]"
+
+    def __init__(self, path: Path, *, device: str, threads: int) -> None:
+        """Open the file; see `Backend`."""
+        import torch
+
+        from eurosat.inference.checkpoint import open_checkpoint
+
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise ModelFileError(
+                f"{path} cannot run on {device}: PyTorch finds no CUDA device; choose --device cpu"
+            )
+        torch.set_num_threads(threads)
+        self._torch = torch
+        self._device = torch.device(device)
+        predictor, self.card = open_checkpoint(path)
+        self._module = predictor.to(self._device)
+
+    def predict(self, patches: Patches) -> Probabilities:
+        """Classify raw patches; see `Model.predict`."""
+        with self._torch.inference_mode():
+            batch = self._torch.from_numpy(np.ascontiguousarray(patches)).to(self._device)
+            probabilities: Probabilities = self._module(batch).float().cpu().numpy()
+        return probabilities
+
+    @classmethod
+    def cuda_devices(cls) -> int:
+        """Number of CUDA devices that PyTorch finds."""
+        import torch
+
+        return torch.cuda.device_count()

@@ -1,0 +1,227 @@
+"""ONNX files: made by PyTorch's exporter, run by ONNX Runtime, in float32 and in int8."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from eurosat.errors import ModelFileError
+from eurosat.inference.backend import Backend, Format, Patches, Probabilities, Write
+from eurosat.inference.backends import register_backend, register_format
+from eurosat.inference.card import CARD_KEY, ModelCard
+
+if TYPE_CHECKING:
+    from eurosat.models.predictor import Predictor
+
+_CALIBRATION_BATCH = 10
+
+
+@register_backend
+class OnnxBackend(Backend):
+    """An ONNX file under ONNX Runtime."""
+
+    suffix = ".onnx"
+    install = "eurosat[serve]"
+
+    def __init__(self, path: Path, *, device: str, threads: int) -> None:
+        """Open the file; see `Backend`."""
+        import onnxruntime
+
+        providers: list[Any] = ["CPUExecutionProvider"]
+        kind, _, index = device.partition(":")
+        if kind == "cuda":
+            if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+                raise ModelFileError(
+                    f"{path} cannot run on {device}: the installed onnxruntime is for CPUs; "
+                    "pip install onnxruntime-gpu in its place, or choose --device cpu"
+                )
+            providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(index or 0)}))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        # Threads that wait between layers may spin for a moment, which saves a quarter of the
+        # latency; for longer they would take the cores from the server between requests.
+        options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=providers)
+        except Exception as error:  # onnxruntime has no public base class for its errors
+            raise ModelFileError(f"{path} is damaged or not an ONNX model ({error})") from error
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self.card = ModelCard.from_json(metadata.get(CARD_KEY), str(path))
+        self._input = self._session.get_inputs()[0].name
+
+    def predict(self, patches: Patches) -> Probabilities:
+        """Classify raw patches; see `Model.predict`."""
+        probabilities: Probabilities = self._session.run(None, {self._input: patches})[0]
+        return probabilities
+
+    @classmethod
+    def cuda_devices(cls) -> int:
+        """Number of CUDA devices, if the installed ONNX Runtime is the one for GPUs."""
+        import onnxruntime
+        from litserve.connector import check_cuda_with_nvidia_smi
+
+        if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+            return int(check_cuda_with_nvidia_smi())
+        return 0
+
+
+def convert(predictor: "Predictor", card: ModelCard) -> Any:
+    """Convert a checkpoint's model to ONNX.
+
+    Args:
+        predictor: The model.
+        card: Its card.
+
+    Returns:
+        An `onnx.ModelProto` with the input ``patches`` and the output ``probabilities``.
+    """
+    import torch
+
+    example = torch.from_numpy(np.zeros((2, *card.shape), card.dtype))
+    program = torch.onnx.export(
+        predictor,
+        (example,),
+        input_names=["patches"],
+        output_names=["probabilities"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto
+    # The exporter notes the source line of every node, with the folders of this machine.
+    for item in (*model.graph.node, *model.graph.input, *model.graph.output):
+        item.ClearField("metadata_props")
+    for item in (*model.graph.value_info, *model.graph.initializer):
+        item.ClearField("metadata_props")
+    model.graph.ClearField("metadata_props")
+    model.ClearField("metadata_props")
+    _pool_maxima(model)
+    return model
+
+
+def _pool_maxima(model: Any) -> None:
+    """Turn maxima over a whole feature map into max-pooling, the same for less.
+
+    OpenVINO has a fast int8 kernel for pooling only.
+    """
+    from onnx import helper, numpy_helper
+
+    constants = {value.name: numpy_helper.to_array(value) for value in model.graph.initializer}
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in model.graph.value_info}
+    for place, node in reversed(list(enumerate(model.graph.node))):
+        if node.op_type != "ReduceMax" or len(node.input) != 2:
+            continue
+        keeps = [attribute.i for attribute in node.attribute if attribute.name == "keepdims"]
+        axes = constants.get(node.input[1])
+        sizes = [size.dim_value for size in shapes.get(node.input[0], ())][2:]
+        if keeps != [0] or axes is None or axes.tolist() != [2, 3] or len(sizes) != 2:
+            continue
+        if 0 in sizes:  # not known before it runs
+            continue
+        pooled = f"{node.output[0]}_pooled"
+        nodes = [
+            helper.make_node("MaxPool", node.input[:1], [pooled], pooled, kernel_shape=sizes),
+            helper.make_node("Flatten", [pooled], node.output, f"{pooled}_flat"),
+        ]
+        del model.graph.node[place]
+        for new in reversed(nodes):
+            model.graph.node.insert(place, new)
+
+
+def calibration_batches(patches: Patches) -> Iterator[Patches]:
+    """Calibration patches in batches, with a progress bar.
+
+    Args:
+        patches: Raw patches, shape (N, C, size, size).
+    """
+    starts = range(0, len(patches), _CALIBRATION_BATCH)
+    for start in tqdm(starts, desc="Calibrating", unit="batch", leave=False):
+        yield patches[start : start + _CALIBRATION_BATCH]
+
+
+def _build(predictor: "Predictor", card: ModelCard, calibration: Patches | None) -> Write:
+    model = convert(predictor, card)
+    return lambda path, card: _save(model, path, card)
+
+
+def _build_int8(predictor: "Predictor", card: ModelCard, calibration: Patches | None) -> Write:
+    assert calibration is not None
+    model = _quantise(convert(predictor, card), calibration)
+    return lambda path, card: _save(model, path, card)
+
+
+def _save(model: Any, path: Path, card: ModelCard) -> None:
+    import onnx
+
+    onnx.helper.set_model_props(model, {CARD_KEY: card.to_json()})
+    path.write_bytes(model.SerializeToString())
+
+
+def _quantise(model: Any, calibration: Patches) -> Any:
+    """QDQ with uint8 activations and int8 weights, the pair that x86 multiplies fastest.
+
+    The last layer and its softmax stay in float32: they cost nothing, and probabilities in steps
+    of 1/255 would not sum to 1. Ranges are the smallest and largest values seen: clipping by
+    percentile or entropy found no higher accuracy, and takes longer.
+    """
+    import onnx
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # the package has no types
+        def __init__(self) -> None:
+            self._batches = ({"patches": batch} for batch in calibration_batches(calibration))
+
+        def get_next(self) -> dict[str, Patches] | None:
+            return next(self._batches, None)
+
+    with tempfile.TemporaryDirectory(prefix="eurosat-export-") as folder:
+        original, prepared, quantised = (Path(folder, f"{step}.onnx") for step in range(3))
+        onnx.save(model, original)
+        # Symbolic shapes are only needed by quantisers of transformers on GPUs, and fail here.
+        quant_pre_process(original, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            quantised,
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            nodes_to_exclude=_last_layers(onnx.load(prepared)),
+        )
+        return onnx.load(quantised)
+
+
+def _last_layers(model: Any) -> list[str]:
+    """Names of the softmax that gives the output, and of the layer before it."""
+    makers = {output: node for node in model.graph.node for output in node.output}
+    softmax = makers[model.graph.output[0].name]
+    return [softmax.name, makers[softmax.input[0]].name]
+
+
+_PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
+register_format(
+    Format("onnx", "float32, ONNX Runtime, also on GPUs", OnnxBackend, _build, _PACKAGES)
+)
+register_format(
+    Format(
+        "onnx-int8",
+        "8-bit integers, ONNX Runtime; several times as fast, approximate",
+        OnnxBackend,
+        _build_int8,
+        _PACKAGES,
+        exact=False,
+    )
+)

@@ -1,0 +1,145 @@
+"""Model cards of other versions are read; what is wrong in a card is refused by name."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eurosat.cli import main
+from eurosat.errors import ModelFileError
+from eurosat.inference import ModelCard, open_model
+from tests.conftest import REPOSITORY, jpeg
+
+LAYOUT_1 = REPOSITORY / "tests/fixtures/layout-1/run"
+"""A run folder that an earlier revision wrote."""
+
+FILES = [
+    LAYOUT_1 / "checkpoints" / name
+    for name in ("best-epoch00.ckpt", "best-epoch00-onnx.onnx", "best-epoch00-openvino.xml")
+]
+
+Random = Callable[..., np.ndarray]
+
+
+@pytest.fixture
+def content() -> dict[str, Any]:
+    """A card of layout 1 as JSON."""
+    path = LAYOUT_1 / "checkpoints/best-epoch00-onnx.onnx"
+    found: dict[str, Any] = json.loads(open_model(path, threads=1).card.to_json())
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.suffix)
+def test_files_of_layout_1_open_and_answer_alike(path: Path, random_patches: Random) -> None:
+    model = open_model(path, threads=1)
+    assert (model.card.layout, model.card.patch_size, len(model.card.classes)) == (1, 64, 10)
+    expected = open_model(LAYOUT_1 / "checkpoints/best-epoch00.ckpt", threads=1)
+    patches = random_patches(3)
+    np.testing.assert_allclose(model.predict(patches), expected.predict(patches), atol=1e-5)
+    assert model.card.metrics == json.loads((LAYOUT_1 / "metrics.json").read_text())
+
+
+def test_a_checkpoint_of_layout_1_predicts(
+    patches: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    for stem in ("Forest_1", "River_2"):
+        (tmp_path / "pictures" / f"{stem}.jpg").write_bytes(jpeg(patches[stem]))
+    options = ["--data.images=pictures", "--trainer.accelerator=cpu"]
+    options += ["--predictions.path=classes.csv", f"--ckpt_path={FILES[0]}"]
+    assert main(["predict", *options]) == 0
+    assert len((tmp_path / "classes.csv").read_text().splitlines()) == 3
+
+
+def test_a_file_of_layout_1_goes_through_the_gate(store_root: Path, tmp_path: Path) -> None:
+    baseline, candidate = FILES[0], FILES[1]
+    options = ["--source=synthetic", f"--root={store_root}", "--severities=[3]", "--threads=1"]
+    options += [f"--output={tmp_path}", "--max_latency_ratio=.inf", "--max_size_ratio=.inf"]
+    options += ["--accuracy_margin=30", "--robustness_margin=30"]  # ten test images
+    assert main(["gate", str(candidate), f"--against={baseline}", *options]) == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["data", "split", "synthetic", "metrics", "git", "export", "examples"]
+)
+def test_a_card_without_a_field_gets_the_default(name: str, content: dict[str, Any]) -> None:
+    del content[name]
+    card = ModelCard.from_json(json.dumps(content), "old.onnx")
+    assert getattr(card, name) == ({} if name in ("export", "examples") else None)
+    assert ModelCard.from_json(card.to_json(), "old.onnx") == card
+
+
+@pytest.mark.parametrize("name", ["version", "classes", "bands", "patch_size", "checkpoint"])
+def test_a_card_without_what_a_model_needs_is_refused(name: str, content: dict[str, Any]) -> None:
+    del content[name]
+    with pytest.raises(ModelFileError, match=f"model card of old.onnx.*'{name}' is missing"):
+        ModelCard.from_json(json.dumps(content), "old.onnx")
+
+
+def test_fields_of_a_newer_version_are_ignored(content: dict[str, Any]) -> None:
+    expected = ModelCard.from_json(json.dumps(content), "new.onnx")
+    card = ModelCard.from_json(json.dumps(content | {"scale": [1, 2], "note": "new"}), "new.onnx")
+    assert card == expected
+    assert "note" not in card.to_json()
+
+
+def test_a_newer_layout_is_refused_with_what_to_do(content: dict[str, Any]) -> None:
+    text = json.dumps(content | {"layout": 2, "classes": {"of": "another kind"}})
+    with pytest.raises(ModelFileError) as caught:
+        ModelCard.from_json(text, "new.onnx")
+    assert str(caught.value) == (
+        "new.onnx was made by a newer version of eurosat: its model card has layout 2, and this "
+        "version reads layouts up to 1; upgrade eurosat"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": "Forest"}, "'classes' must be a list of distinct names, not \"Forest\""),
+        ({"classes": []}, "'classes' must be"),
+        ({"classes": ["Forest", "Forest"]}, "'classes' must be"),
+        ({"classes": ["Forest", ""]}, "'classes' must be"),
+        ({"classes": [["Forest"], "River"]}, "'classes' must be"),
+        ({"bands": None}, "'bands' must be a list of distinct names, not null"),
+        ({"bands": ["B02", "B99"]}, "unknown band B99"),
+        ({"patch_size": 0}, "'patch_size' must be a positive whole number, not 0"),
+        ({"patch_size": "64"}, "'patch_size' must be"),
+        ({"patch_size": 64.0}, "'patch_size' must be"),
+        ({"patch_size": True}, "'patch_size' must be"),
+        ({"version": None}, "'version' must be a text, not null"),
+        ({"version": ""}, "'version' must be"),
+        ({"backbone": 18}, "'backbone' must be a text, not 18"),
+        ({"synthetic": "no"}, "'synthetic' must be true, false or null"),
+        ({"metrics": [0.9]}, "'metrics' must be an object or null, not [0.9]"),
+        ({"export": None}, "'export' must be an object"),
+        ({"examples": {"a.png": "?"}}, "'examples' must be an object of base64 texts"),
+        ({"examples": ["a.png"]}, "'examples' must be"),
+        ({"layout": None}, "the number of its layout"),
+        ({"layout": "1"}, "the number of its layout"),
+        ({"layout": 0}, "the number of its layout"),
+    ],
+)
+def test_a_field_of_another_type_is_refused(
+    change: dict[str, Any], message: str, content: dict[str, Any]
+) -> None:
+    with pytest.raises(ModelFileError) as caught:
+        ModelCard.from_json(json.dumps(content | change), "odd.onnx")
+    assert message in str(caught.value)
+    assert "odd.onnx" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '"layout"', "[" * 100_000])
+def test_what_is_no_card_is_refused(text: str) -> None:
+    with pytest.raises(ModelFileError, match=r"model card of odd\.onnx cannot be read"):
+        ModelCard.from_json(text, "odd.onnx")
+
+
+def test_a_card_survives_json(content: dict[str, Any]) -> None:
+    card = ModelCard.from_json(json.dumps(content), "same.onnx")
+    assert json.loads(card.to_json()) == content
+    assert ModelCard.from_json(card.to_json(), "same.onnx") == card
