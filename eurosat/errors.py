@@ -18,6 +18,10 @@ class SplitError(EuroSATError):
     """The data cannot be split as requested."""
 
 
+class PatchSizeError(EuroSATError):
+    """Patches have another size than the model takes."""
+
+
 class AugmentationError(EuroSATError):
     """An augmentation cannot be applied to these patches."""
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import lightning
@@ -104,6 +104,11 @@ class EuroSATDataModule(lightning.LightningDataModule):
         """Whether patches are uint8 RGB rather than uint16 bands."""
         return is_rgb(self.channels)
 
+    @property
+    def patch_size(self) -> int | None:
+        """Height and width of the data's patches in pixels; None before ``setup`` opens them."""
+        return self._opened.patch_size if self._opened else None
+
     def prepare_data(self) -> None:
         """Decode the source into the store, once, on one process of each machine.
 
@@ -147,14 +152,15 @@ class EuroSATDataModule(lightning.LightningDataModule):
         return self._loader("test", shuffle=False)
 
     def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """The image files given as ``images``.
+        """The image files given as ``images``, at the size of the model's patches.
 
         Raises:
             DataSourceError: No images are given, or a path holds none.
         """
         if not self.images:
             raise DataSourceError("nothing to predict: pass --data.images <image file or folder>")
-        dataset = ImageFileDataset(find_images(self.images), self.channels)
+        size = cast(Any, self.trainer).lightning_module.patch_size
+        dataset = ImageFileDataset(find_images(self.images), self.channels, size)
         return DataLoader(dataset, batch_size=self.batch_size, num_workers=self.num_workers)
 
     def _predicting(self) -> bool:
@@ -226,7 +232,7 @@ class EuroSATDataModule(lightning.LightningDataModule):
 class ImageFileDataset(Dataset[dict[str, Any]]):
     """Single image files, for prediction; images of another size are resized to a patch."""
 
-    def __init__(self, files: Sequence[Path], channels: Sequence[Any], size: int = 64) -> None:
+    def __init__(self, files: Sequence[Path], channels: Sequence[Any], size: int) -> None:
         """Wrap the files.
 
         Args:
@@ -244,13 +250,22 @@ class ImageFileDataset(Dataset[dict[str, Any]]):
         return len(self.files)
 
     def __getitem__(self, item: int) -> dict[str, Any]:
-        """Decode one file: ``image`` (C, size, size), raw pixels, and ``file``."""
+        """Decode one file.
+
+        Returns:
+            ``image``, raw pixels of shape (C, size, size); ``file``, its name; ``resized``,
+            whether the file has another size.
+        """
         file = self.files[item]
         pixels = decode(file.read_bytes(), str(file), rgb=self.rgb).pixels
         if not self.rgb:
             pixels = np.ascontiguousarray(select_bands(pixels, self.channels))
-        pixels = resize(pixels, self.size)
-        return {"image": torch.from_numpy(pixels.copy()).permute(2, 0, 1), "file": str(file)}
+        patch = resize(pixels, self.size)
+        return {
+            "image": torch.from_numpy(patch.copy()).permute(2, 0, 1),
+            "file": str(file),
+            "resized": patch.shape != pixels.shape,
+        }
 
 
 def _one_thread(_: int) -> None:

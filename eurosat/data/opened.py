@@ -27,6 +27,11 @@ class OpenedData:
     channels: tuple[Channel, ...]
 
     @property
+    def patch_size(self) -> int:
+        """Height and width of a patch in pixels."""
+        return int(self.store.images.shape[1])
+
+    @property
     def rgb(self) -> bool:
         """Whether patches are uint8 RGB rather than uint16 bands."""
         return is_rgb(self.channels)

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +83,13 @@ class Store:
             items = json.loads((path / "items.json").read_text())
             if card["format"] != _FORMAT:
                 raise ValueError(f"layout version {card['format']}, expected {_FORMAT}")
-            self.card = StoreCard(**card | {"classes": tuple(card["classes"])})
+            known = {field.name for field in fields(StoreCard)}
+            content = {name: value for name, value in card.items() if name in known}
+            self.card = StoreCard(**content | {"classes": tuple(card["classes"])})
             self.images: npt.NDArray[Any] = np.load(path / "images.npy", mmap_mode="r")
             self.labels: npt.NDArray[np.int64] = np.load(path / "labels.npy")
+            if self.images.shape[1] != self.images.shape[2]:
+                raise ValueError(f"its patches of shape {self.images.shape[1:]} are not square")
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise DataSourceError(
                 f"{path} is not a store that can be read ({error}): delete it and prepare the "
@@ -175,6 +179,12 @@ def _write(
     if count == 0:
         raise DataSourceError(f"{source.name} holds no images")
     first = listing.read(0)[0].pixels
+    height, width = first.shape[:2]
+    if height != width:
+        raise DataSourceError(
+            f"{listing.names[0]} is {width}x{height} pixels, and patches must be square: cut or "
+            "resize the images first"
+        )
     images = np.lib.format.open_memmap(
         path / "images.npy", mode="w+", dtype=first.dtype, shape=(count, *first.shape)
     )

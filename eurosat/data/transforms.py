@@ -63,13 +63,16 @@ class Augmentation:
         except Exception as error:
             raise AugmentationError(
                 f"augmentation fails on {patch.dtype} patches of shape {patch.shape} ({error}): "
-                "on 13 bands use transforms that only move pixels, such as albumentations.D4"
+                "give height and width of RandomCrop and similar transforms the patches' size; on "
+                "13 bands use transforms that only move pixels, such as albumentations.D4"
             ) from error
         if augmented.dtype != patch.dtype or augmented.shape != patch.shape:
             raise AugmentationError(
                 f"augmentation turns {patch.dtype} patches of shape {patch.shape} into "
-                f"{augmented.dtype} of shape {tuple(augmented.shape)}: leave out Normalize, "
-                "ToFloat, ToTensorV2 and resizing; the model normalises by itself"
+                f"{augmented.dtype} of shape {tuple(augmented.shape)}: set height and width of "
+                f"RandomCrop and similar transforms to {patch.shape[0]} and {patch.shape[1]}, and "
+                "leave out Normalize, ToFloat, ToTensorV2 and resizing; the model normalises by "
+                "itself"
             )
         return augmented
 

@@ -138,6 +138,12 @@ def _check_same(
     data: "OpenedData", source: str, file: Path, card: ModelCard, *, chosen: bool, exact: bool
 ) -> None:
     """Calibrating or comparing on images that the run tested on would make figures too good."""
+    if data.patch_size != card.patch_size:
+        raise ImagesError(
+            f"the patches of {source} have {data.patch_size}x{data.patch_size} pixels, and {file} "
+            f"takes {card.patch_size}x{card.patch_size}: give data of the model's size with "
+            "--source"
+        )
     recorded = _recorded(card)
     if recorded is None:
         unknown = f"{file} does not say which images it was trained and tested on"

@@ -50,7 +50,7 @@ def open_checkpoint(path: Path) -> "tuple[Predictor, ModelCard]":
         version="-".join(part for part in parts if part),
         classes=classifier.classes,
         bands=tuple(channel.name for channel in classifier.preprocess.channels),
-        patch_size=64,
+        patch_size=classifier.hparams["patch_size"],
         backbone=str(classifier.hparams["backbone"]),
         format="checkpoint",
         checkpoint=digest,

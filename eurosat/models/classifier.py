@@ -21,18 +21,22 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 
 import eurosat.models.patchnet  # noqa: F401  # registers the backbone with timm
 from eurosat.bands import is_rgb
-from eurosat.errors import CheckpointError, EuroSATError
+from eurosat.errors import CheckpointError, EuroSATError, PatchSizeError
 from eurosat.labels import CLASSES
 from eurosat.models.mixing import Mixing
 from eurosat.models.preprocess import Preprocess
 from eurosat.models.schedules import WarmupCosine
 from eurosat.models.scores import score_collection
 
+_UNRECORDED_PATCH_SIZE = 64
+"""Height and width of the patches of a checkpoint that does not record them, in pixels."""
+
 
 class EuroSATClassifier(lightning.LightningModule):
     """Classifies raw Sentinel-2 patches.
 
-    A checkpoint carries the backbone's name, the bands, the class names and the normalisation, so
+    A checkpoint carries the backbone's name, the bands, the class names, the patch size and the
+    normalisation, so
     ``EuroSATClassifier.load_from_checkpoint(path)`` needs nothing else.
     """
 
@@ -55,6 +59,7 @@ class EuroSATClassifier(lightning.LightningModule):
         compile: bool = False,
         bands: str | list[str] = "rgb",
         classes: tuple[str, ...] = CLASSES,
+        patch_size: int | None = None,
     ) -> None:
         """Build the backbone.
 
@@ -79,6 +84,7 @@ class EuroSATClassifier(lightning.LightningModule):
             compile: Compile the backbone with torch.compile.
             bands: The bands of the data (the command line takes them from --data.bands).
             classes: The class names (the command line takes them from --data.classes).
+            patch_size: Height and width of a patch in pixels; those of the data if not given.
 
         Raises:
             EuroSATError: There is no such backbone.
@@ -94,6 +100,7 @@ class EuroSATClassifier(lightning.LightningModule):
                 "pretrained": False,
                 "bands": bands,
                 "classes": list(classes),
+                "patch_size": patch_size,
             },
             logger=False,
         )
@@ -139,6 +146,57 @@ class EuroSATClassifier(lightning.LightningModule):
             {f"{stage}_metrics": score_collection(f"{stage}/") for stage in ("val", "test")}
         )
         self.test_confusion = MulticlassConfusionMatrix(count)
+
+    @property
+    def patch_size(self) -> int | None:
+        """Height and width of a patch in pixels; None before the model has seen any data."""
+        size: int | None = self.hparams["patch_size"]
+        return size
+
+    def setup(self, stage: str) -> None:
+        """Take the patch size of the data.
+
+        Raises:
+            PatchSizeError: The model takes patches of another size, or the backbone cannot take
+                patches of this size.
+        """
+        size = getattr(cast(Any, self.trainer).datamodule, "patch_size", None)
+        if size is None:  # image files are resized for predict
+            return
+        if self.patch_size is None:
+            self.hparams["patch_size"] = size
+        _check_patch_size(size, self.patch_size)
+        if stage == "fit":
+            self._check_backbone(size)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the patch size of a checkpoint.
+
+        Raises:
+            PatchSizeError: The data have patches of another size.
+        """
+        # A checkpoint of an older revision lacks the size.
+        size = checkpoint.get("hyper_parameters", {}).get("patch_size") or _UNRECORDED_PATCH_SIZE
+        if self.patch_size is None:
+            self.hparams["patch_size"] = size
+        _check_patch_size(cast(int, self.patch_size), size)
+
+    def _check_backbone(self, size: int) -> None:
+        """Classify one empty patch: a backbone may take a single size, or no small patches."""
+        patch = torch.zeros(1, len(self.preprocess.channels), size, size, device=self.device)
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                self.backbone.forward(self.preprocess(patch))  # not compiled for one patch
+        except Exception as error:
+            raise PatchSizeError(
+                f"backbone {self.hparams['backbone']} cannot take the data's patches of "
+                f"{size}x{size} pixels ({error}): choose another --model.backbone, or give the "
+                f"size in --model.backbone_args, such as {{img_size: {size}}}"
+            ) from error
+        finally:
+            self.train(training)
 
     def forward(self, patches: Tensor) -> Tensor:
         """Classify raw patches.
@@ -262,6 +320,15 @@ class EuroSATClassifier(lightning.LightningModule):
         self.backbone.requires_grad_(not frozen)
         self._head.requires_grad_(True)
         self.train(self.training)
+
+
+def _check_patch_size(found: int, expected: int | None) -> None:
+    if found != expected:
+        raise PatchSizeError(
+            f"the data have patches of {found}x{found} pixels, and the model takes "
+            f"{expected}x{expected}: give data of the model's size, or train a new model on these "
+            "data without --ckpt_path and --model.patch_size"
+        )
 
 
 class _Shared:

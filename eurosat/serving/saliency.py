@@ -11,7 +11,7 @@ import numpy.typing as npt
 from eurosat.inference.backend import Patches, Probabilities
 
 CELLS = 8
-"""Cells a side of the map."""
+"""Cells a side of the map; a patch with fewer pixels a side has one cell a pixel."""
 
 _WINDOW = 2
 """Side of the moving window in cells."""
@@ -26,36 +26,48 @@ def occlusions(patch: Patches) -> Patches:
     Returns:
         Same type, shape (1 + places, C, size, size).
     """
-    cell = patch.shape[-1] // CELLS
+    edges = _edges(patch.shape[-1])
     mean = patch.mean(axis=(1, 2), keepdims=True).astype(patch.dtype)
-    versions = np.repeat(patch[None], 1 + len(_places()), axis=0)
-    for version, (row, column) in zip(versions[1:], _places(), strict=True):
-        rows = slice(row * cell, (row + _WINDOW) * cell)
-        columns = slice(column * cell, (column + _WINDOW) * cell)
-        version[:, rows, columns] = mean
+    places = _places(len(edges) - 1)
+    versions = np.repeat(patch[None], 1 + len(places), axis=0)
+    for version, (rows, columns) in zip(versions[1:], places, strict=True):
+        version[
+            :, edges[rows.start] : edges[rows.stop], edges[columns.start] : edges[columns.stop]
+        ] = mean
     return versions
 
 
-def saliency(probabilities: Probabilities) -> npt.NDArray[np.float32]:
+def saliency(probabilities: Probabilities, size: int) -> npt.NDArray[np.float32]:
     """The map, from the model's answers to `occlusions`.
 
     Args:
         probabilities: float32, shape (1 + places, classes).
+        size: Height and width of the patch in pixels.
 
     Returns:
-        float32, shape (CELLS, CELLS): the predicted class's mean loss of probability when a
-        cell is hidden, in [-1, 1]; negative where hiding it made the model surer.
+        float32, shape (cells, cells), where cells is `CELLS`, or ``size`` if that is smaller: the
+        predicted class's mean loss of probability when a cell is hidden, in [-1, 1]; negative where
+        hiding it made the model surer.
     """
     label = probabilities[0].argmax()
     lost = probabilities[0, label] - probabilities[1:, label]
-    total = np.zeros((CELLS, CELLS), np.float32)
-    times = np.zeros((CELLS, CELLS), np.float32)
-    for loss, (row, column) in zip(lost, _places(), strict=True):
-        total[row : row + _WINDOW, column : column + _WINDOW] += loss
-        times[row : row + _WINDOW, column : column + _WINDOW] += 1
+    cells = len(_edges(size)) - 1
+    total = np.zeros((cells, cells), np.float32)
+    times = np.zeros((cells, cells), np.float32)
+    for loss, (rows, columns) in zip(lost, _places(cells), strict=True):
+        total[rows, columns] += loss
+        times[rows, columns] += 1
     return total / times
 
 
-def _places() -> list[tuple[int, int]]:
-    steps = range(CELLS - _WINDOW + 1)
-    return [(row, column) for row in steps for column in steps]
+def _edges(size: int) -> list[int]:
+    """Pixels between which the cells lie, the last one included."""
+    cells = min(CELLS, size)
+    return [round(size * cell / cells) for cell in range(cells + 1)]
+
+
+def _places(cells: int) -> list[tuple[slice, slice]]:
+    """Rows and columns of cells under the window, place by place."""
+    window = min(_WINDOW, cells)
+    steps = [slice(start, start + window) for start in range(cells - window + 1)]
+    return [(rows, columns) for rows in steps for columns in steps]

@@ -149,7 +149,7 @@ class Service:
         found = await self._predict(occlusions(picture.patches[0]))
         probabilities = found[:1]  # the copies with a hidden part are no predictions
         self.observe(request, [picture.patches], [probabilities])
-        return self._describe(picture, probabilities), saliency(found)
+        return self._describe(picture, probabilities), saliency(found, self.card.patch_size)
 
     def observe(
         self, request: Request, images: Sequence[Patches], probabilities: Sequence[Probabilities]

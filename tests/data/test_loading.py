@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.bands import resolve_channels
+from eurosat.data.datamodule import EuroSATDataModule, ImageFileDataset
 from eurosat.data.loading import BatchSampler, PatchDataset
 from eurosat.data.transforms import Augmentation
 from eurosat.errors import AugmentationError, DataSourceError
@@ -170,6 +171,8 @@ def test_batches_are_channels_last_and_raw() -> None:
     [
         (albumentations.Normalize(), (64, 64, 3), "leave out Normalize"),
         (albumentations.Resize(32, 32), (64, 64, 3), "resizing"),
+        (albumentations.RandomCrop(64, 64), (128, 128, 3), "RandomCrop .* to 128 and 128"),
+        (albumentations.RandomCrop(64, 64), (32, 32, 3), "RandomCrop and similar .* patches' size"),
         (albumentations.ColorJitter(p=1), (64, 64, 13), "only move pixels"),
     ],
 )
@@ -188,10 +191,13 @@ def test_image_files_are_read_for_prediction(patches: dict[str, Any], tmp_path: 
     (tmp_path / "b.tif").write_bytes(geotiff(patches["River_1"]))
     paths = [str(tmp_path / "folder"), str(tmp_path / "b.tif")]
     assert [path.name for path in find_images(paths)] == ["a.JPG", "b.tif"]
-    data = EuroSATDataModule(bands=["B08", "B02"], images=str(tmp_path / "b.tif"))
-    (batch,) = data.predict_dataloader()
-    assert batch["file"] == [str(tmp_path / "b.tif")]
-    assert np.array_equal(batch["image"][0, 0].numpy(), patches["River_1"][..., 7])
+    images = ImageFileDataset([tmp_path / "b.tif"], resolve_channels(["B08", "B02"]), 64)
+    assert images[0]["file"] == str(tmp_path / "b.tif")
+    assert np.array_equal(images[0]["image"][0].numpy(), patches["River_1"][..., 7])
+    assert not images[0]["resized"]
+    small = ImageFileDataset([tmp_path / "b.tif"], resolve_channels(["B08", "B02"]), 20)[0]
+    assert small["image"].shape == (2, 20, 20)
+    assert small["resized"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Predictions of image files, as CSV."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from lightning.pytorch.callbacks import Callback
 
 from eurosat.files import write_csv
 from eurosat.training.callbacks.gather import gather
+
+_log = logging.getLogger(__name__)
 
 
 class PredictionsCSV(Callback):
@@ -23,7 +26,7 @@ class PredictionsCSV(Callback):
             path: The CSV file that `predict` writes.
         """
         self.path = Path(path)
-        self._rows: list[tuple[str, list[float]]] = []
+        self._rows: list[tuple[str, list[float], bool]] = []
 
     def on_predict_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Discard earlier predictions."""
@@ -40,7 +43,7 @@ class PredictionsCSV(Callback):
     ) -> None:
         """Keep a batch's probabilities."""
         probabilities = outputs["probabilities"].float().cpu().tolist()
-        self._rows += zip(outputs["file"], probabilities, strict=True)
+        self._rows += zip(outputs["file"], probabilities, batch["resized"].tolist(), strict=True)
 
     def on_predict_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Write the file."""
@@ -53,7 +56,15 @@ class PredictionsCSV(Callback):
             ["file", "predicted", "confidence", *classes],
             (
                 [file, classes[values.index(max(values))], max(values), *values]
-                for file, values in sorted(rows)
+                for file, values, _ in sorted(rows)
             ),
         )
+        resized = sorted(file for file, _, other_size in rows if other_size)
+        if resized:
+            size = pl_module.patch_size
+            _log.warning(
+                "%d of %d images had another size than the model's patches of %dx%d pixels and "
+                "were resized, such as %s",
+                *(len(resized), len(rows), size, size, resized[0]),
+            )
         print(f"{len(rows)} predictions written to {self.path}")
