@@ -6,17 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from eurosat.data.settings import data_settings
 from eurosat.errors import EuroSATError, ImagesError
 from eurosat.inference.card import ModelCard
 from eurosat.run_card import RunData, RunSplit
 
 if TYPE_CHECKING:
     from eurosat.data.opened import OpenedData
-
-_SETTINGS = (
-    *("source", "revision", "root", "verify", "synthetic_images"),
-    *("split", "split_fractions", "split_seed", "split_files"),
-)
 
 
 def run_config(file: Path) -> Path:
@@ -89,7 +85,8 @@ def _run_settings(config: Path) -> dict[str, Any] | None:
         return None
     try:
         content = yaml.safe_load(config.read_text())["data"]
-        return {name: content[name] for name in _SETTINGS if name in content}
+        names = set(data_settings()) - {"bands", "classes"}  # the model's card says these
+        return {name: content[name] for name in names & set(content)}
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise ImagesError(
             f"{config} is not the configuration of a run ({error}): put it right, or move it away "

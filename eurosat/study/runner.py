@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 from tqdm import tqdm
 
+from eurosat.data.settings import IMAGES
 from eurosat.errors import StudyEndedError, StudyError
 from eurosat.processes import supervise
 from eurosat.run_card import read_run_card
@@ -19,9 +20,6 @@ from eurosat.study.plan import Cell, Study
 
 _SPEED_STEPS = 60
 """Optimiser steps that measure a cell's speed."""
-
-_IMAGES = ("source", "revision", "classes", "synthetic_images")
-"""Settings of the data that determine the images."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +83,10 @@ def check_settings(study: Study) -> None:
         split = settings["data"]["split"]
         if study.resplit and split != "stratified":
             raise StudyError(f"{_name(cell)}: resplit draws a stratified split, not a {split} one")
-        data.add(tuple(str(settings["data"][name]) for name in _IMAGES))
+        data.add(tuple(str(settings["data"][name]) for name in IMAGES))
     if len(data) > 1:
         raise StudyError(
-            f"the cells differ in data ({', '.join(_IMAGES)}), so their accuracies cannot be "
+            f"the cells differ in data ({', '.join(IMAGES)}), so their accuracies cannot be "
             "compared: make a study of each"
         )
 
