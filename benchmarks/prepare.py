@@ -14,7 +14,7 @@ data = EuroSATDataModule(source=sys.argv[1], root=sys.argv[2])
 start = time.perf_counter()
 data.prepare_data()
 data.setup("fit")
-print(time.perf_counter() - start, len(data.store))
+print(time.perf_counter() - start, len(data.opened.store))
 """
 
 
