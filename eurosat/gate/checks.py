@@ -16,13 +16,16 @@ from eurosat.evaluation.intervals import (
     paired_interval,
     smallest_loss_ruled_out,
 )
-from eurosat.gate.corruptions import readable
+from eurosat.gate.corruption import Corruption
 from eurosat.gate.evaluate import Answers
 from eurosat.gate.measurement import Measurement, correct_corrupted
 from eurosat.gate.thresholds import Thresholds
 
 Unit = Literal["share", "error", "milliseconds", "bytes"]
-"""Shares and errors are compared by difference, milliseconds and bytes by ratio."""
+"""As ``gate.json`` names the units: "share" is a fraction, 0 to 1.
+
+Fractions and errors are compared by difference, milliseconds and bytes by ratio.
+"""
 
 
 @dataclass(frozen=True)
@@ -57,15 +60,15 @@ class Check:
 
 
 @dataclass(frozen=True)
-class PartChange:
-    """How accuracy changed in a part of the images, such as one class, or under one corruption.
+class GroupChange:
+    """How accuracy changed in one group of answers: those of a class, or under a corruption.
 
     Attributes:
         name: The class or corruption.
         images: Its test images.
-        candidate: Share that the candidate recognised.
-        baseline: Share that the baseline recognised.
-        interval: Of the difference, with Bonferroni's correction for the number of parts.
+        candidate: Fraction of the images that the candidate recognised.
+        baseline: Fraction of the images that the baseline recognised.
+        interval: Of the difference, with Bonferroni's correction for the number of groups.
         passed: Whether it fell by no more than allowed, or not beyond doubt.
     """
 
@@ -88,49 +91,54 @@ def class_changes(
     labels: npt.NDArray[np.int64],
     classes: Sequence[str],
     margin: float,
-) -> list[PartChange]:
-    """Compare the recall of every class that has test images, by `_part_changes`."""
-    parts = {
+) -> list[GroupChange]:
+    """Compare the recall of every class that has test images, by `_group_changes`."""
+    groups = {
         name: (candidate.correct[labels == label], baseline.correct[labels == label])
         for label, name in enumerate(classes)
         if (labels == label).any()
     }
-    return _part_changes(parts, margin)
+    return _group_changes(groups, margin)
 
 
-def corruption_changes(candidate: Answers, baseline: Answers, margin: float) -> list[PartChange]:
-    """Compare the accuracy under every corruption, over its severities, by `_part_changes`."""
-    parts = {
-        readable(name): (ours.mean(axis=0), baseline.correct_corrupted[name].mean(axis=0))
-        for name, ours in candidate.correct_corrupted.items()
+def corruption_changes(
+    candidate: Answers, baseline: Answers, corruptions: Sequence[Corruption], margin: float
+) -> list[GroupChange]:
+    """Compare the accuracy under every corruption, over its severities, by `_group_changes`."""
+    groups = {
+        corruption.title: (
+            candidate.correct_corrupted[corruption.name].mean(axis=0),
+            baseline.correct_corrupted[corruption.name].mean(axis=0),
+        )
+        for corruption in corruptions
     }
-    return _part_changes(parts, margin)
+    return _group_changes(groups, margin)
 
 
-def _part_changes(
-    parts: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]], margin: float
-) -> list[PartChange]:
-    """Compare every part of the images, given what candidate and baseline recognised.
+def _group_changes(
+    groups: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]], margin: float
+) -> list[GroupChange]:
+    """Compare every group, given what candidate and baseline recognised of its images.
 
-    A part fails if its share fell by more than ``margin`` points and the fall is no accident: the
-    whole interval lies below 0. As many parts are looked at, the intervals are wider by
-    Bonferroni's correction: the chance that any fails by accident stays at 5 %.
+    A group fails if its accuracy fell by more than ``margin`` points and the whole interval of the
+    change lies below 0, so that chance does not explain the fall. Bonferroni's correction for the
+    number of groups widens the intervals: the chance that any group fails by accident stays at 5 %.
     """
     changes = []
-    for name, (ours, theirs) in parts.items():
+    for name, (ours, theirs) in groups.items():
         differences = ours.astype(np.float64) - theirs
-        interval = paired_interval(differences, 1 - 0.05 / len(parts))
+        interval = paired_interval(differences, 1 - 0.05 / len(groups))
         fell = _points(-differences.mean()) > margin and interval[1] < 0
-        shares = float(ours.mean()), float(theirs.mean())
-        changes.append(PartChange(name, len(ours), *shares, interval, not fell))
+        fractions = float(ours.mean()), float(theirs.mean())
+        changes.append(GroupChange(name, len(ours), *fractions, interval, not fell))
     return changes
 
 
 def check(
     answers: tuple[Answers, Answers],
     figures: tuple[Measurement, Measurement],
-    classes: Sequence[PartChange],
-    corruptions: Sequence[PartChange],
+    classes: Sequence[GroupChange],
+    corruptions: Sequence[GroupChange],
     labels: npt.NDArray[np.int64],
     allowed: Thresholds,
     *,
@@ -199,8 +207,8 @@ def check(
     ]
 
 
-def _largest_loss(what: str, changes: Sequence[PartChange], margin: float) -> Check:
-    """The part that lost most, of those that failed if any did."""
+def _largest_loss(what: str, changes: Sequence[GroupChange], margin: float) -> Check:
+    """The group that lost most, of those that failed if any did."""
     largest_loss = min(changes, key=lambda change: (change.passed, change.change))
     return Check(
         f"{what}, {largest_loss.name}",
@@ -217,7 +225,7 @@ def _largest_loss(what: str, changes: Sequence[PartChange], margin: float) -> Ch
 
 def _not_inferior(
     name: str,
-    shares: tuple[float, float],
+    fractions: tuple[float, float],
     differences: npt.NDArray[np.float64],
     option: str,
     margin: float,
@@ -233,8 +241,8 @@ def _not_inferior(
     return Check(
         name,
         "share",
-        *shares,
-        shares[0] - shares[1],
+        *fractions,
+        fractions[0] - fractions[1],
         interval,
         -margin / 100,
         "the same file" if identical else f"lower end at least {0.0 - margin:g} points",
@@ -265,6 +273,6 @@ def _check_cost(name: str, unit: Unit, costs: tuple[float, float], maximum: floa
     )
 
 
-def _points(share: float) -> float:
-    """Percentage points, without the rounding errors of sums of shares."""
-    return round(100 * share, 9)
+def _points(fraction: float) -> float:
+    """Percentage points, without the rounding errors of sums of fractions."""
+    return round(100 * fraction, 9)

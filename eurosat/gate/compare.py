@@ -10,7 +10,8 @@ from typing import Literal
 from eurosat.errors import GateError
 from eurosat.files import atomic_write_folder
 from eurosat.gate.checks import check, class_changes, corruption_changes
-from eurosat.gate.corruptions import CORRUPTIONS, SEVERITIES
+from eurosat.gate.corruption import SEVERITIES
+from eurosat.gate.corruptions import corruptions
 from eurosat.gate.evaluate import (
     HeldOut,
     Pair,
@@ -54,13 +55,13 @@ class Settings:
 
 
 def compare_models(
-    places: tuple[str, str], files: tuple[Path, Path], output: Path, settings: Settings
+    model_uris: tuple[str, str], files: tuple[Path, Path], output: Path, settings: Settings
 ) -> Verdict:
     """Compare two models and write ``gate.json``, ``gate.md`` and ``gate.html``.
 
     Args:
-        places: Of the candidate and the baseline that it is to replace, as the user named them.
-        files: The model files found there.
+        model_uris: The candidate and the baseline that it is to replace, as the user named them.
+        files: The model files that the URIs lead to.
         output: Folder for the report, written by `atomic_write_folder`.
         settings: What is asked for.
 
@@ -72,7 +73,7 @@ def compare_models(
         ImagesError: The test images cannot be had, or are not those of the models.
         GateError: The models cannot be compared, or the report cannot be written.
     """
-    pair = open_pair(places, files, device=settings.device, threads=settings.threads)
+    pair = open_pair(model_uris, files, device=settings.device, threads=settings.threads)
     held_out = open_held_out(
         pair, source=settings.source, root=settings.root, split_files=settings.split_files
     )
@@ -99,35 +100,37 @@ def _writing_to(output: Path) -> Iterator[None]:
 
 
 def _compare(pair: Pair, held_out: HeldOut, settings: Settings) -> Verdict:
-    versions = len(CORRUPTIONS) * len(settings.severities)
+    applied = corruptions()
+    versions = len(applied) * len(settings.severities)
     print(
         f"Comparing on {len(held_out.labels):,} test images, clean and corrupted {versions} times",
         file=sys.stderr,
     )
     labels, classes = held_out.labels, pair[0].card.classes
     latencies = time_in_turns(pair, held_out)
-    answers = answer(pair, held_out, settings.severities)
+    answers = answer(pair, held_out, applied, settings.severities)
     ours, theirs = (
         measure(answers[which], latencies[which], pair[which].size, labels, classes)
         for which in (0, 1)
     )
     allowed = settings.thresholds
-    class_parts = class_changes(*answers, labels, classes, allowed.class_margin)
-    corruption_parts = corruption_changes(*answers, allowed.corruption_margin)
+    by_class = class_changes(*answers, labels, classes, allowed.class_margin)
+    by_corruption = corruption_changes(*answers, applied, allowed.corruption_margin)
     return Verdict(
         *pair,
         figures=(ours, theirs),
         checks=check(
             answers,
             (ours, theirs),
-            class_parts,
-            corruption_parts,
+            by_class,
+            by_corruption,
             labels,
             allowed,
             identical=are_identical(pair),
         ),
-        classes=class_parts,
-        corruptions=corruption_parts,
+        classes=by_class,
+        corruptions=by_corruption,
+        applied=applied,
         only=(
             int((answers[0].correct & ~answers[1].correct).sum()),
             int((answers[1].correct & ~answers[0].correct).sum()),

@@ -8,43 +8,16 @@ patches and bands meet the same weather.
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from eurosat.bands import Channel, is_rgb
-
-Pixels = npt.NDArray[Any]
-"""Raw pixels, uint8 or uint16, channels last: shape (N, height, width, C)."""
+from eurosat.gate.corruption import Corruption, Pixels
 
 _Floats = npt.NDArray[np.float32]
-
-Corruption = Literal["brightness", "haze", "noise", "blur", "band_shift", "jpeg"]
-CORRUPTIONS: tuple[Corruption, ...] = get_args(Corruption)
-
-SEVERITIES = (1, 2, 3, 4, 5)
-
-AMOUNTS: dict[Corruption, tuple[float, ...]] = {
-    "brightness": (1.1, 1.2, 1.4, 1.7, 2.0),
-    "haze": (0.05, 0.1, 0.2, 0.4, 0.8),
-    "noise": (0.005, 0.01, 0.02, 0.03, 0.05),
-    "blur": (0.4, 0.6, 0.8, 1.0, 1.5),
-    "band_shift": (0.25, 0.5, 1.0, 2.0, 3.0),
-    "jpeg": (90, 75, 50, 25, 10),
-}
-"""The amount of each corruption at severities 1 to 5."""
-
-MEANINGS: dict[Corruption, str] = {
-    "brightness": "reflectance times or divided by, half of the images each",
-    "haze": "optical depth at 550 nm",
-    "noise": "standard deviation, as a share of each channel's range",
-    "blur": "standard deviation of the point spread, in pixels",
-    "band_shift": "distance that each channel is moved, in pixels",
-    "jpeg": "quality",
-}
-"""What the numbers in `AMOUNTS` are."""
 
 # Of a haze that nothing can be seen through, between thin aerosol and cloud; chosen.
 _HAZE_REFLECTANCE = 0.25
@@ -52,63 +25,6 @@ _HAZE_REFLECTANCE = 0.25
 # continental aerosols this is.
 _ANGSTROM_EXPONENT = 1.3
 _CIRRUS = "B10"
-
-_CHUNK = 256  # patches, so that floats take little memory
-
-
-def readable(corruption: Corruption) -> str:
-    """A corruption's name for people."""
-    return "JPEG" if corruption == "jpeg" else corruption.replace("_", " ")
-
-
-def corrupt(
-    pixels: Pixels,
-    corruption: Corruption,
-    severity: int,
-    channels: Sequence[Channel],
-    *,
-    seed: int = 0,
-) -> Pixels:
-    """Corrupt patches.
-
-    The random part (directions, noise) depends on the seed, the corruption and a patch's position
-    and is the same at every severity, so that severities differ in nothing but the amount.
-
-    Args:
-        pixels: Raw patches, uint8 (R, G, B) or uint16 (bands), shape (N, height, width, C).
-        corruption: What happens to them.
-        severity: How much of it, 1 to 5.
-        channels: The C channels.
-        seed: Seed of what is random.
-
-    Returns:
-        New patches of the same type and shape.
-
-    Raises:
-        ValueError: The severity is not one of 1 to 5.
-    """
-    if severity not in SEVERITIES:
-        raise ValueError(f"severity {severity} is not one of 1 to 5")
-    amount = AMOUNTS[corruption][severity - 1]
-    generator = np.random.default_rng([seed, CORRUPTIONS.index(corruption)])
-    result = np.empty_like(pixels)
-    for start in range(0, len(pixels), _CHUNK):
-        chunk = pixels[start : start + _CHUNK]
-        match corruption:
-            case "brightness":
-                changed = _brighten(chunk, amount, channels, generator)
-            case "haze":
-                changed = _haze(chunk, amount, channels)
-            case "noise":
-                changed = _add_noise(chunk, amount, channels, generator)
-            case "blur":
-                changed = np.stack([_blurred(patch, amount) for patch in chunk])
-            case "band_shift":
-                changed = _shift(chunk, amount, generator)
-            case "jpeg":
-                changed = np.stack([_compressed(patch, int(amount)) for patch in chunk])
-        result[start : start + _CHUNK] = changed
-    return result
 
 
 def _brighten(
@@ -120,10 +36,12 @@ def _brighten(
     return _raw(_reflectance(pixels, channels) * factors, pixels.dtype, channels)
 
 
-def _haze(pixels: Pixels, depth: float, channels: Sequence[Channel]) -> Pixels:
+def _haze(
+    pixels: Pixels, depth: float, channels: Sequence[Channel], generator: np.random.Generator
+) -> Pixels:
     """Haze between ground and sensor: it takes light of the ground's away and adds its own.
 
-    With the share t = exp(-depth) of the light that gets through, reflectance r becomes
+    With the fraction t = exp(-depth) of the light that gets through, reflectance r becomes
     t r + (1 - t) a, where a is the haze's own (Koschmieder, 1924). The depth falls with the
     wavelength (Ångström, 1929), so haze adds most to blue. The cirrus band sees no ground and no
     haze near it: water vapour absorbs all of its light that comes from below the high clouds.
@@ -138,7 +56,7 @@ def _haze(pixels: Pixels, depth: float, channels: Sequence[Channel]) -> Pixels:
 
 
 def _add_noise(
-    pixels: Pixels, share: float, channels: Sequence[Channel], generator: np.random.Generator
+    pixels: Pixels, fraction: float, channels: Sequence[Channel], generator: np.random.Generator
 ) -> Pixels:
     """Normal noise of the detectors, independent in every pixel.
 
@@ -147,15 +65,20 @@ def _add_noise(
     """
     ranges = np.array([channel.mean + 3 * channel.std for channel in channels], np.float32)
     noise = generator.standard_normal(pixels.shape, np.float32)
-    return _rounded(pixels + noise * (share * ranges), pixels.dtype)
+    return _rounded(pixels + noise * (fraction * ranges), pixels.dtype)
 
 
-def _blurred(patch: Pixels, sigma: float) -> Pixels:
+def _blur(
+    pixels: Pixels, sigma: float, channels: Sequence[Channel], generator: np.random.Generator
+) -> Pixels:
     """Optics, motion and resampling: a Gaussian point spread."""
-    return _three_axes(cv2.GaussianBlur(patch, (0, 0), sigma), patch)
+    blurred = (cv2.GaussianBlur(patch, (0, 0), sigma) for patch in pixels)
+    return np.stack([_three_axes(*pair) for pair in zip(blurred, pixels, strict=True)])
 
 
-def _shift(pixels: Pixels, distance: float, generator: np.random.Generator) -> Pixels:
+def _shift(
+    pixels: Pixels, distance: float, channels: Sequence[Channel], generator: np.random.Generator
+) -> Pixels:
     """Misregistration: every channel is moved its own way.
 
     Sentinel-2's detectors see the same ground up to 2.6 seconds apart from band to band, and its
@@ -177,12 +100,18 @@ def _shift(pixels: Pixels, distance: float, generator: np.random.Generator) -> P
     return shifted
 
 
-def _compressed(patch: Pixels, quality: int) -> Pixels:
+def _compress(
+    pixels: Pixels, quality: float, channels: Sequence[Channel], generator: np.random.Generator
+) -> Pixels:
     """JPEG, as thumbnails, chat programs and web services make them.
 
     Bands are no pictures: each is brought to 8 bits by itself, from its smallest to its largest
     value in the patch, and back.
     """
+    return np.stack([_compressed(patch, int(quality)) for patch in pixels])
+
+
+def _compressed(patch: Pixels, quality: int) -> Pixels:
     if patch.dtype == np.uint8:
         return _three_axes(_through_jpeg(patch[..., ::-1], quality)[..., ::-1], patch)
     low = patch.min(axis=(0, 1)).astype(np.float32)
@@ -221,3 +150,82 @@ def _raw(reflectance: _Floats, dtype: npt.DTypeLike, channels: Sequence[Channel]
 def _rounded(values: npt.NDArray[Any], dtype: npt.DTypeLike) -> Pixels:
     rounded: Pixels = np.rint(values).clip(0, np.iinfo(np.dtype(dtype)).max).astype(dtype)
     return rounded
+
+
+_CORRUPTIONS = [
+    # The published figures of docs/gate.md were drawn from streams 0 to 5.
+    Corruption(
+        name="brightness",
+        title="brightness",
+        meaning="reflectance times or divided by, half of the images each",
+        amounts=(1.1, 1.2, 1.4, 1.7, 2.0),
+        change=_brighten,
+        stream=0,
+    ),
+    Corruption(
+        name="haze",
+        title="haze",
+        meaning="optical depth at 550 nm",
+        amounts=(0.05, 0.1, 0.2, 0.4, 0.8),
+        change=_haze,
+        stream=1,
+    ),
+    Corruption(
+        name="noise",
+        title="noise",
+        meaning="standard deviation, as a fraction of each channel's range",
+        amounts=(0.005, 0.01, 0.02, 0.03, 0.05),
+        change=_add_noise,
+        stream=2,
+    ),
+    Corruption(
+        name="blur",
+        title="blur",
+        meaning="standard deviation of the point spread, in pixels",
+        amounts=(0.4, 0.6, 0.8, 1.0, 1.5),
+        change=_blur,
+        stream=3,
+    ),
+    Corruption(
+        name="band_shift",
+        title="band shift",
+        meaning="distance that each channel is moved, in pixels",
+        amounts=(0.25, 0.5, 1.0, 2.0, 3.0),
+        change=_shift,
+        stream=4,
+    ),
+    Corruption(
+        name="jpeg",
+        title="JPEG",
+        meaning="quality",
+        amounts=(90, 75, 50, 25, 10),
+        change=_compress,
+        stream=5,
+    ),
+]
+
+
+def corruptions() -> tuple[Corruption, ...]:
+    """Give the corruptions that the gate applies, in the order of its report."""
+    return tuple(_CORRUPTIONS)
+
+
+def register_corruption(corruption: Corruption) -> None:
+    """Append a corruption, which the gate applies from then on.
+
+    Raises:
+        ValueError: The name or the title is taken, or the name is not made of letters, digits and
+            underscores.
+    """
+    if not corruption.name.isidentifier():
+        raise ValueError(
+            f"a corruption cannot be named {corruption.name!r}: use letters, digits and "
+            "underscores, as in 'band_shift'"
+        )
+    for known in _CORRUPTIONS:
+        if corruption.name == known.name or corruption.title == known.title:
+            raise ValueError(
+                f"there is a corruption {known.name}, titled {known.title!r}, already: choose "
+                "another name and another title"
+            )
+    _CORRUPTIONS.append(corruption)

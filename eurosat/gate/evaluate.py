@@ -17,7 +17,7 @@ from eurosat.bands import BANDS, Channel, is_rgb, resolve_channels, select_bands
 from eurosat.data.opened import OpenedData
 from eurosat.errors import GateError
 from eurosat.evaluation.run_images import open_images, run_config
-from eurosat.gate.corruptions import CORRUPTIONS, Corruption, Pixels, corrupt
+from eurosat.gate.corruption import Corruption, Pixels
 from eurosat.inference.backend import Model, Patches, Probabilities
 from eurosat.inference.card import ModelCard
 from eurosat.inference.files import model_files
@@ -36,12 +36,12 @@ class Contender:
     """A model file, opened as it is served.
 
     Attributes:
-        place: Where it was found, as the user named it, such as ``registry:production``.
+        model_uri: The model as the user named it, such as ``registry:production``.
         path: The file, a temporary one if it had to be fetched.
         model: What answers.
     """
 
-    place: str
+    model_uri: str
     path: Path
     model: Model
 
@@ -103,12 +103,12 @@ class Answers:
     Attributes:
         probabilities: Of the clean images, float32, shape (N, classes).
         correct: Whether the predictions of the clean images are correct, shape (N,).
-        correct_corrupted: The same under each corruption, bool, shape (severities, N).
+        correct_corrupted: The same by name of the corruption, bool, shape (severities, N).
     """
 
     probabilities: Probabilities
     correct: npt.NDArray[np.bool_]
-    correct_corrupted: dict[Corruption, npt.NDArray[np.bool_]]
+    correct_corrupted: dict[str, npt.NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -130,13 +130,13 @@ class Latency:
 
 
 def open_pair(
-    places: tuple[str, str], files: tuple[Path, Path], *, device: str, threads: int | None
+    model_uris: tuple[str, str], files: tuple[Path, Path], *, device: str, threads: int | None
 ) -> Pair:
     """Open two models that can be compared.
 
     Args:
-        places: Of candidate and baseline, as the user named them.
-        files: What was found there.
+        model_uris: Candidate and baseline, as the user named them.
+        files: The model files that the URIs lead to.
         device: Where both run.
         threads: Threads that each may use.
 
@@ -145,15 +145,16 @@ def open_pair(
         GateError: They differ in classes, data or split, or do not say what theirs were.
     """
     candidate, baseline = (
-        Contender(place, file, open_model(file, device=device, threads=threads))
-        for place, file in zip(places, files, strict=True)
+        Contender(model_uri, file, open_model(file, device=device, threads=threads))
+        for model_uri, file in zip(model_uris, files, strict=True)
     )
     pair = (candidate, baseline)
     for contender in pair:
         if contender.card.data is None or contender.card.split is None:
             raise GateError(
-                f"{contender.place} does not say which images it was trained and tested on: give a "
-                "checkpoint in its run folder, beside its run.json, or a file exported from there"
+                f"{contender.model_uri} does not say which images it was trained and tested on: "
+                "give a checkpoint in its run folder, beside its run.json, or a file exported from "
+                "there"
             )
     for what, found in (
         ("classes", _classes),
@@ -187,9 +188,9 @@ def _check_equal(pair: Pair, what: str, found: Callable[[ModelCard], tuple[str, 
     (ours, our_name), (theirs, their_name) = (found(contender.card) for contender in pair)
     if ours != theirs:
         raise GateError(
-            f"the two models cannot be compared, their {what} differ: {pair[0].place} has "
-            f"{our_name}; {pair[1].place} has {their_name}. Train both on the same classes, data "
-            "and split"
+            f"the two models cannot be compared, their {what} differ: {pair[0].model_uri} has "
+            f"{our_name}; {pair[1].model_uri} has {their_name}. Train both on the same classes, "
+            "data and split"
         )
 
 
@@ -218,7 +219,9 @@ def open_held_out(
     return HeldOut(data, pixels, channels, data.store.labels[data.splits.test])
 
 
-def answer(pair: Pair, held_out: HeldOut, severities: Sequence[int]) -> tuple[Answers, Answers]:
+def answer(
+    pair: Pair, held_out: HeldOut, corruptions: Sequence[Corruption], severities: Sequence[int]
+) -> tuple[Answers, Answers]:
     """Ask both models for the classes of all test images, as they are and corrupted.
 
     Both get the same pixels.
@@ -226,29 +229,30 @@ def answer(pair: Pair, held_out: HeldOut, severities: Sequence[int]) -> tuple[An
     Args:
         pair: The models.
         held_out: The images.
+        corruptions: The corruptions.
         severities: Severities of each corruption.
 
     Raises:
         GateError: A model gives something else than probabilities.
     """
-    versions = len(CORRUPTIONS) * len(severities)
+    versions = len(corruptions) * len(severities)
     total = (1 + versions) * len(pair) * len(held_out.labels)
-    correct_corrupted: list[dict[Corruption, list[npt.NDArray[np.bool_]]]]
-    correct_corrupted = [{corruption: [] for corruption in CORRUPTIONS} for _ in pair]
+    correct_corrupted: list[dict[str, list[npt.NDArray[np.bool_]]]]
+    correct_corrupted = [{corruption.name: [] for corruption in corruptions} for _ in pair]
     # disable=None: no bar where the terminal is a log file
     with tqdm(total=total, desc="Classifying", unit="image", leave=False, disable=None) as bar:
         clean = [_predict(contender, held_out, held_out.pixels, bar) for contender in pair]
-        for corruption in CORRUPTIONS:
+        for corruption in corruptions:
             for severity in severities:
-                corrupted = corrupt(held_out.pixels, corruption, severity, held_out.channels)
+                corrupted = corruption.apply(held_out.pixels, severity, held_out.channels)
                 for contender, correct in zip(pair, correct_corrupted, strict=True):
                     predicted = _predict(contender, held_out, corrupted, bar).argmax(axis=1)
-                    correct[corruption].append(predicted == held_out.labels)
+                    correct[corruption.name].append(predicted == held_out.labels)
     candidate, baseline = (
         Answers(
             probabilities,
             probabilities.argmax(axis=1) == held_out.labels,
-            {corruption: np.stack(rows) for corruption, rows in correct.items()},
+            {name: np.stack(rows) for name, rows in correct.items()},
         )
         for probabilities, correct in zip(clean, correct_corrupted, strict=True)
     )
@@ -266,8 +270,8 @@ def _predict(contender: Contender, held_out: HeldOut, pixels: Pixels, bar: tqdm)
     expected = (len(pixels), len(contender.card.classes))
     if probabilities.shape != expected or not np.isfinite(probabilities).all():
         raise GateError(
-            f"{contender.place} does not give {expected[1]} probabilities for each image: export "
-            "it again, or train it anew if its checkpoint does the same"
+            f"{contender.model_uri} does not give {expected[1]} probabilities for each image: "
+            "export it again, or train it anew if its checkpoint does the same"
         )
     return probabilities
 

@@ -1,5 +1,6 @@
 """The figures of a comparison, from arrays to a matplotlib ``Figure``."""
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -8,35 +9,46 @@ from matplotlib.ticker import PercentFormatter
 
 from eurosat.bands import BANDS, RGB, render_rgb
 from eurosat.evaluation.figures import BLUE, FAINT, GREY, ORANGE
-from eurosat.gate.corruptions import AMOUNTS, CORRUPTIONS, Pixels, corrupt, readable
+from eurosat.gate.corruption import Corruption, Pixels
 from eurosat.gate.measurement import Measurement
 
 
 def accuracy_by_severity(
-    candidate: Measurement, baseline: Measurement, severities: Sequence[int]
+    candidate: Measurement,
+    baseline: Measurement,
+    corruptions: Sequence[Corruption],
+    severities: Sequence[int],
 ) -> Figure:
     """Draw how accuracy falls with severity, one panel a corruption.
 
     Args:
         candidate: Figures of the candidate, drawn in blue.
         baseline: Figures of the baseline, drawn in orange, dashed.
+        corruptions: The corruptions that were measured, one or more.
         severities: The severities that were measured; 0 is the clean images.
 
     Returns:
-        Six panels with common axes.
+        Panels with common axes, in about as many rows as columns.
     """
-    figure = Figure(figsize=(10.5, 5.6), layout="constrained")
-    panels: Sequence[Axes] = figure.subplots(2, 3, sharex=True, sharey=True).flat
+    columns = math.ceil(math.sqrt(len(corruptions)))
+    rows = math.ceil(len(corruptions) / columns)
+    figure = Figure(figsize=(3.5 * columns, 2.8 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    panels: list[Axes] = list(grid.flat)
+    for axes in panels[len(corruptions) :]:
+        axes.remove()
+    for axes in panels[max(0, len(corruptions) - columns) : len(corruptions)]:
+        axes.tick_params(labelbottom=True)  # the panel below may be missing
     ends = [0, *sorted(severities)]
-    for axes, corruption in zip(panels, CORRUPTIONS, strict=True):
+    for axes, corruption in zip(panels, corruptions, strict=False):
         for found, label, colour, style in (
             (baseline, "baseline", ORANGE, "s--"),
             (candidate, "candidate", BLUE, "o-"),
         ):
-            by_severity = dict(zip(severities, found.corrupted[corruption], strict=True))
-            shares = [found.accuracy, *(by_severity[severity] for severity in ends[1:])]
-            axes.plot(ends, shares, style, color=colour, markersize=4, label=label)
-        axes.set_title(readable(corruption), fontsize=11)
+            by_severity = dict(zip(severities, found.corrupted[corruption.name], strict=True))
+            fractions = [found.accuracy, *(by_severity[severity] for severity in ends[1:])]
+            axes.plot(ends, fractions, style, color=colour, markersize=4, label=label)
+        axes.set_title(corruption.title, fontsize=11)
         axes.set_xticks(ends)
         axes.grid(axis="y", color=FAINT, linewidth=0.5)
         axes.spines[["top", "right"]].set_visible(False)
@@ -48,26 +60,29 @@ def accuracy_by_severity(
     return figure
 
 
-def corrupted_examples(example: Pixels, severities: Sequence[int]) -> Figure:
+def corrupted_examples(
+    example: Pixels, corruptions: Sequence[Corruption], severities: Sequence[int]
+) -> Figure:
     """Show one patch under every corruption at every severity.
 
     Args:
         example: The raw patch with all channels of its data, shape (1, height, width, 3 or 13).
+        corruptions: The corruptions to show, one or more.
         severities: The severities to show.
 
     Returns:
         A row a corruption: the clean patch, then the severities with their amounts.
     """
     columns = 1 + len(severities)
-    figure = Figure(figsize=(1.25 * columns + 0.9, 9.3), layout="constrained")
-    grid = figure.subplots(len(CORRUPTIONS), columns, squeeze=False)
-    for row, corruption in zip(grid, CORRUPTIONS, strict=True):
-        row[0].set_ylabel(readable(corruption), rotation=0, ha="right", va="center", fontsize=10)
-        _show(row[0], example, "clean" if corruption == CORRUPTIONS[0] else "")
+    figure = Figure(figsize=(1.25 * columns + 0.9, 1.55 * len(corruptions)), layout="constrained")
+    grid = figure.subplots(len(corruptions), columns, squeeze=False)
+    channels = RGB if example.shape[-1] == len(RGB) else BANDS
+    for row, corruption in zip(grid, corruptions, strict=True):
+        row[0].set_ylabel(corruption.title, rotation=0, ha="right", va="center", fontsize=10)
+        _show(row[0], example, "clean" if corruption is corruptions[0] else "")
         for axes, severity in zip(row[1:], severities, strict=True):
-            channels = RGB if example.shape[-1] == len(RGB) else BANDS
-            changed = corrupt(example, corruption, severity, channels)
-            _show(axes, changed, f"{AMOUNTS[corruption][severity - 1]:g}")
+            changed = corruption.apply(example, severity, channels)
+            _show(axes, changed, f"{corruption.amount(severity):g}")
     return figure
 
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from eurosat.gate.corruptions import Corruption
 from eurosat.gate.evaluate import Answers, Latency
 from eurosat.metrics import metrics
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """The figures of one model. Shares are 0 to 1.
+    """The figures of one model. Fractions are 0 to 1.
 
     Attributes:
         scores: Value of every metric of the list by name, for the clean test images.
@@ -24,7 +23,7 @@ class Measurement:
         images_per_second: In such batches.
         bytes: Of the file.
         corrupted_accuracy: Mean over all corruptions and severities.
-        corrupted: Accuracy by corruption, at each severity.
+        corrupted: Accuracy by name of the corruption, at each severity.
     """
 
     scores: dict[str, float]
@@ -34,7 +33,7 @@ class Measurement:
     images_per_second: float
     bytes: int
     corrupted_accuracy: float
-    corrupted: dict[Corruption, list[float]]
+    corrupted: dict[str, list[float]]
 
     @property
     def accuracy(self) -> float:
@@ -67,17 +66,17 @@ def measure(
         bytes=size,
         corrupted_accuracy=float(correct_corrupted(answers).mean()),
         corrupted={
-            corruption: correct.mean(axis=1).tolist()
-            for corruption, correct in answers.correct_corrupted.items()
+            name: correct.mean(axis=1).tolist()
+            for name, correct in answers.correct_corrupted.items()
         },
     )
 
 
 def correct_corrupted(answers: Answers) -> npt.NDArray[np.float64]:
-    """Share of each image's corrupted versions that are recognised, shape (N,)."""
-    share: npt.NDArray[np.float64]
-    share = np.concatenate(list(answers.correct_corrupted.values())).mean(axis=0)
-    return share
+    """Fraction of each image's corrupted versions that are recognised, shape (N,)."""
+    fraction: npt.NDArray[np.float64]
+    fraction = np.concatenate(list(answers.correct_corrupted.values())).mean(axis=0)
+    return fraction
 
 
 def relative_corruption_error(candidate: Measurement, baseline: Measurement) -> float | None:
@@ -91,9 +90,9 @@ def relative_corruption_error(candidate: Measurement, baseline: Measurement) -> 
         None if the baseline makes no error under some corruption.
     """
     ratios = []
-    for corruption, theirs in baseline.corrupted.items():
-        errors = sum(1 - share for share in theirs)
+    for name, theirs in baseline.corrupted.items():
+        errors = sum(1 - fraction for fraction in theirs)
         if math.isclose(errors, 0, abs_tol=1e-12):
             return None
-        ratios.append(sum(1 - share for share in candidate.corrupted[corruption]) / errors)
+        ratios.append(sum(1 - fraction for fraction in candidate.corrupted[name]) / errors)
     return sum(ratios) / len(ratios)

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from eurosat.evaluation.page import render_page
 from eurosat.files import write_json
 from eurosat.gate import figures
-from eurosat.gate.checks import Check, PartChange
-from eurosat.gate.corruptions import AMOUNTS, CORRUPTIONS, MEANINGS, readable
+from eurosat.gate.checks import Check, GroupChange
 from eurosat.gate.measurement import Measurement, relative_corruption_error
 from eurosat.gate.verdict import Verdict
 from eurosat.metrics import metrics
@@ -22,8 +21,8 @@ Row = Sequence[str]
 CHECK_HEADINGS = ("check", "candidate", "baseline", "change (interval)", "allowed", "passed")
 
 NOTES = (
-    "Changes of shares and errors are candidate less baseline on the same images, with 95 % "
-    "intervals: score intervals of paired shares (Tango, 1998); for the calibration error, a "
+    "Changes of accuracies and errors are candidate less baseline on the same images, with 95 % "
+    "intervals: score intervals of paired fractions (Tango, 1998); for the calibration error, a "
     "basic bootstrap over images, paired. Those of a class or a corruption are widened for their "
     "number (Bonferroni); the one that lost most is shown. Times and sizes are ratios."
 )
@@ -78,7 +77,7 @@ def _bootstrap(verdict: Verdict) -> str:
 
 def _subtitle(verdict: Verdict) -> str:
     ours, theirs = (
-        f"{contender.place} (version {contender.card.version}, {contender.card.format})"
+        f"{contender.model_uri} (version {contender.card.version}, {contender.card.format})"
         for contender in (verdict.candidate, verdict.baseline)
     )
     return f"Candidate {ours} against {theirs}, on {verdict.images:,} test images"
@@ -98,7 +97,7 @@ def _check_row(check: Check) -> Row:
 def _value(check: Check, value: float) -> str:
     match check.unit:
         case "share":
-            return _share(value)
+            return _percent(value)
         case "error":
             return f"{value:.4f}"
         case "milliseconds":
@@ -120,7 +119,7 @@ def _change(check: Check) -> str:
             return f"{check.change:.2f} times"
 
 
-def _share(value: float) -> str:
+def _percent(value: float) -> str:
     return f"{value:.2%}"
 
 
@@ -129,20 +128,20 @@ def _points(change: float, interval: tuple[float, float]) -> str:
 
 
 def _ends(interval: tuple[float, float]) -> str:
-    """Of an interval of shares, in points."""
+    """Of an interval of fractions, in points."""
     low, high = (100 * end for end in interval)
     return f"{low:+.2f} to {high:+.2f}"
 
 
-def _part_rows(changes: Sequence[PartChange]) -> list[Row]:
+def _group_rows(changes: Sequence[GroupChange]) -> list[Row]:
     """Classes or corruptions, largest loss first."""
 
-    def row(change: PartChange) -> Row:
+    def row(change: GroupChange) -> Row:
         return (
             change.name,
             f"{change.images:,}",
-            _share(change.candidate),
-            _share(change.baseline),
+            _percent(change.candidate),
+            _percent(change.baseline),
             _points(change.change, change.interval),
             "yes" if change.passed else "NO",
         )
@@ -150,16 +149,16 @@ def _part_rows(changes: Sequence[PartChange]) -> list[Row]:
     return [row(change) for change in sorted(changes, key=lambda change: change.change)]
 
 
-def _part_headings(part: str) -> Row:
-    return (part, "images", "candidate", "baseline", "change (interval)", "passed")
+def _group_headings(kind: str) -> Row:
+    return (kind, "images", "candidate", "baseline", "change (interval)", "passed")
 
 
-def _corruption_rows(found: Measurement) -> list[Row]:
+def _corruption_rows(verdict: Verdict, found: Measurement) -> list[Row]:
     rows: list[Row] = []
-    for corruption in CORRUPTIONS:
-        shares = found.corrupted[corruption]
-        mean = sum(shares) / len(shares)
-        rows.append((readable(corruption), *map(_share, shares), _share(mean)))
+    for corruption in verdict.applied:
+        fractions = found.corrupted[corruption.name]
+        mean = sum(fractions) / len(fractions)
+        rows.append((corruption.title, *map(_percent, fractions), _percent(mean)))
     return rows
 
 
@@ -170,11 +169,11 @@ def _corruption_headings(verdict: Verdict) -> Row:
 def _amount_rows(verdict: Verdict) -> list[Row]:
     return [
         (
-            readable(corruption),
-            MEANINGS[corruption],
-            *(f"{AMOUNTS[corruption][severity - 1]:g}" for severity in verdict.severities),
+            corruption.title,
+            corruption.meaning,
+            *(f"{corruption.amount(severity):g}" for severity in verdict.severities),
         )
-        for corruption in CORRUPTIONS
+        for corruption in verdict.applied
     ]
 
 
@@ -185,13 +184,12 @@ def _amount_headings(verdict: Verdict) -> Row:
 def _robustness(verdict: Verdict) -> str:
     """In a sentence or two, how robust the candidate is."""
     ours, theirs = verdict.figures
-    by_mean = {name: sum(shares) / len(shares) for name, shares in ours.corrupted.items()}
-    worst = min(by_mean, key=lambda name: by_mean[name])
+    worst = min(verdict.corruptions, key=lambda change: change.candidate)
     text = (
-        f"The candidate recognises {_share(ours.accuracy)} of the clean images and "
-        f"{_share(ours.corrupted_accuracy)} of the corrupted ones (baseline "
-        f"{_share(theirs.accuracy)} and {_share(theirs.corrupted_accuracy)}); it suffers most from "
-        f"{readable(worst)} ({_share(by_mean[worst])} on average)."
+        f"The candidate recognises {_percent(ours.accuracy)} of the clean images and "
+        f"{_percent(ours.corrupted_accuracy)} of the corrupted ones (baseline "
+        f"{_percent(theirs.accuracy)} and {_percent(theirs.corrupted_accuracy)}); it suffers most "
+        f"from {worst.name} ({_percent(worst.candidate)} on average)."
     )
     relative = relative_corruption_error(ours, theirs)
     if relative is not None:
@@ -216,7 +214,7 @@ def _other_rows(verdict: Verdict) -> list[Row]:
     for name in ("version", "format", "backbone", "checkpoint"):
         cards = (verdict.candidate.card, verdict.baseline.card)
         rows.append((name, *(str(getattr(card, name))[:40] for card in cards)))
-    rows.append(("place", verdict.candidate.place, verdict.baseline.place))
+    rows.append(("model URI", verdict.candidate.model_uri, verdict.baseline.model_uri))
     return rows
 
 
@@ -241,15 +239,15 @@ def _markdown(verdict: Verdict) -> str:
         _robustness(verdict),
         CORRUPTION_NOTE,
         "Over all severities, largest loss first:",
-        _markdown_table(_part_headings("corruption"), _part_rows(verdict.corruptions)),
+        _markdown_table(_group_headings("corruption"), _group_rows(verdict.corruptions)),
         "Candidate:",
-        _markdown_table(headings, _corruption_rows(ours)),
+        _markdown_table(headings, _corruption_rows(verdict, ours)),
         "Baseline:",
-        _markdown_table(headings, _corruption_rows(theirs)),
+        _markdown_table(headings, _corruption_rows(verdict, theirs)),
         "Amounts:",
         _markdown_table(_amount_headings(verdict), _amount_rows(verdict)),
         "## Classes",
-        _markdown_table(_part_headings("class"), _part_rows(verdict.classes)),
+        _markdown_table(_group_headings("class"), _group_rows(verdict.classes)),
         "## Models",
         _markdown_table(OTHER_HEADINGS, _other_rows(verdict)),
         LOSS_NOTE,
@@ -275,24 +273,24 @@ def _html(verdict: Verdict) -> str:
         f"<p>{escape(_robustness(verdict))}</p>",
         _soft(CORRUPTION_NOTE),
         _figure(
-            figures.accuracy_by_severity(ours, theirs, verdict.severities),
+            figures.accuracy_by_severity(ours, theirs, verdict.applied, verdict.severities),
             "Test accuracy against the severity of each corruption.",
         ),
         "<h3>Over all severities, largest loss first</h3>",
-        _html_table(_part_headings("corruption"), _part_rows(verdict.corruptions)),
+        _html_table(_group_headings("corruption"), _group_rows(verdict.corruptions)),
         "<h3>Candidate</h3>",
-        _html_table(headings, _corruption_rows(ours)),
+        _html_table(headings, _corruption_rows(verdict, ours)),
         "<h3>Baseline</h3>",
-        _html_table(headings, _corruption_rows(theirs)),
+        _html_table(headings, _corruption_rows(verdict, theirs)),
         "<h2>What the corruptions do</h2>",
         _figure(
-            figures.corrupted_examples(verdict.example, verdict.severities),
+            figures.corrupted_examples(verdict.example, verdict.applied, verdict.severities),
             "One test patch under every corruption, severity rising to the right; the numbers are "
             "the amounts of the table below.",
         ),
         _html_table(_amount_headings(verdict), _amount_rows(verdict)),
         "<h2>Classes, largest loss first</h2>",
-        _html_table(_part_headings("class"), _part_rows(verdict.classes)),
+        _html_table(_group_headings("class"), _group_rows(verdict.classes)),
         "<h2>Models</h2>",
         _html_table(OTHER_HEADINGS, _other_rows(verdict), numbers=False),
         _soft(LOSS_NOTE),

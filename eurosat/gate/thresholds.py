@@ -9,7 +9,7 @@ from eurosat.errors import GateError
 class Thresholds:
     """What is allowed; `eurosat.tools.gate.gate` explains each, ``docs/gate.md`` why.
 
-    Margins of shares are in percentage points.
+    Margins of accuracies are in percentage points.
     """
 
     accuracy_margin: float = 0.5

@@ -6,8 +6,8 @@ from typing import Any
 
 import eurosat
 from eurosat.files import md5_of
-from eurosat.gate.checks import Check, PartChange
-from eurosat.gate.corruptions import AMOUNTS, CORRUPTIONS, Pixels
+from eurosat.gate.checks import Check, GroupChange
+from eurosat.gate.corruption import Corruption, Pixels
 from eurosat.gate.evaluate import Contender
 from eurosat.gate.measurement import Measurement, relative_corruption_error
 from eurosat.provenance import git_state
@@ -24,6 +24,7 @@ class Verdict:
         checks: The lines of the verdict.
         classes: How each class's recall changed.
         corruptions: How the accuracy under each corruption changed, over its severities.
+        applied: The corruptions.
         only: Images that only the candidate, and only the baseline, recognised.
         severities: Severities of each corruption.
         images: Number of test images.
@@ -35,8 +36,9 @@ class Verdict:
     baseline: Contender
     figures: tuple[Measurement, Measurement]
     checks: list[Check]
-    classes: list[PartChange]
-    corruptions: list[PartChange]
+    classes: list[GroupChange]
+    corruptions: list[GroupChange]
+    applied: tuple[Corruption, ...]
     only: tuple[int, int]
     severities: tuple[int, ...]
     images: int
@@ -57,15 +59,15 @@ class Verdict:
             "checks": [asdict(check) for check in self.checks],
             "candidate": _described(self.candidate) | _measured(self.figures[0]),
             "baseline": _described(self.baseline) | _measured(self.figures[1]),
-            "classes": _parts(self.classes),
-            "corruptions": _parts(self.corruptions),
+            "classes": _groups(self.classes),
+            "corruptions": _groups(self.corruptions),
             "only_candidate_correct": self.only[0],
             "only_baseline_correct": self.only[1],
             "relative_corruption_error": relative_corruption_error(*self.figures),
             "severities": list(self.severities),
             "amounts": {
-                name: [AMOUNTS[name][severity - 1] for severity in self.severities]
-                for name in CORRUPTIONS
+                corruption.name: [corruption.amount(severity) for severity in self.severities]
+                for corruption in self.applied
             },
             "images": self.images,
             "data": card.data,
@@ -76,7 +78,7 @@ class Verdict:
         }
 
 
-def _parts(changes: list[PartChange]) -> list[dict[str, Any]]:
+def _groups(changes: list[GroupChange]) -> list[dict[str, Any]]:
     return [asdict(change) | {"change": change.change} for change in changes]
 
 
@@ -98,7 +100,7 @@ def _measured(found: Measurement) -> dict[str, Any]:
 def _described(contender: Contender) -> dict[str, Any]:
     card = contender.card
     return {
-        "place": contender.place,
+        "place": contender.model_uri,
         "md5": {path.name: md5_of(path) for path in contender.files},  # as dvc.lock has it
         "version": card.version,
         "format": card.format,

@@ -7,13 +7,14 @@ import pytest
 
 from eurosat.errors import GateError
 from eurosat.gate.checks import Check, check, class_changes, corruption_changes
-from eurosat.gate.corruptions import CORRUPTIONS
+from eurosat.gate.corruptions import corruptions as applied_corruptions
 from eurosat.gate.evaluate import Answers, Latency
 from eurosat.gate.measurement import measure, relative_corruption_error
 from eurosat.gate.thresholds import Thresholds
 from eurosat.tools.gate import gate
 
 CLASSES = ("wood", "water")
+CORRUPTIONS = [corruption.name for corruption in applied_corruptions()]
 LABELS = np.repeat([0, 1], 500)
 
 
@@ -44,7 +45,9 @@ def checks(
         measure(baseline, Latency(1, 10), 100, LABELS, CLASSES),
     )
     changes = class_changes(candidate, baseline, LABELS, CLASSES, allowed.class_margin)
-    corruptions = corruption_changes(candidate, baseline, allowed.corruption_margin)
+    corruptions = corruption_changes(
+        candidate, baseline, applied_corruptions(), allowed.corruption_margin
+    )
     both = (candidate, baseline)
     found = check(both, figures, changes, corruptions, LABELS, allowed, identical=identical)
     return {entry.name: entry for entry in found}
@@ -163,7 +166,9 @@ def test_a_gain_under_one_corruption_does_not_pay_for_a_loss_under_another() -> 
     assert found["accuracy, haze"].change == pytest.approx(-0.3)
     wide = Thresholds(robustness_margin=5, corruption_margin=30)
     assert failed(checks(ours, theirs, wide)) == []
-    by_name = {change.name: change for change in corruption_changes(ours, theirs, 2)}
+    by_name = {
+        change.name: change for change in corruption_changes(ours, theirs, applied_corruptions(), 2)
+    }
     assert [name for name, change in by_name.items() if not change.passed] == ["haze"]
     assert by_name["JPEG"].change == pytest.approx(0.3)
     assert by_name["JPEG"].images == 1000

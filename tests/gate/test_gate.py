@@ -1,5 +1,6 @@
 """`eurosat gate` from files to report and exit code."""
 
+import io
 import json
 import re
 import shutil
@@ -9,13 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from eurosat.cli import main
 from eurosat.gate import compare, evaluate
-from eurosat.gate.corruptions import CORRUPTIONS
+from eurosat.gate import corruptions as registry
+from eurosat.gate.corruption import Corruption
+from eurosat.gate.corruptions import corruptions, register_corruption
+from eurosat.gate.figures import accuracy_by_severity, corrupted_examples
+from eurosat.gate.measurement import Measurement
 from eurosat.gate.report import SYNTHETIC_NOTE
 from eurosat.inference.backend import Model, Patches, Probabilities
 from eurosat.inference.card import ModelCard
@@ -89,7 +95,7 @@ def test_a_model_passes_against_itself(
     assert candidate["images_per_second"] > 0
     assert found["images"] == good.json("run.json")["split"]["test"]
     assert found["severities"] == [1, 5]
-    assert list(candidate["corrupted"]) == list(CORRUPTIONS)
+    assert list(candidate["corrupted"]) == [corruption.name for corruption in corruptions()]
     assert all(len(shares) == 2 for shares in candidate["corrupted"].values())
     assert found["amounts"]["jpeg"] == [90, 10]
 
@@ -146,6 +152,57 @@ def test_the_reports_say_the_same(good: Run, bad: Run, tmp_path: Path) -> None:
     assert not re.search(r"https?://", html)
     for line in re.findall(r"^\|.*\|$", markdown, re.MULTILINE):
         assert line.count("|") in (4, 7, 5)  # whole tables
+
+
+def test_a_new_corruption_is_in_every_report(
+    good: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_CORRUPTIONS", list(corruptions()))
+    register_corruption(
+        Corruption(
+            "dead_rows",
+            "dead <rows>",
+            "rows without signal",
+            (1, 4, 16, 32, 64),
+            lambda pixels, amount, channels, generator: np.where(
+                np.arange(pixels.shape[1])[:, None, None] < amount, 0, pixels
+            ),
+        )
+    )
+    output = tmp_path / "out"
+    code, found = gate(good.best, good.best, output, "--severities=[1, 5]")
+    assert code == 0
+    # Without any signal all images are alike: the model takes them for one class.
+    assert found["candidate"]["corrupted"]["dead_rows"][1] == pytest.approx(0.1, abs=0.02)
+    assert found["amounts"]["dead_rows"] == [1, 64]
+    assert found["corruptions"][-1]["name"] == "dead <rows>"
+    assert len(found["corruptions"]) == 7
+    assert "| dead <rows> | rows without signal | 1 | 64 |" in (output / "gate.md").read_text()
+    html = (output / "gate.html").read_text()
+    assert html.count("dead &lt;rows&gt;</th>") == 4
+    assert html.count("data:image/png;base64,") == 2
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 6, 7, 9])
+def test_figures_have_a_panel_for_each_corruption(count: int) -> None:
+    change = corruptions()[3].change
+    chosen = [
+        Corruption(f"blur_{i}", f"Blur {i}", "pixels", (1, 2, 3, 4, 5), change)
+        for i in range(count)
+    ]
+    fractions = {corruption.name: [0.8, 0.5] for corruption in chosen}
+    found = Measurement({"accuracy": 0.9}, {}, 1, 1, 1, 1, 0.65, fractions)
+    drawn = accuracy_by_severity(found, found, chosen, [5, 2])
+    assert [axes.get_title() for axes in drawn.axes] == [f"Blur {i}" for i in range(count)]
+    for axes in drawn.axes:
+        assert [line.get_ydata().tolist() for line in axes.lines] == [[0.9, 0.5, 0.8]] * 2
+    examples = corrupted_examples(np.zeros((1, 64, 64, 3), np.uint8), chosen, [2, 5])
+    assert len(examples.axes) == 3 * count
+    for figure in (drawn, examples):
+        width, height = figure.get_size_inches()
+        assert width <= 12
+        assert height <= 2.8 * count
+        figure.savefig(io.BytesIO(), format="png", dpi=20)
 
 
 def test_exported_files_need_no_run_folder(
