@@ -27,6 +27,7 @@ TOOL_VERBS = {
     "prepare": "find, check and decode a data set, and show what it holds",
     "study": "train a grid of settings with several seeds, and compare them",
     "sweep": "search for good settings with W&B on every GPU of this machine",
+    "report": "draw the figures and the report of finished runs anew",
     "export": "write a checkpoint in another format, such as ONNX, behind a parity gate",
     "gate": "compare a model with the one in use; exit 1 if it should not replace it",
     "promote": "register a model and put it into a stage, staging or production",

@@ -46,6 +46,10 @@ class RunCardError(EuroSATError):
     """A run's ``run.json`` is damaged, or a newer version of this project wrote it."""
 
 
+class ReportError(EuroSATError):
+    """A run's report cannot be drawn from the files in its folder."""
+
+
 class ModelFileError(EuroSATError):
     """A model file is missing, damaged, of another project, or cannot run on this machine."""
 

@@ -8,15 +8,17 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import source_from_cache
 from pathlib import Path
 
 import requests
 import yaml
+from dvc.repo import Repo
 
 from tests.conftest import REPOSITORY
 
 _PARTS = (
-    *("configs", "data/raw/README.md", "dvc.yaml", "eurosat"),
+    *("configs", "data/raw/README.md", "dvc.yaml", "eurosat", "requirements"),
     *(".dvc/.gitignore", ".dvc/config", ".dvcignore", ".gitignore"),
     *("models/.gitignore", "pipeline/.gitignore", "pipeline/evaluate/.gitignore"),
 )
@@ -54,7 +56,7 @@ class Checkout:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
+            timeout=3600,  # for a command that hangs; a busy machine takes minutes for a pipeline
         )
         assert done.returncode == code, done.stdout[-3000:]
         return done.stdout
@@ -69,8 +71,14 @@ class Checkout:
         path = self.folder / "params.yaml"
         params = yaml.safe_load(path.read_text())
         for group, values in changes.items():
-            params[group] |= values
+            params[group] = params.get(group, {}) | values
         path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def changed(self) -> set[str]:
+        """Stages whose own dependencies or parameters differ from those of their last run."""
+        # In this process: a `dvc status` of its own takes seconds to start.
+        with Repo(str(self.folder)) as repo:
+            return {name.rpartition(":")[2] for name in repo.status()}
 
     def ran(self, output: str) -> list[str]:
         """Stages that `dvc repro` ran, from its output."""
@@ -102,6 +110,49 @@ def copy_repository(folder: Path) -> Checkout:
     checkout.set_params(_TINY)
     checkout.commit("Start")
     return checkout
+
+
+_TRACER = '''
+"""Notes every file of the checkout that a stage opens, in the stage and in all it starts."""
+
+import os, sys
+
+root, stage = os.environ["DVC_ROOT"], os.environ["DVC_STAGE"]
+log = os.open(os.path.join(os.environ["TRACES"], stage), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+noted = set()
+
+def note(event, arguments):
+    if event == "open" and isinstance(arguments[0], str):
+        path = os.path.abspath(arguments[0])
+        if path.startswith(root + os.sep) and path not in noted:
+            noted.add(path)
+            os.write(log, (os.path.relpath(path, root) + "\\n").encode())
+
+sys.addaudithook(note)
+'''
+
+
+@dataclass(frozen=True)
+class Tracer:
+    """Python's start-up file that notes which files the stages of a pipeline open."""
+
+    folder: Path
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Environment variables under which the commands of a checkout are traced."""
+        module = self.folder / "sitecustomize.py"
+        module.parent.mkdir(parents=True, exist_ok=True)
+        # Only the stages' own commands are traced, not DVC, which opens what it compares.
+        module.write_text(f"import os\nif 'DVC_STAGE' in os.environ:\n    exec({_TRACER!r})\n")
+        return {"PYTHONPATH": str(self.folder), "TRACES": str(self.folder)}
+
+    def files(self, stage: str) -> set[str]:
+        """Files that a stage opened, relative to the checkout; source files, not their caches."""
+        opened = [Path(line) for line in (self.folder / stage).read_text().splitlines()]
+        return {
+            source_from_cache(str(path)) if path.suffix == ".pyc" else str(path) for path in opened
+        }
 
 
 @contextmanager

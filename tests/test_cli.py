@@ -143,6 +143,8 @@ def test_fit_leaves_everything_a_run_should_leave(trained: Run) -> None:
         "metrics.csv",
         "metrics.json",
         "predictions.csv",
+        "mistakes.npz",
+        "learning_curves.csv",
         "report.html",
         "checkpoints/last.ckpt",
         "figures/learning_curves.png",
@@ -166,6 +168,16 @@ def test_fit_leaves_everything_a_run_should_leave(trained: Run) -> None:
     assert (trained.folder / card["best_checkpoint"]).is_file()
     assert len(card["data"]["fingerprint"]) == len(card["split"]["fingerprint"]) == 64
     assert "synthetic" in (trained.folder / "report.html").read_text()
+
+
+def test_a_run_without_a_report_leaves_what_the_report_needs(
+    run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished = run("fit", "--report=false")
+    files = {path.name for path in finished.folder.iterdir()}
+    assert not files & {"report.html", "figures"}
+    assert {"run.json", "metrics.csv", "learning_curves.csv", "mistakes.npz"} <= files
+    assert "'eurosat report' draws its report" in capsys.readouterr().out
 
 
 def test_a_training_that_ends_within_an_epoch_has_its_speed_on_record(

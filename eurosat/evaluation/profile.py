@@ -1,7 +1,7 @@
 """What a profile means: the shares of its phases, the bottleneck, and what to try against it."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -134,52 +134,6 @@ def advise(phases: Sequence[Phase], config: Any, *, device: str, precision: str)
             yield f"a faster disk: --output_root (now {config.output_root})"
         case "other":
             yield f"{larger}, for fewer turns of the loop"
-
-
-def show(profile: Mapping[str, Any]) -> None:
-    """Print a profile as a table, with its bottleneck and what to try.
-
-    Args:
-        profile: What `profile.json` holds.
-    """
-    import rich
-    from rich import box
-    from rich.table import Table
-
-    table = Table(
-        title=f"Profile of {profile['steps']} steps, {profile['images_per_second']:,.0f} images/s",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
-    table.add_column("phase")
-    for name in ("share", "seconds", "median ms/step", "p95 ms/step"):
-        table.add_column(name, justify="right")
-    for name, phase in profile["phases"].items():
-        slow = "bold" if name in profile["bottleneck"]["phases"] else ""
-        table.add_row(name, *phase_cells(phase), style=slow)
-    console = rich.get_console()  # which a progress bar that is still there shares
-    console.print(table)
-    heading, *advice = bottleneck_lines(profile)
-    for line in (heading, *(f"  - {line}" for line in advice)):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def phase_cells(phase: Mapping[str, float | None]) -> list[str]:
-    """Share, seconds, median and 95th percentile of a phase, to read."""
-    median, p95 = (
-        "" if value is None else f"{value:.2f}" for value in (phase["median_ms"], phase["p95_ms"])
-    )
-    return [f"{phase['share']:.1%}", f"{phase['seconds']:.2f}", median, p95]
-
-
-def bottleneck_lines(profile: Mapping[str, Any]) -> list[str]:
-    """The bottleneck, and below it what to try."""
-    bottleneck = profile["bottleneck"]
-    name = " and ".join(bottleneck["phases"])
-    return [
-        f"Bottleneck: {name} ({bottleneck['share']:.0%} of the time). Try:",
-        *bottleneck["advice"],
-    ]
 
 
 def _class_names(items: Any) -> str:

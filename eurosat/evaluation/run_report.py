@@ -1,7 +1,7 @@
 """One self-contained HTML page about a finished run, made from the files in its folder."""
 
 import base64
-import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,8 +14,9 @@ from urllib.parse import quote
 from eurosat.evaluation.colours import class_colours
 from eurosat.evaluation.intervals import wilson_interval
 from eurosat.evaluation.page import render_page
-from eurosat.evaluation.profile import bottleneck_lines, phase_cells
-from eurosat.evaluation.tables import read_rows
+from eurosat.evaluation.profile_table import bottleneck_lines, phase_cells
+from eurosat.evaluation.run_figures import draw_run_figures
+from eurosat.evaluation.run_files import read_object, read_predictions
 from eurosat.files import atomic_write
 from eurosat.metrics import MISSING, finite, metric_named, values_of
 from eurosat.run_card import RunCard, read_run_card
@@ -40,33 +41,59 @@ class _Run:
     """What a run folder holds; what is missing is empty."""
 
     directory: Path
+    output: Path
     card: RunCard
     metrics: Mapping[str, Any]
     profile: Mapping[str, Any]
     predictions: list[dict[str, str]]
 
 
-def write_report(run_directory: Path) -> Path:
-    """Write ``report.html`` into a run folder, from the files that the folder holds.
+def write_report(run_directory: Path, output: Path | None = None) -> Path:
+    """Draw the figures and ``report.html`` of a run, from the files that its folder holds.
 
     The page needs no network and no script: figures and styles are inside it, links are relative.
     A missing file costs the sections that need it, nothing else.
 
     Args:
         run_directory: The run's folder, with any of ``run.json``, ``metrics.json``,
-            ``profile.json``, ``predictions.csv``, ``config.yaml``, ``figures/`` and
-            ``checkpoints/``.
+            ``profile.json``, ``predictions.csv``, ``metrics.csv``, ``mistakes.npz``,
+            ``config.yaml`` and ``checkpoints/``.
+        output: Folder for ``report.html`` and ``figures/``, whose other PNG files are shown as
+            well; the run's folder if not given.
 
     Returns:
         Path of the page, which appears whole or not at all.
+
+    Raises:
+        ReportError: A file is damaged.
+        RunCardError: ``run.json`` is damaged, or of a newer layout.
     """
-    predictions = run_directory / "predictions.csv"
+    output = output or run_directory
+    draw_run_figures(run_directory, output / "figures")
+    return write_page(run_directory, output)
+
+
+def write_page(run_directory: Path, output: Path) -> Path:
+    """Write ``report.html`` alone, with the figures that are there.
+
+    Args:
+        run_directory: The run's folder.
+        output: Folder for ``report.html``, with any PNG files in ``figures/``.
+
+    Returns:
+        Path of the page, which appears whole or not at all.
+
+    Raises:
+        ReportError: A file is damaged.
+        RunCardError: ``run.json`` is damaged, or of a newer layout.
+    """
     run = _Run(
         run_directory,
+        output,
         read_run_card(run_directory) or RunCard(),
-        _read_json(run_directory / "metrics.json"),
-        _read_json(run_directory / "profile.json"),
-        read_rows(predictions) if predictions.is_file() else [],
+        read_object(run_directory / "metrics.json"),
+        read_object(run_directory / "profile.json"),
+        read_predictions(run_directory / "predictions.csv"),
     )
     title = run.card.experiment or run_directory.resolve().name
     facts = () if run.card == RunCard() else (run.card.started, run.card.status)
@@ -77,7 +104,7 @@ def write_report(run_directory: Path) -> Path:
         (section(run) for section in sections),
         synthetic=bool(run.card.synthetic),
     )
-    path = run_directory / "report.html"
+    path = output / "report.html"
     with atomic_write(path) as partial:
         partial.write_text(html, encoding="utf-8")
     return path
@@ -140,7 +167,7 @@ def _per_class(run: _Run) -> str:
 def _figures(run: _Run) -> str:
     order = list(CAPTIONS)
     paths = sorted(
-        (run.directory / "figures").glob("[!.]*.png"),
+        (run.output / "figures").glob("[!.]*.png"),
         key=lambda path: (order.index(path.stem) if path.stem in order else len(order), path.name),
     )
     items = []
@@ -215,15 +242,16 @@ def _config(run: _Run) -> str:
 
 def _links(run: _Run) -> str:
     names = (
-        *("metrics.csv", "metrics.json", "predictions.csv", "run.json", "run.jsonl"),
-        *("config.yaml", "profile.json", "trace.json.gz"),
+        *("metrics.csv", "learning_curves.csv", "metrics.json", "predictions.csv", "mistakes.npz"),
+        *("run.json", "run.jsonl", "config.yaml", "profile.json", "trace.json.gz"),
     )
     paths = [run.directory / name for name in names]
     paths += sorted((run.directory / "checkpoints").rglob("*.ckpt"))
     items = []
     for path in filter(Path.is_file, paths):
         name = path.relative_to(run.directory).as_posix()
-        items.append(f'<li><a href="{quote(name)}">{escape(name)}</a></li>')
+        link = Path(os.path.relpath(path, run.output)).as_posix()
+        items.append(f'<li><a href="{quote(link)}">{escape(name)}</a></li>')
     return f"<h2>Files</h2><ul>{''.join(items)}</ul>" if items else ""
 
 
@@ -244,8 +272,3 @@ def _facts(record: Mapping[str, Any] | None) -> str:
 
 def _percent(value: object) -> str:
     return MISSING if (number := finite(value)) is None else f"{number:.2%}"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    return record

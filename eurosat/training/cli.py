@@ -146,6 +146,13 @@ class EuroSATCLI(LightningCLI):
             help="Test the best checkpoint when fit is done.",
         )
         parser.add_argument(
+            "--report",
+            type=bool,
+            default=True,
+            help="Draw the figures and report.html when the run ends; 'eurosat report' draws them "
+            "later.",
+        )
+        parser.add_argument(
             "--profile",
             type=ProfileKind | None,
             nargs="?",
@@ -253,7 +260,13 @@ class EuroSATCLI(LightningCLI):
             ),
             LearningRateMonitor(logging_interval="epoch"),
             TestResults(self.run_directory),
-            RunRecord(self.run_directory, config.experiment, config.seed_everything, self._logs),
+            RunRecord(
+                self.run_directory,
+                config.experiment,
+                config.seed_everything,
+                self._logs,
+                report=config.report,
+            ),
         ]
         return trainer
 
@@ -304,7 +317,9 @@ class EuroSATCLI(LightningCLI):
         if self.config[self.subcommand].test_after_fit:
             accuracy = json.loads(metrics.read_text())["accuracy"]
             print(f"\nTest accuracy {accuracy:.2%} on {kind}")
-        print(f"Run folder    {self.run_directory}  (open report.html in a browser)")
+        drawn = self.config[self.subcommand].report
+        hint = "open report.html in a browser" if drawn else "'eurosat report' draws its report"
+        print(f"Run folder    {self.run_directory}  ({hint})")
         print("Next:")
         if card.synthetic:
             print("  train on real data   eurosat fit --config configs/fast.yaml")

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from lightning.pytorch.profilers import Profiler
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from eurosat.evaluation.profile import PHASES, Phase, advise, show, summarise
+from eurosat.evaluation.profile import PHASES, Phase, advise, summarise
 from eurosat.files import atomic_write, write_json
 from eurosat.hardware import hardware
 
@@ -228,6 +228,9 @@ class PhaseProfiler(Profiler):
         seconds = np.asarray(self._rows).reshape(-1, len(PHASES))
         content = self._content(seconds, apart)
         write_json(self._run_directory / "profile.json", content)
+        # Here, so that a run without a profile depends on nothing that presents one.
+        from eurosat.evaluation.profile_table import show
+
         show(content)
 
     def _content(self, seconds: npt.NDArray[np.float64], apart: int) -> dict[str, Any]:

@@ -5,11 +5,16 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
 
+import numpy as np
 import pytest
 
+from eurosat.cli import main
 from eurosat.evaluation.colours import COLOURS
-from eurosat.evaluation.run_report import write_report
+from eurosat.evaluation.mistakes import Mistakes
+from eurosat.evaluation.run_report import write_page, write_report
 
 PNG = b"\x89PNG not a real picture"
 VOID = {"meta", "img", "br"}
@@ -39,10 +44,11 @@ def run(tmp_path):
     folder = tmp_path / "outputs" / "trial" / "2026-01-02T03-04-05"
     (folder / "figures").mkdir(parents=True)
     (folder / "checkpoints").mkdir()
-    for name in ("zebra", "learning_curves", "confusion_matrix"):
-        (folder / "figures" / f"{name}.png").write_bytes(PNG + name.encode())
+    (folder / "figures" / "zebra.png").write_bytes(PNG + b"zebra")
     (folder / "checkpoints" / "epoch=1 best.ckpt").touch()
-    (folder / "metrics.csv").touch()
+    (folder / "metrics.csv").write_text(
+        "epoch,step,train/loss,val/loss,val/accuracy\n0,9,,0.9,0.5\n0,9,1.5,,\n"
+    )
     (folder / "config.yaml").write_text("backbone: <script>alert('$title')</script>\n")
     predictions = [("Forest", "Forest")] * 6 + [("Forest", "River")] * 2 + [("River", "River")] * 2
     (folder / "predictions.csv").write_text(
@@ -75,11 +81,21 @@ def run(tmp_path):
             "val": 0,
             "test": 10,
         },
+        "monitor": "val/accuracy",
+        "mode": "max",
         "wall_seconds": 3723.4,
+        "train_seconds": 3600.0,
         "images_per_second": 1234.5,
         "synthetic": True,
     }
     (folder / "run.json").write_text(json.dumps(card))
+    Mistakes(
+        pictures=np.full((2, 8, 8, 3), 200, dtype=np.uint8),
+        files=np.array(["Forest/1.jpg", "Forest/2.jpg"]),
+        labels=np.array(["Forest", "Forest"]),
+        predicted=np.array(["River", "River"]),
+        confidence=np.array([1.0, 1.0]),
+    ).write(folder)
     return folder
 
 
@@ -88,7 +104,7 @@ def text_of(html):
 
 
 def test_headline(run):
-    text = text_of(write_report(run).read_text())
+    text = text_of(write_page(run, run).read_text())
     assert "Test accuracy 80.00% 95% interval 49.02% to 94.33%" in text
     assert "10 test images" in text
     assert "Macro accuracy 87.50%" in text
@@ -101,7 +117,9 @@ def test_page_is_self_contained_and_well_formed(run):
     page = Page(write_report(run).read_text())
     sources = [url for url in page.urls if url.startswith("data:image/png;base64,")]
     pictures = [base64.b64decode(url.partition(",")[2]) for url in sources]
-    assert pictures == [PNG + b"learning_curves", PNG + b"confusion_matrix", PNG + b"zebra"]
+    names = ("learning_curves", "confusion_matrix", "reliability_diagram", "confident_mistakes")
+    drawn = [(run / "figures" / f"{name}.png").read_bytes() for name in names]
+    assert pictures == [*drawn, PNG + b"zebra"]
     links = [url for url in page.urls if url not in sources]
     assert "checkpoints/epoch%3D1%20best.ckpt" in links
     assert {"metrics.csv", "predictions.csv", "config.yaml"} < set(links)
@@ -112,7 +130,7 @@ def test_page_is_self_contained_and_well_formed(run):
 def test_everything_is_escaped(run):
     with (run / "predictions.csv").open("a") as file:
         file.write("a.jpg,Marsh & <fen>,<bog>,1,1,0\n")
-    html = write_report(run).read_text()
+    html = write_page(run, run).read_text()
     for raw, escaped in (
         ("<script>", "&lt;script&gt;alert(&#x27;$title&#x27;)"),
         ("<1>", "<h1>trial &lt;1&gt;</h1>"),
@@ -127,7 +145,7 @@ def test_everything_is_escaped(run):
 
 
 def test_classes_come_weakest_first_with_their_confusions(run):
-    html = write_report(run).read_text()
+    html = write_page(run, run).read_text()
     rows = [text_of(f"</style>{row}").split() for row in re.findall("<tr>.*?</tr>", html)]
     forest, river = (
         rows.index(["Forest", "75.00%", "8", "River", "(2)"]),
@@ -138,7 +156,7 @@ def test_classes_come_weakest_first_with_their_confusions(run):
 
 
 def test_run_card(run):
-    text = text_of(write_report(run).read_text())
+    text = text_of(write_page(run, run).read_text())
     assert "abc123 with uncommitted changes" in text
     assert "bands: B04, B03" in text
     for fact in ("data-print", "split-print", "1:02:03", "1,234 images/s", "torch 2.8.0"):
@@ -150,7 +168,7 @@ def test_run_card(run):
 def test_banner_only_on_synthetic_data(run, synthetic):
     card = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(card | {"synthetic": synthetic}))
-    assert ("Synthetic data:" in write_report(run).read_text()) is synthetic
+    assert ("Synthetic data:" in write_page(run, run).read_text()) is synthetic
 
 
 @pytest.mark.parametrize(
@@ -158,16 +176,21 @@ def test_banner_only_on_synthetic_data(run, synthetic):
     [
         ("metrics.json", "Classes, weakest first"),
         ("predictions.csv", "95% interval"),
+        ("metrics.csv", 'alt="learning curves"'),
+        ("mistakes.npz", 'alt="confident mistakes"'),
         ("run.json", "Run card"),
         ("config.yaml", "Full configuration"),
-        ("figures", "Figures"),
+        ("figures", 'alt="zebra"'),
         ("checkpoints", ".ckpt"),
     ],
 )
 def test_missing_part_costs_only_its_section(run, missing, lost):
     whole = write_report(run).read_text()
+    shutil.rmtree(run / "figures")
     path = run / missing
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if path.is_file():
+        path.unlink()
+    shutil.rmtree(path, ignore_errors=True)
     html = write_report(run).read_text()
     Page(html)
     assert lost in whole
@@ -181,3 +204,86 @@ def test_empty_run_folder_gives_a_page(tmp_path):
     assert f"<h1>{tmp_path.name}</h1>" in html
     assert "No test has been run" in html
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_the_verb_draws_the_report_anew(run, tmp_path, capsys):
+    assert main(["report", str(run)]) == 0
+    page = (run / "report.html").read_bytes()
+    assert f"report in {run / 'report.html'}" in capsys.readouterr().out
+    (run / "report.html").unlink()
+    shutil.rmtree(run / "figures")
+    before = {path.name for path in run.iterdir()}
+    assert main(["report", str(run), f"--output={tmp_path / 'drawn'}"]) == 0
+    assert {path.name for path in run.iterdir()} == before
+    place = tmp_path / "drawn" / run.name
+    assert {path.name for path in place.iterdir()} == {"figures", "report.html"}
+    links = [url for url in Page((place / "report.html").read_text()).urls if "data:" not in url]
+    assert {(place / unquote(link)).resolve() for link in links} == {
+        *(
+            run / name
+            for name in ("metrics.csv", "metrics.json", "predictions.csv", "mistakes.npz")
+        ),
+        *(run / name for name in ("run.json", "config.yaml", "checkpoints/epoch=1 best.ckpt")),
+    }
+    assert main(["report", str(run)]) == 0
+    again = (run / "report.html").read_bytes()
+    assert len(again) < len(page)  # the zebra is gone, and all else is as it was
+    assert b"zebra" not in again
+
+
+def test_a_run_of_the_first_layout_has_a_report(tmp_path):
+    recorded = Path(__file__).parents[1] / "fixtures" / "layout-1" / "run"
+    html = write_report(recorded, tmp_path).read_text()
+    Page(html)
+    assert "Run card" in html
+    drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert drawn == {"learning_curves", "confusion_matrix", "reliability_diagram"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("run.json", '{"status": "fin'),
+        ("metrics.json", "[0.5]"),
+        ("metrics.csv", "epoch,train/loss\n0,low\n"),
+        ("predictions.csv", "file,label\na.jpg,Forest\n"),
+        ("predictions.csv", "file,label,predicted,confidence,Forest\na.jpg,Forest,River,1,1\n"),
+        ("mistakes.npz", "no archive"),
+        ("profile.json", '{"phases": '),
+    ],
+)
+def test_a_damaged_file_is_named_and_the_page_stays(name, content, run, capsys):
+    write_report(run)
+    before = (run / "report.html").read_bytes()
+    (run / name).write_text(content)
+    assert main(["report", str(run)]) == 2
+    error = capsys.readouterr().err
+    assert f"eurosat report: error: {run / name} is damaged (" in error
+    assert (run / "report.html").read_bytes() == before
+
+
+def test_a_folder_that_is_no_run_is_refused(run, tmp_path, capsys):
+    assert main(["report", str(run), str(tmp_path)]) == 2
+    assert f"{tmp_path} holds no run.json" in capsys.readouterr().err
+    assert not (run / "report.html").exists()
+
+
+def test_two_runs_of_one_name_do_not_share_a_place(run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "other" / run.name)
+    folders = [str(run), str(tmp_path / "other" / run.name)]
+    assert main(["report", *folders, f"--output={tmp_path / 'drawn'}"]) == 2
+    assert f"several runs have the name {run.name}" in capsys.readouterr().err
+    assert not (tmp_path / "drawn").exists()
+
+
+def test_a_report_drawn_anew_is_that_of_the_run(own_run):
+    def drawn():
+        paths = [own_run.folder / "report.html", *(own_run.folder / "figures").iterdir()]
+        return {path.name: path.read_bytes() for path in paths}
+
+    before = drawn()
+    assert len(before) == 5
+    shutil.rmtree(own_run.folder / "figures")
+    (own_run.folder / "report.html").unlink()
+    assert main(["report", str(own_run.folder)]) == 0
+    assert drawn() == before

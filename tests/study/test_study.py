@@ -16,6 +16,7 @@ import yaml
 from scipy.stats import ttest_1samp
 
 from eurosat.cli import main
+from eurosat.errors import RunCardError
 from eurosat.hardware import Hardware
 from eurosat.run_card import RunCard, RunSplit
 from eurosat.study.figure import accuracy_figure
@@ -411,3 +412,13 @@ def test_shipped_studies_parse(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.chdir(REPOSITORY)
     check_settings(read_study(path))
+
+
+def test_a_damaged_run_card_is_told(write: Callable[..., Path], tmp_path: Path) -> None:
+    """Trained again in silence, the run would hide that something damages files."""
+    planned, *_ = plan_runs(read_study(write()), tmp_path / "out")
+    attempt = planned.folder / "2026-01-01T00-00-00Z"
+    attempt.mkdir(parents=True)
+    (attempt / "run.json").write_text('{"status": "fin')
+    with pytest.raises(RunCardError, match=r"run.json is damaged"):
+        _ = planned.finished

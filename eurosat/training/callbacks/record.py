@@ -19,8 +19,6 @@ import eurosat
 from eurosat.data.datamodule import EuroSATDataModule
 from eurosat.data.opened import OpenedData
 from eurosat.data.splits import SPLITS
-from eurosat.evaluation import figures
-from eurosat.evaluation.run_report import write_report
 from eurosat.evaluation.tables import epoch_table, read_rows
 from eurosat.files import write_csv
 from eurosat.hardware import hardware
@@ -38,9 +36,17 @@ _PACKAGES = (
 
 
 class RunRecord(Callback):
-    """Writes ``run.json``, ``run.jsonl``, the learning curves and ``report.html``."""
+    """Writes ``run.json``, ``run.jsonl`` and ``learning_curves.csv``, and has the report drawn."""
 
-    def __init__(self, run_directory: Path, experiment: str, seed: int | None, logs: Logs) -> None:
+    def __init__(
+        self,
+        run_directory: Path,
+        experiment: str,
+        seed: int | None,
+        logs: Logs,
+        *,
+        report: bool = True,
+    ) -> None:
         """Start the record.
 
         Args:
@@ -48,8 +54,10 @@ class RunRecord(Callback):
             experiment: Name of the experiment.
             seed: The run's seed.
             logs: The command's logs, of which the run folder gets a file.
+            report: Whether to draw the figures and ``report.html`` when the run ends.
         """
         self._logs = logs
+        self._report = report
         self.run_directory = run_directory
         self._card = RunCard(
             experiment=experiment,
@@ -241,26 +249,19 @@ class RunRecord(Callback):
         return card
 
     def _write(self, trainer: lightning.Trainer) -> None:
-        card = self._describe(trainer)
-        checkpoint = best_checkpoint(trainer)
-        card.write(self.run_directory)
+        self._describe(trainer).write(self.run_directory)
         curves = self.run_directory / "metrics.csv"
         if curves.is_file() and self._train_images:
-            note = "synthetic data" if card.synthetic else ""
-            rows = read_rows(curves)
-            figure = figures.learning_curves(
-                rows,
-                monitor=checkpoint.monitor or "",
-                mode="min" if checkpoint.mode == "min" else "max",
-                note=note,
-            )
-            folder = self.run_directory / "figures"
-            figures.save_figure(figure, folder / "learning_curves.png")
-            write_csv(folder / "learning_curves.csv", *epoch_table(rows))
-        write_report(self.run_directory)
+            table = epoch_table(read_rows(curves))
+            write_csv(self.run_directory / "learning_curves.csv", *table)
+        if self._report:
+            # Here, so that a run without a report depends on nothing that draws.
+            from eurosat.evaluation.run_report import write_report
+
+            write_report(self.run_directory)
 
     def _say_where(self) -> None:
-        if self._said_where:
+        if self._said_where or not self._report:
             return
         self._said_where = True
         report = str(self.run_directory / "report.html")

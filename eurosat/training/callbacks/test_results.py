@@ -1,4 +1,4 @@
-"""The results of a test: metrics.json, predictions.csv and figures."""
+"""The results of a test: metrics.json, predictions.csv and mistakes.npz."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Callback
 
 from eurosat.data.datamodule import EuroSATDataModule
 from eurosat.data.opened import OpenedData
-from eurosat.evaluation import figures
+from eurosat.evaluation.mistakes import Mistakes, mistaken_rows
 from eurosat.evaluation.predictions import Predictions, per_class_accuracy
 from eurosat.files import write_csv, write_json
 from eurosat.models.classifier import EuroSATClassifier
@@ -49,7 +49,7 @@ class TestResults(Callback):
         )
 
     def on_test_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Write metrics, predictions and figures."""
+        """Write metrics, predictions and the most confident mistakes."""
         rows = sorted(gather(self._rows))
         module = cast(EuroSATClassifier, pl_module)
         # Computing synchronises over all processes, so every one of them must take part.
@@ -72,7 +72,7 @@ class TestResults(Callback):
             probabilities=np.array([row[2] for row in rows]),
         )
         self._write_predictions(predictions)
-        self._draw(predictions, data, confusion)
+        self._write_mistakes(predictions, data)
         for logger in trainer.loggers:
             if isinstance(logger, LogsPredictions):
                 logger.log_predictions(predictions, data, trainer.global_step)
@@ -94,29 +94,13 @@ class TestResults(Callback):
             ),
         )
 
-    def _draw(
-        self,
-        predictions: Predictions,
-        data: OpenedData,
-        confusion: np.ndarray[Any, Any],
-    ) -> None:
-        classes, confidence = predictions.classes, predictions.confidence
-        note = "synthetic data" if data.store.card.synthetic else ""
-        wrong = np.flatnonzero(~predictions.right)
-        worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:20]
-        drawn = {
-            "confusion_matrix": figures.confusion_matrix(confusion, classes, note=note),
-            "reliability_diagram": figures.reliability_diagram(
-                confidence, predictions.right, note=note
-            ),
-            "confident_mistakes": figures.confident_mistakes(
-                data.rgb_patches(predictions.indices[worst].tolist()),
-                [predictions.files[i] for i in worst],
-                [classes[predictions.labels[i]] for i in worst],
-                [classes[predictions.predicted[i]] for i in worst],
-                confidence[worst],
-                note=note,
-            ),
-        }
-        for name, figure in drawn.items():
-            figures.save_figure(figure, self.run_directory / "figures" / f"{name}.png")
+    def _write_mistakes(self, predictions: Predictions, data: OpenedData) -> None:
+        rows = mistaken_rows(predictions)
+        names = np.array(predictions.classes)
+        Mistakes(
+            pictures=data.rgb_patches(predictions.indices[rows].tolist()),
+            files=np.array([predictions.files[row] for row in rows], dtype=np.str_),
+            labels=names[predictions.labels[rows]],
+            predicted=names[predictions.predicted[rows]],
+            confidence=predictions.confidence[rows],
+        ).write(self.run_directory)

@@ -1,0 +1,50 @@
+"""A profile for people: the table of its phases, and the lines on its bottleneck."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def show(profile: Mapping[str, Any]) -> None:
+    """Print a profile as a table, with its bottleneck and what to try.
+
+    Args:
+        profile: What `profile.json` holds.
+    """
+    import rich
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        title=f"Profile of {profile['steps']} steps, {profile['images_per_second']:,.0f} images/s",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("phase")
+    for name in ("share", "seconds", "median ms/step", "p95 ms/step"):
+        table.add_column(name, justify="right")
+    for name, phase in profile["phases"].items():
+        slow = "bold" if name in profile["bottleneck"]["phases"] else ""
+        table.add_row(name, *phase_cells(phase), style=slow)
+    console = rich.get_console()  # which a progress bar that is still there shares
+    console.print(table)
+    heading, *advice = bottleneck_lines(profile)
+    for line in (heading, *(f"  - {line}" for line in advice)):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def phase_cells(phase: Mapping[str, float | None]) -> list[str]:
+    """Share, seconds, median and 95th percentile of a phase, to read."""
+    median, p95 = (
+        "" if value is None else f"{value:.2f}" for value in (phase["median_ms"], phase["p95_ms"])
+    )
+    return [f"{phase['share']:.1%}", f"{phase['seconds']:.2f}", median, p95]
+
+
+def bottleneck_lines(profile: Mapping[str, Any]) -> list[str]:
+    """The bottleneck, and below it what to try."""
+    bottleneck = profile["bottleneck"]
+    name = " and ".join(bottleneck["phases"])
+    return [
+        f"Bottleneck: {name} ({bottleneck['share']:.0%} of the time). Try:",
+        *bottleneck["advice"],
+    ]

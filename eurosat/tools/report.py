@@ -1,0 +1,38 @@
+"""``eurosat report``: draw the figures and the report of finished runs anew."""
+
+from collections import Counter
+from pathlib import Path
+
+from eurosat.errors import ReportError
+from eurosat.run_card import RUN_CARD
+
+
+def report(run_folders: list[str], *, output: Path | None = None) -> None:
+    """Draw figures/ and report.html of finished runs anew, from the files in their folders.
+
+    Nothing is trained or tested: the figures and the page follow from run.json, metrics.csv,
+    metrics.json, predictions.csv and mistakes.npz.
+
+    Args:
+        run_folders: Folders of runs, such as outputs/<experiment>/<time>.
+        output: Folder that gets one folder per run, named after the run's folder; each run's own
+            folder if not given.
+    """
+    from eurosat.evaluation.run_report import write_report
+
+    folders = [Path(name) for name in run_folders]
+    for folder in folders:
+        if not (folder / RUN_CARD).is_file():
+            raise ReportError(
+                f"{folder} holds no {RUN_CARD}, so it is not the folder of a run: give a folder "
+                "such as outputs/<experiment>/<time>"
+            )
+    names = Counter(folder.resolve().name for folder in folders)
+    if output is not None and len(names) < len(folders):
+        raise ReportError(
+            f"several runs have the name {names.most_common(1)[0][0]}, and their reports would "
+            "overwrite each other: call 'eurosat report' for each with an --output of its own"
+        )
+    for folder in folders:
+        place = folder if output is None else output / folder.resolve().name
+        print(f"report in {write_report(folder, place)}")
