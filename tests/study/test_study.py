@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from scipy.stats import ttest_1samp
 
+from eurosat.bands import BANDS
 from eurosat.cli import main
 from eurosat.errors import RunCardError
 from eurosat.hardware import Hardware
@@ -23,7 +25,7 @@ from eurosat.study.figure import accuracy_figure
 from eurosat.study.plan import read_study
 from eurosat.study.results import confidence_interval, summarise
 from eurosat.study.runner import plan_runs, train, training_length
-from tests.conftest import CONFIGS, REPOSITORY
+from tests.conftest import CONFIGS, REPOSITORY, Run
 
 TINY_STUDY: dict[str, Any] = {
     "title": "Two sizes",
@@ -47,6 +49,21 @@ def write(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write_study
+
+
+@pytest.fixture
+def finish(trained: Run) -> Callable[..., Path]:
+    """Writes the run folder that a training would have left: the tiny run's, with changes."""
+
+    def write_run(attempts: Path, accuracy: float = 0.5, **facts: Any) -> Path:
+        folder = attempts / "20260101T000000Z"
+        folder.mkdir(parents=True)
+        shutil.copy(trained.folder / "config.yaml", folder)
+        for name, changes in (("run.json", facts), ("metrics.json", {"accuracy": accuracy})):
+            (folder / name).write_text(json.dumps(trained.json(name) | changes))
+        return folder
+
+    return write_run
 
 
 def test_a_study_trains_what_is_missing_and_tells_what_it_found(
@@ -120,38 +137,44 @@ def test_a_study_that_is_ended_goes_on_from_there(
 
 
 def test_a_run_that_was_cut_off_in_its_test_is_tested(
-    write: Callable[..., Path], tmp_path: Path, store_root: Path
+    write: Callable[..., Path], tmp_path: Path, store_root: Path, trained: Run
 ) -> None:
     output = tmp_path / "out"
-    file = write(axes={"data.batch_size": [16]})
+    # The study asks for the tiny run, which is there but for the metrics of its test.
+    configs = [str(trained.folder / "config.yaml")]
+    file = write(axes={"data.batch_size": [16]}, configs=configs, settings={}, seeds=[42])
     (planned,) = plan_runs(read_study(file), output)
+    first = planned.folder / trained.folder.name
+    shutil.copytree(trained.folder, first, ignore=shutil.ignore_patterns("metrics.json"))
     arguments = ["study", str(file), f"--root={store_root}", f"--output={output}"]
-    assert main(arguments) == 0
-    first = planned.finished
-    assert first is not None
-    accuracy = json.loads((first / "metrics.json").read_text())["accuracy"]
-    (first / "metrics.json").unlink()  # as if it had been killed before
     assert main(arguments) == 0
     assert planned.finished not in (None, first)
     (row,) = csv.DictReader((output / "runs.csv").read_text().splitlines())
-    assert float(row["accuracy"]) == accuracy
+    assert float(row["accuracy"]) == trained.json("metrics.json")["accuracy"]
     assert "| n/a |" in (output / "table.md").read_text()
     assert main([*arguments, "--only_results=true"]) == 0
 
 
 def test_runs_of_another_source_are_other_runs(
-    write: Callable[..., Path], tmp_path: Path, store_root: Path, capsys: pytest.CaptureFixture[str]
+    write: Callable[..., Path],
+    finish: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    arguments = ["study", str(write(axes={"data.batch_size": [16]})), f"--root={store_root}"]
-    arguments.append(f"--output={tmp_path / 'out'}")
+    file, output = write(axes={"data.batch_size": [16]}), tmp_path / "out"
+    (planned,) = plan_runs(read_study(file), output)
+    finish(planned.folder)
+    arguments = ["study", str(file), f"--output={output}"]
     assert main(arguments) == 0
-    assert "Two sizes – synthetic data" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "Two sizes – synthetic data" in shown
+    assert "1 of 1 runs are done" in shown
     assert main([*arguments, "--source=EuroSAT_RGB.zip", "--only_results=true"]) == 0
     assert "0 of 1 runs are done" in capsys.readouterr().out
 
 
 def test_a_grid_is_drawn_with_intervals_over_seeds(
-    write: Callable[..., Path], tmp_path: Path, store_root: Path
+    write: Callable[..., Path], finish: Callable[..., Path], tmp_path: Path
 ) -> None:
     axes = {
         "size": {"small": {"data.batch_size": 16}, "large": {"data.batch_size": 32}},
@@ -162,7 +185,10 @@ def test_a_grid_is_drawn_with_intervals_over_seeds(
     }
     file = write(axes=axes, seeds=[3, 4], resplit=True)
     output = tmp_path / "out"
-    assert main(["study", str(file), f"--root={store_root}", f"--output={output}"]) == 0
+    accuracies = [0.5, 0.9, 0.6, 0.8, 0.55, 0.9, 0.75, 0.81]
+    for run, accuracy in zip(plan_runs(read_study(file), output), accuracies, strict=True):
+        finish(run.folder, accuracy)
+    assert main(["study", str(file), f"--output={output}"]) == 0
     rows = list(csv.DictReader((output / "runs.csv").read_text().splitlines()))
     assert len({(row["size"], row["training fraction"], row["seed"]) for row in rows}) == 8
     study = read_study(file)
@@ -176,9 +202,8 @@ def test_a_grid_is_drawn_with_intervals_over_seeds(
         ]
         expected = ttest_1samp(own, 0).confidence_interval(0.95)
         assert summary.mean == pytest.approx(sum(own) / 2)
-        if own[0] != own[1]:
-            assert summary.low == pytest.approx(max(0, expected.low))
-            assert summary.high == pytest.approx(min(1, expected.high))
+        assert summary.low == pytest.approx(max(0, expected.low))
+        assert summary.high == pytest.approx(min(1, expected.high))
     (axes_drawn,) = accuracy_figure(study, summaries).axes
     lines = [container for container in axes_drawn.containers]
     assert [line.get_label() for line in lines] == ["small", "large"]
@@ -189,19 +214,24 @@ def test_a_grid_is_drawn_with_intervals_over_seeds(
 
 
 def test_equal_minutes_set_the_length_from_a_measured_speed(
-    write: Callable[..., Path], tmp_path: Path, store_root: Path
+    write: Callable[..., Path], tmp_path: Path, store_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # The speed of the first cell cannot be measured, so that cell alone fails.
+    axes = {"size": {"none": {"data.batch_size": 0}, "16": {"data.batch_size": 16}}}
     output = tmp_path / "out"
-    file = write(axes={"data.batch_size": [16]}, minutes=0.01, seeds=[3, 4])
-    assert main(["study", str(file), f"--root={store_root}", f"--output={output}"]) == 0
-    (speed,) = output.glob("16-speed-*/*/run.json")  # one for both seeds
+    file = write(axes=axes, minutes=0.01)
+    assert main(["study", str(file), f"--root={store_root}", f"--output={output}"]) == 1
+    said = capsys.readouterr()
+    assert "size none, seed 3 failed:" in said.err
+    assert "1 of 2 runs are done" in said.out
+    (speed,) = output.glob("16-speed-*/*/run.json")
     expected = 0.6 * json.loads(speed.read_text())["images_per_second"]
-    for planned in plan_runs(read_study(file), output):
-        assert planned.finished is not None
-        config = yaml.safe_load((planned.finished / "config.yaml").read_text())
-        trainer = config["trainer"]
-        images = 16 * trainer["max_epochs"] * trainer["limit_train_batches"]
-        assert images == pytest.approx(expected, abs=16 * (trainer["max_epochs"] + 1))
+    failed, planned = plan_runs(read_study(file), output)
+    assert failed.finished is None
+    assert planned.finished is not None
+    trainer = yaml.safe_load((planned.finished / "config.yaml").read_text())["trainer"]
+    images = 16 * trainer["max_epochs"] * trainer["limit_train_batches"]
+    assert images == pytest.approx(expected, abs=16 * (trainer["max_epochs"] + 1))
 
 
 @pytest.mark.parametrize(
@@ -224,18 +254,6 @@ def test_equal_minutes_count_the_batches_that_there_are(
     assert epochs * limit * whole_batch == pytest.approx(180 * 1000, rel=0.03)
 
 
-def test_a_cell_whose_speed_cannot_be_measured_fails_alone(
-    write: Callable[..., Path], tmp_path: Path, store_root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    axes = {"size": {"none": {"data.batch_size": 0}, "16": {"data.batch_size": 16}}}
-    output = tmp_path / "out"
-    arguments = [str(write(axes=axes, minutes=0.01)), f"--root={store_root}"]
-    assert main(["study", *arguments, f"--output={output}"]) == 1
-    said = capsys.readouterr()
-    assert "size none, seed 3 failed:" in said.err
-    assert "1 of 2 runs are done" in said.out
-
-
 @contextmanager
 def held(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Another process that is at a run."""
@@ -256,16 +274,19 @@ def held(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
         other.kill()
 
 
-def test_processes_share_a_study(
-    write: Callable[..., Path], tmp_path: Path, store_root: Path, capsys: pytest.CaptureFixture[str]
+def test_a_run_of_another_process_is_left_to_it(
+    write: Callable[..., Path],
+    finish: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     output = tmp_path / "out"
     file = write()
     theirs, ours = plan_runs(read_study(file), output)
+    finish(ours.folder)
     with held(theirs.folder):
-        assert main(["study", str(file), f"--root={store_root}", f"--output={output}"]) == 0
-    assert theirs.finished is None
-    assert ours.finished is not None
+        assert main(["study", str(file), f"--output={output}"]) == 0
+    assert [path.name for path in theirs.folder.iterdir()] == [".lock"]
     said = capsys.readouterr().out
     assert "1 of 2 runs are done" in said
     assert "1 more under way in other processes" in said
@@ -288,35 +309,41 @@ def test_the_run_of_a_process_that_died_is_taken_over(
 
 
 def test_code_that_changed_between_runs_is_told(
-    write: Callable[..., Path], tmp_path: Path, store_root: Path
+    write: Callable[..., Path], finish: Callable[..., Path], tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
     file = write()
-    arguments = ["study", str(file), f"--root={store_root}", f"--output={output}"]
-    assert main(arguments) == 0
     planned = plan_runs(read_study(file), output)
-    for run, git in zip(
-        planned,
-        ({"revision": "1" * 40, "dirty": False}, {"revision": "2" * 40, "dirty": True}),
-        strict=True,
-    ):
-        assert run.finished is not None
-        path = run.finished / "run.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"git": git}))
-    assert main([*arguments, "--only_results=true"]) == 0
+    finish(planned[0].folder, git={"revision": "1" * 40, "dirty": False})
+    finish(planned[1].folder, git={"revision": "2" * 40, "dirty": True})
+    assert main(["study", str(file), f"--output={output}", "--only_results=true"]) == 0
     told = "Code of the runs: 111111111111, 222222222222-dirty"
     assert told in (output / "table.md").read_text()
 
 
-def test_rgb_and_bands_of_the_same_files_are_compared(
-    write: Callable[..., Path], tmp_path: Path, store_root: Path
+def test_rgb_and_bands_are_compared_and_other_data_are_not(
+    write: Callable[..., Path],
+    finish: Callable[..., Path],
+    trained: Run,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     output = tmp_path / "out"
-    settings = TINY_STUDY["settings"] | {"trainer.max_epochs": 1}
-    file = write(axes={"data.bands": ["rgb", "all"]}, settings=settings)
-    assert main(["study", str(file), f"--root={store_root}", f"--output={output}"]) == 0
+    file = write(axes={"data.bands": ["rgb", "all"], "data.batch_size": [16, 32]})
+    arguments = ["study", str(file), f"--output={output}", "--only_results=true"]
+    planned = plan_runs(read_study(file), output)
+    data = trained.json("run.json")["data"]
+    every = data | {"bands": [band.name for band in BANDS], "fingerprint": "1" * 64}
+    # RGB and bands of the same files are decoded into two stores.
+    for run, facts in zip(planned, (data, data, every, every), strict=True):
+        finish(run.folder, data=facts)
+    assert main(arguments) == 0
     rows = list(csv.DictReader((output / "runs.csv").read_text().splitlines()))
-    assert [len(row["bands"].split()) for row in rows] == [3, 13]
+    assert [len(row["bands"].split()) for row in rows] == [3, 3, 13, 13]
+    shutil.rmtree(planned[3].folder)
+    finish(planned[3].folder, data=every | {"fingerprint": "2" * 64})
+    assert main(arguments) == 2
+    assert "different data" in capsys.readouterr().err
 
 
 def test_a_run_of_other_settings_never_passes_for_this_one(
