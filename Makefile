@@ -12,7 +12,7 @@ INSTALL := $(if $(shell command -v uv),uv pip install --python $(BIN)/python,$(B
 # W&B's sweeps engine needs NumPy 1, so it has an environment of its own.
 SWEEPS_VENV := .venv-sweeps
 
-.PHONY: help environment fit test lint lock clean
+.PHONY: help environment fit test test-fast lint lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -50,8 +50,15 @@ $(SWEEPS_VENV)/.complete: requirements/sweeps.txt
 	fi
 	@touch $@
 
+# Each process of pytest-xdist takes a block of neighbouring tests, and one that has finished takes
+# tests from the end of another's block.
+PROCESSES := --numprocesses auto --dist worksteal
+
 test: environment $(SWEEPS_VENV)/.complete  ## run the tests, one process a core
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest $(PROCESSES) --durations=15
+
+test-fast: environment  ## run the tests that need neither a service nor a process of their own
+	$(BIN)/python -m pytest $(PROCESSES) -m fast
 
 lint: environment  ## check style and types
 	$(BIN)/ruff check .

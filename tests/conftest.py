@@ -24,6 +24,7 @@ from eurosat.cli import main
 from eurosat.data.synthetic import synthetic_patch
 from eurosat.inference import formats
 from eurosat.labels import CLASSES
+from tests.kinds import mark, refuse_what_is_slow
 from tests.session_folder import SessionFolder, fill_once
 
 REPOSITORY = Path(__file__).parents[1]
@@ -74,6 +75,20 @@ def pytest_configure() -> None:
         threads = max(1, (os.cpu_count() or 1) // workers)
         os.environ["OMP_NUM_THREADS"] = str(threads)
         torch.set_num_threads(threads)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test by its kind."""
+    for item in items:
+        mark(item)
+
+
+@pytest.fixture(autouse=True)
+def kept_fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fast test that trains or starts a Python process fails until it is marked."""
+    if request.node.get_closest_marker("fast"):
+        refuse_what_is_slow(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,7 @@ def print_config(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[st
     return parsed
 
 
+@pytest.mark.process
 def test_help_lists_every_verb_and_imports_nothing_heavy() -> None:
     code = (
         "import sys; from eurosat.cli import main\n"
@@ -122,6 +123,7 @@ def test_every_overlay_changes_an_experiment_and_keeps_the_rest(
     assert after["model"] == before["model"]
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_runs(
     experiment: str, tmp_path: Path, store_root: Path, monkeypatch: pytest.MonkeyPatch
@@ -408,6 +410,7 @@ def test_the_last_epoch_is_saved_without_a_validation(run: Callable[..., Run]) -
     assert kept.best.name == "best-epoch02.ckpt"
 
 
+@pytest.mark.training
 def test_a_training_without_a_validation_says_that_nothing_was_tested(
     tmp_path: Path,
     store_root: Path,
@@ -427,6 +430,7 @@ def test_lightnings_own_logger_is_metrics_csv(run: Callable[..., Run]) -> None:
     assert not list(kept.folder.glob("lightning_logs*"))
 
 
+@pytest.mark.process
 def test_two_processes_train_together_and_test_every_patch_once(
     tmp_path: Path, store_root: Path
 ) -> None:
@@ -446,6 +450,7 @@ def test_two_processes_train_together_and_test_every_patch_once(
     assert Run(folder).json("profile.json")["processes"] == 2
 
 
+@pytest.mark.training
 def test_a_run_that_fails_says_so_in_its_record(
     tmp_path: Path, store_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ for package in sys.argv[1:]:
 """
 
 
+@pytest.mark.process
 def test_every_light_module_imports_where_torch_lightning_and_matplotlib_cannot() -> None:
     command = [sys.executable, "-c", IMPORT_ALL, *LIGHT]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)

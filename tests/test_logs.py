@@ -2,7 +2,6 @@
 
 import json
 import logging
-import multiprocessing
 import os
 import pty
 import re
@@ -62,6 +61,7 @@ def test_the_file_of_a_run_tells_its_story_in_fields(trained: Run) -> None:
     assert not (trained.folder / "run.log").exists()
 
 
+@pytest.mark.process
 def test_a_pipe_gets_plain_lines_and_each_once(tmp_path: Path, store_root: Path) -> None:
     shown = subprocess.run(
         command(tmp_path, store_root), capture_output=True, text=True, check=True
@@ -72,6 +72,7 @@ def test_a_pipe_gets_plain_lines_and_each_once(tmp_path: Path, store_root: Path)
         assert sum(words in line for line in shown) == 1
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("bar", ["RichProgressBar", "TQDMProgressBar"])
 def test_a_terminal_gets_colours_and_lines_above_the_progress_bar(
     bar: str, tmp_path: Path, store_root: Path
@@ -138,6 +139,7 @@ def test_a_mistake_is_in_the_file_with_its_traceback_and_on_the_console_without(
     assert "Traceback" not in error
 
 
+@pytest.mark.training
 def test_a_crash_is_in_the_file_with_its_traceback(tmp_path: Path, store_root: Path) -> None:
     arguments = [*TINY, *SMALL_MODEL, f"--data.root={store_root}", f"--output_root={tmp_path}"]
     arguments += ["--model.optimizer=torch.optim.SGD", "--model.optimizer.init_args.lr=-1"]
@@ -176,22 +178,25 @@ def test_other_processes_than_the_first_say_only_what_is_wrong_and_who_they_are(
     assert line.endswith("WARNING eurosat.test: rank 3: all is not well")
 
 
-def _write_long_lines(path: Path, rank: int) -> None:
-    with Logs("error", rank=lambda: rank) as logs:
-        logs.write_to(path)
-        for _ in range(100):
-            logging.getLogger("eurosat.test").warning(str(rank) * 30_000)
+_WRITE_LONG_LINES = """
+import logging, sys
+from pathlib import Path
+from eurosat.logs import Logs
+
+path, rank = Path(sys.argv[1]), int(sys.argv[2])
+with Logs("error", rank=lambda: rank) as logs:
+    logs.write_to(path)
+    for _ in range(100):
+        logging.getLogger("eurosat.test").warning(str(rank) * 30_000)
+"""
 
 
+@pytest.mark.process
 def test_lines_of_several_processes_do_not_mix(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
     path = tmp_path / "run.jsonl"
-    processes = [context.Process(target=_write_long_lines, args=(path, n)) for n in (1, 2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
+    commands = [[sys.executable, "-c", _WRITE_LONG_LINES, str(path), rank] for rank in "12"]
+    for process in [subprocess.Popen(command) for command in commands]:
+        assert process.wait() == 0
     found = records(tmp_path)
     assert len(found) == 200
     for record in found:

@@ -12,6 +12,8 @@ import pytest
 
 from eurosat.processes import supervise
 
+pytestmark = pytest.mark.process
+
 NOTE_DEVICE = (
     "import os, pathlib, shutil, sys\n"
     "device = os.environ.get('CUDA_VISIBLE_DEVICES', 'none')\n"

@@ -100,6 +100,7 @@ def equal(one: dict[int, Any], other: dict[int, Any]) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[i], other[i]) for i in one)
 
 
+@pytest.mark.process
 def test_augmentations_are_the_same_with_any_number_of_workers() -> None:
     reference = epoch_of_batches(workers=0)
     assert equal(reference, epoch_of_batches(workers=1))

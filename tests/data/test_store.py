@@ -154,12 +154,14 @@ def _start(archive: Path, root: Path, name: str, delay: float) -> "subprocess.Po
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.process
 def test_two_processes_that_start_together_decode_once(rgb_archive: Path, tmp_path: Path) -> None:
     both = [_start(rgb_archive, tmp_path, str(number), 0.02) for number in range(2)]
     assert [process.communicate(timeout=120)[0] for process in both] == ["30\n", "30\n"]
     assert len(list(tmp_path.glob("listed-*"))) == 1
 
 
+@pytest.mark.process
 def test_a_killed_process_leaves_no_store_and_the_next_one_succeeds(
     rgb_archive: Path, tmp_path: Path
 ) -> None:
@@ -175,6 +177,7 @@ def test_a_killed_process_leaves_no_store_and_the_next_one_succeeds(
     assert not [path for path in tmp_path.glob(".store.*") if path.is_dir()]
 
 
+@pytest.mark.slow
 def test_the_complete_real_data_set_is_verified(tmp_path: Path) -> None:
     archive = shared_data("EuroSAT_RGB.zip")
     store = prepare(find_source(str(archive), rgb=True), tmp_path / "store", **SETTINGS)
@@ -186,14 +189,14 @@ def test_the_complete_real_data_set_is_verified(tmp_path: Path) -> None:
 
 
 def test_a_complete_data_set_with_other_contents_is_refused_unless_asked_for(
-    tmp_path: Path, patches: dict[str, Any]
+    tmp_path: Path, patches: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from eurosat.labels import IMAGES_PER_CLASS
-
+    complete = dict.fromkeys(CLASSES, 2)  # rather than 27,000 images
+    monkeypatch.setattr("eurosat.data.sources.IMAGES_PER_CLASS", complete)
     data = jpeg(patches["Forest_1"][:8, :8])
     files = {
         f"EuroSAT_RGB/{name}/{name}_{number}.jpg": data
-        for name, count in IMAGES_PER_CLASS.items()
+        for name, count in complete.items()
         for number in range(1, count + 1)
     }
     source = find_source(str(write_zip(tmp_path / "a.zip", files)), rgb=True)

@@ -85,6 +85,7 @@ def test_the_onnx_file_has_named_ends_and_says_nothing_of_this_machine(
         assert str(trained.folder).encode() not in content
 
 
+@pytest.mark.slow
 def test_what_is_shown_and_the_default_output(
     own_run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,6 +142,7 @@ def test_other_backbones(
     np.testing.assert_allclose(answer, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_existing_files_are_replaced_only_when_asked(
     own_run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,7 @@ def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -
     return error.rpartition("error: ")[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("format", "ending"), [("onnx", "onnx"), ("openvino", "xml")])
 def test_a_file_that_differs_is_not_written(
     format: str, ending: str, own_run: Run, capsys: pytest.CaptureFixture[str]
@@ -136,6 +137,7 @@ def test_missing_packages_are_named(
     assert f"needs {package}, which is not installed: pip install 'eurosat[export]'" in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", formats())
 def test_a_full_disk_leaves_nothing(
     format: str, own_run: Run, capsys: pytest.CaptureFixture[str]
@@ -151,6 +153,7 @@ def test_a_full_disk_leaves_nothing(
     assert files_in(own_run.best.parent) == before
 
 
+@pytest.mark.slow
 def test_without_its_run_folder_a_checkpoint_needs_a_source(
     trained: Run,
     store_root: Path,
@@ -166,6 +169,7 @@ def test_without_its_run_folder_a_checkpoint_needs_a_source(
     assert (alone.parent / "alone-onnx.onnx").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "value", "differing"),
     [("split_seed", 1, "the split"), ("synthetic_images", 100, "the images and the split")],

@@ -83,6 +83,7 @@ def test_an_openvino_file_knows_its_weights(exported: dict[str, Path], tmp_path:
         open_model(path)
 
 
+@pytest.mark.process
 def test_openvino_models_leave_signals_alone(exported: dict[str, Path]) -> None:
     """In a process of its own: where it fails, the process dies of the signal."""
     code = (

@@ -66,6 +66,7 @@ def finish(trained: Run) -> Callable[..., Path]:
     return write_run
 
 
+@pytest.mark.process
 def test_a_study_trains_what_is_missing_and_tells_what_it_found(
     write: Callable[..., Path], tmp_path: Path, store_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,6 +97,7 @@ def test_a_study_trains_what_is_missing_and_tells_what_it_found(
     assert "2 of 2 runs are done" in capsys.readouterr().out
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_study_that_is_ended_goes_on_from_there(
     number: int,
@@ -112,13 +114,13 @@ def test_a_study_that_is_ended_goes_on_from_there(
     process = subprocess.Popen(
         [sys.executable, "-m", "eurosat", *arguments], stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while planned.checkpoint is None:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(number)
-    _, shown = process.communicate(timeout=60)
+    _, shown = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "ended during a run: run the same command again" in shown
     assert "Traceback" not in shown
@@ -136,6 +138,7 @@ def test_a_study_that_is_ended_goes_on_from_there(
     assert "1 of 1 runs are done" in capsys.readouterr().out
 
 
+@pytest.mark.process
 def test_a_run_that_was_cut_off_in_its_test_is_tested(
     write: Callable[..., Path], tmp_path: Path, store_root: Path, trained: Run
 ) -> None:
@@ -213,6 +216,7 @@ def test_a_grid_is_drawn_with_intervals_over_seeds(
         assert drawn.tolist() == [[0.3, means[0]], [0.6, means[1]]]
 
 
+@pytest.mark.process
 def test_equal_minutes_set_the_length_from_a_measured_speed(
     write: Callable[..., Path], tmp_path: Path, store_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -274,6 +278,7 @@ def held(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
         other.kill()
 
 
+@pytest.mark.process
 def test_a_run_of_another_process_is_left_to_it(
     write: Callable[..., Path],
     finish: Callable[..., Path],
@@ -292,6 +297,7 @@ def test_a_run_of_another_process_is_left_to_it(
     assert "1 more under way in other processes" in said
 
 
+@pytest.mark.process
 def test_the_run_of_a_process_that_died_is_taken_over(
     write: Callable[..., Path], tmp_path: Path, store_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

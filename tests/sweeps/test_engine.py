@@ -16,6 +16,8 @@ import yaml
 from tests.conftest import CONFIGS, REPOSITORY, TINY, wandb_without_account
 from tests.tracked import tracked_runs
 
+pytestmark = pytest.mark.process
+
 SWEEPS = sorted(path.name for path in (CONFIGS / "sweeps").glob("*.yaml"))
 QUICK = (
     *(option for option in TINY if "batch_size" not in option),

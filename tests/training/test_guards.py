@@ -102,6 +102,7 @@ def test_weights_that_diverged_within_an_epoch_are_not_saved(
     assert not list((folder / "checkpoints").glob("*"))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("options", "exit_code", "ended"),
     [

@@ -27,6 +27,7 @@ def test_a_run_that_cannot_begin_leaves_no_folder(
     assert not list(tmp_path.glob("outputs/*/*"))
 
 
+@pytest.mark.process
 def test_processes_that_torchrun_starts_share_one_folder(tmp_path: Path, store_root: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command += ["-m", "eurosat", "fit", *TINY, *SMALL_MODEL, f"--data.root={store_root}"]

@@ -15,6 +15,8 @@ from tests.breaking import ENVIRONMENT
 from tests.conftest import CONFIGS, SMALL_MODEL, TINY, wandb_without_account
 from tests.tracked import tracked_runs
 
+pytestmark = pytest.mark.process
+
 TWO_PROCESSES = ("--trainer.devices=2", "--trainer.strategy=ddp")
 
 

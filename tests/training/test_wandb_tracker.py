@@ -236,6 +236,7 @@ def test_the_missing_package_is_named(
     assert "pip install 'eurosat[track]'" in capsys.readouterr().err
 
 
+@pytest.mark.process
 def test_two_processes_are_one_run(tmp_path: Path, store_root: Path) -> None:
     pytest.importorskip("wandb")
     command = [sys.executable, "-m", "eurosat", "fit", *TINY, *SMALL_MODEL, OVERLAY]

@@ -1,0 +1,51 @@
+"""Kinds of tests by what they cost. A test of no kind is fast, and `make test-fast` runs it."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+KINDS = frozenset({"browser", "network", "pipeline", "process", "service", "slow", "training"})
+"""The markers that pyproject.toml describes, but for ``fast``."""
+
+KIND_OF_FIXTURE = {
+    "accurate": "slow",
+    "browser": "browser",
+    "checkout": "pipeline",
+    "export_once": "slow",
+    "fit": "training",
+    "good": "slow",
+    "run": "training",
+    "start_service": "service",
+    "template": "pipeline",
+    "tracked": "training",
+}
+"""Kinds that a test has because it uses a fixture, directly or by way of other fixtures."""
+
+
+def mark(item: pytest.Item) -> None:
+    """Add the kinds of a test's fixtures to its own markers; mark it ``fast`` if it has no kind."""
+    for fixture in KIND_OF_FIXTURE.keys() & set(getattr(item, "fixturenames", ())):
+        item.add_marker(KIND_OF_FIXTURE[fixture])
+    if not KINDS & {marker.name for marker in item.iter_markers()}:
+        item.add_marker("fast")
+
+
+def refuse_what_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test fail that trains or starts a Python process, until it is marked accordingly."""
+    from lightning.pytorch import Trainer
+
+    start = subprocess.Popen.__init__
+
+    def start_light(process: Any, command: Any, *arguments: Any, **options: Any) -> None:
+        program = Path(command if isinstance(command, str) else command[0]).name
+        if program.startswith(("python", "eurosat", "dvc")):
+            pytest.fail(f"this test starts {program}: mark it with pytest.mark.process")
+        start(process, command, *arguments, **options)
+
+    def fit(*_: Any, **__: Any) -> None:
+        pytest.fail("this test trains a model: mark it with pytest.mark.training")
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", start_light)
+    monkeypatch.setattr(Trainer, "fit", fit)
