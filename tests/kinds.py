@@ -16,6 +16,8 @@ KIND_OF_FIXTURE = {
     "export_once": "slow",
     "fit": "training",
     "good": "slow",
+    "on_mlflow": "training",
+    "on_tensorboard": "training",
     "run": "training",
     "start_service": "service",
     "template": "pipeline",
@@ -34,7 +36,7 @@ def mark(item: pytest.Item) -> None:
 
 def refuse_what_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a test fail that trains or starts a Python process, until it is marked accordingly."""
-    from lightning.pytorch import Trainer
+    from eurosat.models.classifier import EuroSATClassifier
 
     start = subprocess.Popen.__init__
 
@@ -44,8 +46,8 @@ def refuse_what_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
             pytest.fail(f"this test starts {program}: mark it with pytest.mark.process")
         start(process, command, *arguments, **options)
 
-    def fit(*_: Any, **__: Any) -> None:
+    def step(*_: Any) -> None:
         pytest.fail("this test trains a model: mark it with pytest.mark.training")
 
     monkeypatch.setattr(subprocess.Popen, "__init__", start_light)
-    monkeypatch.setattr(Trainer, "fit", fit)
+    monkeypatch.setattr(EuroSATClassifier, "training_step", step)

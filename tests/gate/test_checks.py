@@ -18,6 +18,12 @@ CORRUPTIONS = [corruption.name for corruption in applied_corruptions()]
 LABELS = np.repeat([0, 1], 500)
 
 
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals of these wide differences need no 10,000 resamples."""
+    monkeypatch.setattr("eurosat.evaluation.intervals.RESAMPLES", 1000)
+
+
 def answers(
     wrong: int = 0, wrong_corrupted: int = 0, confidence: float = 0.9, start: int = 0
 ) -> Answers:

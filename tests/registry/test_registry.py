@@ -194,6 +194,7 @@ def test_outside_of_a_repository(
     assert "run `dvc init`" in refused(["promote", str(model_files["onnx"])], capsys)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("place", ["/nowhere", "ssh://127.0.0.1:9/registry.git"])
 def test_a_registry_that_cannot_be_opened_is_named(
     place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

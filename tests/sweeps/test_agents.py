@@ -64,6 +64,7 @@ def test_without_the_server_a_sweep_ends_with_a_named_error(
     assert message in error
 
 
+@pytest.mark.process
 def test_an_agent_that_fails_is_reported(
     wandb_settings: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
