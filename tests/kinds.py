@@ -22,6 +22,7 @@ KIND_OF_FIXTURE = {
     "start_service": "service",
     "template": "pipeline",
     "tracked": "training",
+    "wheel": "process",
 }
 """Kinds that a test has because it uses a fixture, directly or by way of other fixtures."""
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.process
+
 STEERING = {
     **{"WANDB_MODE": "online", "WANDB_PROJECT": "x", "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"},
     **{"EUROSAT_API_KEY": "k", "PORT": "99", "AIP_PREDICT_ROUTE": "/x", "RANK": "1"},

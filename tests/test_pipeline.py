@@ -275,6 +275,7 @@ def test_the_stages_write_to_their_own_places() -> None:
     assert params()["data"]["source"] == "hub"
 
 
+@pytest.mark.process
 def test_a_stage_runs_the_code_of_its_own_checkout(tmp_path: Path) -> None:
     """Wherever `eurosat` is installed from: DVC names an experiment after this folder's code."""
     copied = copy_repository(tmp_path / "copy")

@@ -264,8 +264,8 @@ def test_a_damaged_or_missing_file_is_not_served(repository: Checkout, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([MODEL, "--registry=wandb", "--version=v1.0.0"], "leave out --version and --push"),
-        (["wandb:staging", "--push=true"], "leave out --version and --push"),
+        ([MODEL, "--registry=wandb", "--version=v1.0.0"], "remove --version and --push"),
+        (["wandb:staging", "--push=true"], "remove --version and --push"),
         (["registry:staging", "--registry=wandb"], "is not in the registry 'wandb'"),
         (["wandb:staging", "--registry=git"], "is not in the registry 'git'"),
     ],

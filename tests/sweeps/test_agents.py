@@ -36,6 +36,7 @@ def test_mistakes_in_usage_are_named(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
