@@ -86,7 +86,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def kept_fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fast test that trains or starts a Python process fails until it is marked."""
+    """A fast test that trains or runs eurosat or DVC in a process fails until it is marked."""
     if request.node.get_closest_marker("fast"):
         refuse_what_is_slow(monkeypatch)
 
