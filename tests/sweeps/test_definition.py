@@ -115,10 +115,10 @@ def test_every_sweep_is_accepted(
         ),
         (parameter("trainer.logger", value=False), ["do not report to W&B"]),
         (parameter("trainer.limit_val_batches", values=[1.0, 0]), ["do not validate"]),
-        (parameter("run_directory", value="outputs/sweep"), ["share a folder"]),
+        (parameter("run_directory", value="outputs/sweep"), ["share one folder"]),
         (
             parameter("checkpoint.monitor", values=["val/accuracy", "val/acc"]),
-            ["watch val/acc, which no run logs"],
+            ["monitor val/acc, which no run logs"],
         ),
         (parameter("model.label_smoothing", min=0.2, max=0.1), ["min below max"]),
         (lambda sweep: sweep.update(method="baysian"), ["method cannot be baysian", "bayes"]),
