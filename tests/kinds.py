@@ -21,6 +21,7 @@ KIND_OF_FIXTURE = {
     "run": "training",
     "start_service": "service",
     "template": "pipeline",
+    "toy": "slow",
     "tracked": "training",
     "wheel": "process",
 }

@@ -21,6 +21,8 @@ from eurosat.pixels import resize
 from tests.conftest import LENIENT, SMALL_MODEL, Run, geotiff, jpeg
 from tests.serving.conftest import StartService
 
+pytestmark = pytest.mark.training
+
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "layout-1"
 QUICK = (
     "--data.split_fractions=[0.4, 0.3, 0.3]",
