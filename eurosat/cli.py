@@ -1,6 +1,6 @@
-"""The command line: trainer verbs by LightningCLI, tool verbs by jsonargparse.
+"""The command line: LightningCLI runs the trainer verbs, jsonargparse runs the tool verbs.
 
-Heavy imports wait inside the functions, so that ``eurosat --help`` answers at once.
+Slow imports are inside the functions, so that ``eurosat --help`` is fast.
 """
 
 import argparse
@@ -18,43 +18,43 @@ from eurosat.errors import EuroSATError
 
 TRAINER_VERBS = {
     "fit": "train a classifier, then test its best checkpoint",
-    "validate": "measure a checkpoint on the validation part",
-    "test": "measure a checkpoint on the test part and draw the report",
-    "predict": "classify image files or folders into a CSV file",
+    "validate": "measure a checkpoint on the validation split",
+    "test": "measure a checkpoint on the test split and write the report",
+    "predict": "classify image files or folders and write a CSV file",
 }
 TOOL_VERBS = {
-    "init": "lay out a project in an empty folder: configurations, pipeline, sweeps, studies",
-    "prepare": "find, check and decode a data set, and show what it holds",
-    "study": "train a grid of settings with several seeds, and compare them",
+    "init": "create a project in an empty folder: configurations, pipeline, sweeps, studies",
+    "prepare": "find, check and decode a data set, and show its contents",
+    "study": "train a grid of settings with several seeds, and compare the settings",
     "sweep": "search for good settings with W&B on every GPU of this machine",
-    "report": "draw the figures and the report of finished runs anew",
-    "export": "write a checkpoint in another format, such as ONNX, behind a parity gate",
-    "gate": "compare a model with the one in use; exit 1 if it should not replace it",
-    "promote": "register a model and put it into a stage, staging or production",
-    "serve": "answer over HTTP with a model file, and show a page to try it",
-    "classify": "ask a service for the classes of image files",
+    "report": "draw the figures and write the report of finished runs again",
+    "export": "convert a checkpoint to another format, such as ONNX, and compare the answers",
+    "gate": "compare a candidate with the model in use, and exit 1 if a check fails",
+    "promote": "register a model and assign it to a stage, staging or production",
+    "serve": "classify images over HTTP with a model file, and serve a page to try the model",
+    "classify": "send image files to a service and print their classes",
 }
 EXTRAS = {"export": "export", "promote": "pipeline", "serve": "serve"}
-"""Optional dependencies that a verb needs; those not named need ``train``."""
+"""The optional dependencies that a verb needs; a verb without an entry needs ``train``."""
 EXTRAS_OF_PACKAGES = {"wandb": "track", "tensorboard": "tensorboard", "mlflow": "mlflow"}
-"""Optional dependencies that an option needs, rather than a verb."""
+"""The optional dependencies that an option needs, by package."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        args: The arguments; those of the process if not given.
+        args: The arguments; if not given, the arguments of the process.
 
     Returns:
-        The exit code: 0 if all went well, 2 for a mistake in usage or data, 1 where a gate was
-        not passed or a service could not go on.
+        The exit code: 0 after success, 2 after a mistake in usage or data, 1 if a gate failed, or
+        if a training, a study or a service ended early.
     """
     arguments = list(sys.argv[1:] if args is None else args)
     verb = _top_level_parser().parse_args(arguments[:1]).verb
     try:
         if verb in TRAINER_VERBS:
-            # torch 2.15 warns of a name that Lightning 2.6 still uses; nothing for users to do.
+            # torch 2.15 warns about a name that Lightning 2.6 still uses. Users cannot act on it.
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
             from eurosat.training.cli import run_trainer_verb
 
@@ -67,7 +67,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return error.exit_code
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("eurosat"):
-            raise  # ours to repair, not the user's to install
+            raise  # A missing module of eurosat is a fault of eurosat; pip cannot install it.
         extra = EXTRAS_OF_PACKAGES.get(error.name) or EXTRAS.get(verb, "train")
         print(
             f"eurosat {verb}: error: the package {error.name} is not installed: "
@@ -82,7 +82,7 @@ def _top_level_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="eurosat",
         description="Land-use classification of Sentinel-2 patches, from raw data to a service.",
-        epilog="'eurosat VERB --help' shows a verb's options. Start with: "
+        epilog="'eurosat VERB --help' shows the options of a verb. Start with: "
         "eurosat fit --config configs/quickstart.yaml",
     )
     parser.add_argument("--version", action="version", version=f"eurosat {__version__}")
@@ -93,22 +93,23 @@ def _top_level_parser() -> argparse.ArgumentParser:
 
 
 def _run_tool(verb: str, tool: Callable[..., int | None], arguments: Sequence[str]) -> int:
-    """Call a tool with what its parameters get from the command line, and give its exit code.
+    """Call a tool with the arguments of the command line, and return the tool's exit code.
 
-    Parameters before the ``*`` of its signature stand alone on the command line, a list taking
-    one or more; the keyword-only ones are options. All may come from a YAML file instead. A
-    function `epilog` in the tool's module gives the last lines of the help text.
+    Parameters before the ``*`` of the tool's signature are positional arguments; a parameter of
+    type ``list[str]`` takes one argument or more. Keyword-only parameters are options. A YAML file
+    can set every parameter. A function `epilog` in the tool's module returns the last lines of the
+    help text.
     """
     from docstring_parser import parse
     from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
     class HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-        """Keeps the lines of an epilog; paragraphs of a docstring are filled here."""
+        """Keeps the line breaks of an epilog and of the description, which is filled below."""
 
     documentation = parse(inspect.getdoc(tool) or "")
     described = {entry.arg_name: entry.description for entry in documentation.params}
     paragraphs = (documentation.description or "").split("\n\n")
-    width = shutil.get_terminal_size().columns - 2  # as argparse fills other texts
+    width = shutil.get_terminal_size().columns - 2  # argparse fills other texts to this width
     epilog = getattr(sys.modules[tool.__module__], "epilog", None)
     parser = ArgumentParser(
         prog=f"eurosat {verb}",
@@ -130,7 +131,7 @@ def _run_tool(verb: str, tool: Callable[..., int | None], arguments: Sequence[st
             settings |= {"type": str, "nargs": "+"}
         else:
             settings |= {"type": parameter.annotation}
-        if not needed:  # left out, it keeps what a YAML file or the function says
+        if not needed:  # Without the argument, the value of a YAML file or the default remains.
             settings |= {"nargs": "?", "default": argparse.SUPPRESS}
         parser.add_argument(parameter.name, **settings)
     parser.add_function_arguments(tool, skip={parameter.name for parameter in positional})

@@ -1,4 +1,4 @@
-"""The LightningDataModule: one for every source, every choice of bands and every trainer verb."""
+"""One LightningDataModule loads every source, every choice of bands and every trainer verb."""
 
 import os
 from collections.abc import Sequence
@@ -45,23 +45,25 @@ class EuroSATDataModule(lightning.LightningDataModule):
         num_workers: int = 0,
         images: str | list[str] | None = None,
     ) -> None:
-        """Settings only: nothing is read before ``prepare_data``.
+        """Keep the settings; ``prepare_data`` reads the first file.
 
         Args:
             source: 'hub' (EuroSAT from the HF hub), a .zip archive or folder with one folder of
-                images a class, a prepared store, a hub id 'owner/name', or 'synthetic'.
-            revision: Commit of the hub data set; EuroSAT's own is pinned already.
+                images per class, a prepared store, a hub id 'owner/name', or 'synthetic'.
+            revision: Commit of the hub data set; 'hub' has a pinned commit already.
             bands: 'rgb' (8 bits), 'all' (13 bands), or band names such as [B02, B03, B04, B08].
-            classes: Class names in label order; your own folder names for your own data.
+            classes: Class names in label order; for your own data, the names of your folders.
             root: Folder for decoded data.
-            verify: Refuse a complete EuroSAT RGB data set whose files are not the published ones.
+            verify: Refuse a complete EuroSAT RGB data set if its files differ from the published
+                files.
             synthetic_images: Number of patches that the source 'synthetic' generates.
-            split: 'stratified' by seed, the 'source' own, 'files' (lists), or by 'longitude'.
-            split_fractions: Fractions of train, validation and test.
+            split: 'stratified' draws by seed, 'source' takes the source's own splits, 'files' reads
+                lists of file names, 'longitude' cuts from west to east.
+            split_fractions: Fractions of training, validation and test patches.
             split_seed: Seed of the stratified split.
             split_files: Folder with train, val and test .txt lists of file names.
             augmentations: albumentations transforms for training patches.
-            batch_size: Patches a batch and process.
+            batch_size: Patches per batch and process.
             num_workers: Worker processes that load batches; 0 loads in the main process.
             images: Image files or folders, for predict.
         """
@@ -91,7 +93,7 @@ class EuroSATDataModule(lightning.LightningDataModule):
             RuntimeError: ``setup`` has not opened the data yet.
         """
         if self._opened is None:
-            raise RuntimeError("the data are not open yet: call prepare_data() and setup() first")
+            raise RuntimeError("the data are not open: call prepare_data() and setup() first")
         return self._opened
 
     @property
@@ -110,10 +112,10 @@ class EuroSATDataModule(lightning.LightningDataModule):
         return self._opened.patch_size if self._opened else None
 
     def prepare_data(self) -> None:
-        """Decode the source into the store, once, on one process of each machine.
+        """Decode the source into the store once, in one process per machine.
 
         Raises:
-            DataSourceError: The source is missing, damaged or does not have these bands.
+            DataSourceError: The source is missing, damaged or does not have the bands.
         """
         if not self._predicting():
             self.prepare_store()
@@ -122,7 +124,7 @@ class EuroSATDataModule(lightning.LightningDataModule):
         """Open the store and split it.
 
         Raises:
-            SplitError: The splits cannot be made as asked.
+            SplitError: The data cannot be split as requested.
         """
         if stage == "predict" or self.is_open:
             return
@@ -140,25 +142,27 @@ class EuroSATDataModule(lightning.LightningDataModule):
         self._opened = OpenedData(store, splits, self.channels)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled, augmented batches of the training split."""
+        """Give shuffled, augmented batches of the training split."""
         return self._loader("train", shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Every validation patch once, as it is."""
+        """Give every validation patch once, without augmentation."""
         return self._loader("val", shuffle=False)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """Every test patch once, as it is."""
+        """Give every test patch once, without augmentation."""
         return self._loader("test", shuffle=False)
 
     def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """The image files given as ``images``, at the size of the model's patches.
+        """Give the image files of ``images``, resized to the size of the model's patches.
 
         Raises:
-            DataSourceError: No images are given, or a path holds none.
+            DataSourceError: ``images`` is empty, or a path holds no image.
         """
         if not self.images:
-            raise DataSourceError("nothing to predict: pass --data.images <image file or folder>")
+            raise DataSourceError(
+                "there are no images to predict: pass --data.images <image file or folder>"
+            )
         size = cast(Any, self.trainer).lightning_module.patch_size
         dataset = ImageFileDataset(find_images(self.images), self.channels, size)
         return DataLoader(dataset, batch_size=self.batch_size, num_workers=self.num_workers)
@@ -167,14 +171,14 @@ class EuroSATDataModule(lightning.LightningDataModule):
         return self.trainer is not None and self.trainer.predicting
 
     def prepare_store(self, folder: Path | None = None) -> Store:
-        """Open the store of the source, decoding the source first if that has not been done.
+        """Open the store of the source; decode the source first if there is no store yet.
 
         Args:
-            folder: Folder of the store; one in ``root``, named after the source, if not given.
+            folder: Folder of the store; if not given, a folder in ``root``, named after the source.
 
         Raises:
-            DataSourceError: The source is missing, damaged or does not have these bands, or the
-                folder holds something else.
+            DataSourceError: The source is missing, damaged or does not have the bands, or the
+                folder holds other files.
         """
         path = Path(self.source).expanduser()
         if not Store.is_store(path):
@@ -188,18 +192,22 @@ class EuroSATDataModule(lightning.LightningDataModule):
             folder = folder or store_folder(source, self.root, rgb=self.rgb)
             return prepare(source, folder, rgb=self.rgb, classes=self.classes, verify=self.verify)
         if folder is not None:
-            raise DataSourceError(f"{path} is a store already: give its source, or no other folder")
+            raise DataSourceError(
+                f"{path} is already a store and is not copied to {folder}: leave out the other "
+                "folder, or give the source of the store"
+            )
         store = Store(path)
         if store.card.rgb != self.rgb or store.card.classes != self.classes:
             raise DataSourceError(
                 f"the store {path} holds {'rgb' if store.card.rgb else '13 bands'} of "
-                f"{', '.join(store.card.classes)}: prepare the data anew for other bands or classes"
+                f"{', '.join(store.card.classes)}: for other bands or classes, prepare the source "
+                "again"
             )
         return store
 
     def _loader(self, split: SplitName, *, shuffle: bool) -> DataLoader[Batch]:
         opened = self.opened
-        # Lightning sets this variable to the seed of seed_everything, the same on every rank.
+        # Lightning sets this variable to the seed of seed_everything, which all ranks share.
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
         sampler = BatchSampler(
             opened.splits[split],
@@ -221,7 +229,7 @@ class EuroSATDataModule(lightning.LightningDataModule):
         return DataLoader(
             dataset,
             sampler=sampler,
-            batch_size=None,  # the sampler hands out whole batches
+            batch_size=None,  # the sampler gives whole batches
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -230,14 +238,14 @@ class EuroSATDataModule(lightning.LightningDataModule):
 
 
 class ImageFileDataset(Dataset[dict[str, Any]]):
-    """Single image files, for prediction; images of another size are resized to a patch."""
+    """Single image files, for prediction; an image of another size is resized to a patch."""
 
     def __init__(self, files: Sequence[Path], channels: Sequence[Any], size: int) -> None:
         """Wrap the files.
 
         Args:
             files: Image files.
-            channels: The channels the model sees.
+            channels: The channels that the model takes.
             size: Height and width of a patch in pixels.
         """
         self.files = files
@@ -269,4 +277,5 @@ class ImageFileDataset(Dataset[dict[str, Any]]):
 
 
 def _one_thread(_: int) -> None:
-    cv2.setNumThreads(0)  # workers are the parallelism; OpenCV's own threads would fight them
+    # The worker processes use all cores already; threads of OpenCV would slow the workers down.
+    cv2.setNumThreads(0)

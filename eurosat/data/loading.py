@@ -1,4 +1,4 @@
-"""Batches: a sampler that hands out whole batches of indices, and a data set that gathers them."""
+"""Batches: a sampler gives whole batches of indices, and a data set gathers their patches."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,12 +29,12 @@ class Batch(TypedDict):
 class BatchSampler(DistributedSampler[tuple[int, Indices]]):
     """Yields ``(epoch, indices)``, one whole batch at a time, for this rank.
 
-    When shuffling, the order depends on the seed and the epoch only, and the last patches that do
-    not fill a batch on every rank sit out this epoch. Otherwise every patch is visited exactly
-    once over all ranks, with none repeated to fill up, so that metrics are exact; every rank gets
-    the same number of batches, as collective operations need.
+    With shuffling, the order depends on the seed and the epoch only, and the last patches are left
+    out of the epoch if they do not fill a batch on every rank. Without shuffling, the ranks
+    together visit every patch exactly once, so that metrics are exact. Every rank gets the same
+    number of batches, because collective operations need equal numbers.
 
-    It is a ``DistributedSampler`` so that Lightning leaves it alone and sets its epoch.
+    The class is a ``DistributedSampler``, so Lightning does not replace it and sets its epoch.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class BatchSampler(DistributedSampler[tuple[int, Indices]]):
 
         Args:
             indices: Positions in the store to visit, int64.
-            batch_size: Patches a batch and rank.
+            batch_size: Patches per batch and rank.
             shuffle: Whether to shuffle every epoch (training).
             seed: Seed of the shuffle.
             ranks: Number of processes.
-            rank: This process.
+            rank: Number of this process, from 0.
 
         Raises:
             ValueError: There are fewer patches than processes.
@@ -73,12 +73,12 @@ class BatchSampler(DistributedSampler[tuple[int, Indices]]):
         self.batch_size = min(batch_size, len(indices) // ranks) if shuffle else batch_size
 
     def __len__(self) -> int:
-        """Number of batches this rank gets in an epoch."""
+        """Number of batches that this rank gets in an epoch."""
         if self.shuffle:
             return len(self.indices) // (self.batch_size * self.num_replicas)
         batches = -(-len(self.indices) // (self.batch_size * self.num_replicas))
-        # No more batches than the rank with the fewest patches has patches: of single patches, the
-        # last two go together.
+        # A batch holds at least one patch, so the rank with the fewest patches limits the number.
+        # A rank with one patch more puts its last two patches into one batch.
         return min(batches, len(self.indices) // self.num_replicas)
 
     def __iter__(self) -> Iterator[tuple[int, Indices]]:
@@ -87,8 +87,8 @@ class BatchSampler(DistributedSampler[tuple[int, Indices]]):
         if self.shuffle:
             order = np.random.default_rng((self.seed, self.epoch)).permutation(order)
         own = order[self.rank :: self.num_replicas]
-        # A rank whose patches just fill its batches still owes the other ranks one more batch: its
-        # last patch makes that batch. Starts are clipped for it.
+        # The other ranks may have one more batch than this rank's patches fill. The last patch
+        # then makes the additional batch, so the start of the batch is clipped.
         starts = np.minimum(np.arange(len(self)) * self.batch_size, len(own) - 1)
         ends = [*starts[1:], starts[-1] + self.batch_size if self.shuffle else len(own)]
         for start, end in zip(starts, ends, strict=True):
@@ -96,7 +96,7 @@ class BatchSampler(DistributedSampler[tuple[int, Indices]]):
 
 
 class PatchDataset(Dataset[Batch]):
-    """Gathers batches from the store's arrays, augmenting them if asked."""
+    """Gathers batches from the store's arrays and applies the augmentation, if there is one."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class PatchDataset(Dataset[Batch]):
             images: uint8 or uint16, shape (N, height, width, channels), usually memory-mapped.
             labels: int64, shape (N,).
             channels: Positions of the channels to keep, in order; None keeps all.
-            augmentation: Applied to every patch.
+            augmentation: The augmentation of every patch; None leaves the patches unchanged.
         """
         self.images = images
         self.labels = labels
@@ -119,7 +119,7 @@ class PatchDataset(Dataset[Batch]):
         self.augmentation = augmentation
 
     def __getstate__(self) -> dict[str, Any]:
-        """Send a worker process the place of memory-mapped patches, not a copy of them."""
+        """Send a worker process the path of memory-mapped patches, not a copy of the patches."""
         state = self.__dict__.copy()
         if isinstance(self.images, np.memmap):
             state["images"] = Path(str(self.images.filename))

@@ -1,4 +1,4 @@
-"""Data that are ready to use: the store, its splits, and the channels that the model takes."""
+"""Opened data: the store, its splits, and the channels that the model takes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class OpenedData:
         return is_rgb(self.channels)
 
     def rgb_patches(self, indices: Sequence[int]) -> npt.NDArray[np.uint8]:
-        """Render patches as a person would look at them.
+        """Render patches as RGB images for people.
 
         Args:
             indices: Positions in the store.
@@ -51,11 +51,12 @@ class OpenedData:
     def draw(
         self, split: SplitName, count: int | None
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-        """Draw patches, the same ones each time, from all classes in proportion.
+        """Draw patches from all classes in proportion; every call draws the same patches.
 
         Args:
             split: The split to draw from.
-            count: How many; the whole split if None or more than the split has.
+            count: Number of patches; None, or a number larger than the split, draws the whole
+                split.
 
         Returns:
             Raw patches of the model's channels, uint8 or uint16, shape (N, C, height, width), and
@@ -63,7 +64,7 @@ class OpenedData:
         """
         indices = np.random.default_rng(0).permutation(self.splits[split])
         if count is not None and count < len(indices):
-            # Every n-th patch in the order of classes: each class keeps its proportion.
+            # Every n-th patch in the order of classes is drawn, so each class keeps its proportion.
             ordered = indices[np.argsort(self.store.labels[indices], kind="stable")]
             indices = ordered[np.linspace(0, len(ordered) - 1, count).round().astype(np.int64)]
             indices = np.random.default_rng(0).permutation(indices)

@@ -1,16 +1,16 @@
-"""Which settings of the data module describe a data set, as its signature lists them."""
+"""The settings of the data module that describe a data set, as the signature lists them."""
 
 import inspect
 
 IMAGES = ("source", "revision", "classes", "synthetic_images")
-"""Settings that say which images there are."""
+"""Settings of the data module that define the images of a data set."""
 
 LOADING = ("augmentations", "batch_size", "num_workers", "images")
-"""Settings of the data module that say how batches are loaded, and nothing of the data set."""
+"""Settings of the data module that define how batches are loaded, not the data set."""
 
 
 def data_settings() -> tuple[str, ...]:
-    """Names of all settings that describe a data set: its images, bands, place and splits."""
+    """Give the names of all settings that describe a data set: images, bands, folder and splits."""
     from eurosat.data.datamodule import EuroSATDataModule
 
     names = inspect.signature(EuroSATDataModule).parameters

@@ -1,7 +1,7 @@
-"""Where patches come from: the HF hub, a local archive or folder, or the synthetic generator.
+"""Sources of patches: the HF hub, a local archive or folder, and the synthetic generator.
 
-Each source becomes a :class:`Listing`: names, class names, the source's own splits, and a
-function that reads one patch. Every file is found and read through HF ``datasets``.
+Each source becomes a :class:`Listing`: names, labels, the source's own splits, and a function that
+reads one patch. HF ``datasets`` finds and reads the files of every source but the synthetic one.
 """
 
 import hashlib
@@ -46,20 +46,20 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
-"""Folder and hub split names, in lower case, to this project's names."""
+"""This project's name of a split, by the lower-case name of a folder or hub split."""
 
 _SYNTHETIC_VERSION = 1  # raise it when the generator's patches change
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The contents of a source, not yet decoded.
+    """The contents of a source before they are decoded.
 
     Attributes:
-        names: One ``Class/file`` name a patch, unique.
-        labels: One index into the classes a patch.
+        names: One unique ``Class/file`` name per patch.
+        labels: One index into the classes per patch.
         splits: The source's own split of each patch (train, val, test), or None.
-        read: Gives patch ``i`` and, where it comes from a file, that file's bytes.
+        read: Gives patch ``i`` and the bytes of the patch's file; None if there is no file.
     """
 
     names: list[str]
@@ -74,7 +74,8 @@ class Source:
 
     Attributes:
         name: Short name for folders and reports, such as ``"EuroSAT_RGB"``.
-        fingerprint: Changes whenever the source's contents or the settings that read it change.
+        fingerprint: SHA-256 that changes with the source's contents and with the settings that
+            read the source.
         synthetic: Whether the patches are generated, not observed.
         list: Lists the contents.
     """
@@ -97,8 +98,8 @@ def find_source(
 
     Args:
         source: ``"hub"``, a hub data set id ``"owner/name"``, ``"synthetic"``, or the path of a
-            ``.zip`` archive or folder that holds one folder of images a class.
-        rgb: Whether the 8-bit rendition is wanted rather than the thirteen bands.
+            ``.zip`` archive or folder that holds one folder of images per class.
+        rgb: Whether to read the 8-bit rendition rather than the thirteen bands.
         classes: Class names in label order.
         revision: Git revision of the hub data set; required for ``"owner/name"``.
         synthetic_images: Number of patches that ``"synthetic"`` generates.
@@ -107,7 +108,7 @@ def find_source(
         The source.
 
     Raises:
-        DataSourceError: There is no such source, or it needs a revision.
+        DataSourceError: There is no such source, or the source needs a revision.
     """
     classes = tuple(classes)
     settings = {"rgb": rgb, "classes": classes}
@@ -131,15 +132,15 @@ def find_source(
         )
     if path.is_file() and path.suffix.lower() == ".zip":
         settings |= {"contents": _zip_contents(path)}
-        place = str(path.resolve())
+        location = str(path.resolve())
     elif path.is_dir():
         settings |= {"contents": _folder_contents(path)}
-        place = str(path.resolve() / "**")
+        location = str(path.resolve() / "**")
     elif source.count("/") == 1 and not path.exists() and path.suffix != ".zip":
         if revision is None:
             raise DataSourceError(
-                f"{source} is neither a file nor a folder here; if it is a data set on the hub, "
-                "pin it with --data.revision <commit> so that the run can be repeated"
+                f"{source} is neither a file nor a folder, and a data set on the hub needs a "
+                "commit: correct the path, or pass --data.revision <commit>"
             )
         return Source(
             source.replace("/", "_"),
@@ -149,14 +150,14 @@ def find_source(
         )
     else:
         raise DataSourceError(
-            f"no data at {source}: give a .zip archive, a folder with one folder of images a "
-            "class, 'hub' to download EuroSAT, or 'synthetic'"
+            f"there are no data at {source}: give a .zip archive, a folder with one folder of "
+            "images per class, 'hub' to download EuroSAT, or 'synthetic'"
         )
     return Source(
         path.resolve().stem,
         _digest("files", settings),
         False,
-        lambda: _image_files(place, rgb, classes, tempfile.TemporaryDirectory),
+        lambda: _image_files(location, rgb, classes, tempfile.TemporaryDirectory),
     )
 
 
@@ -168,7 +169,8 @@ def verify_published_files(names: Sequence[str], digests: Sequence[str]) -> bool
         digests: SHA-256 of every file, in the order of ``names``.
 
     Returns:
-        Whether the files are the published ones; None if the names are not EuroSAT's 27,000.
+        Whether the files are the published files; None if the names are not EuroSAT's 27,000
+        names.
     """
     published = {
         f"{label}/{label}_{number}.jpg"
@@ -187,8 +189,8 @@ def _synthetic(count: int, rgb: bool, classes: tuple[str, ...]) -> Listing:
 
     if set(classes) - set(CLASSES):
         raise DataSourceError(
-            "the synthetic source generates EuroSAT's ten classes only: "
-            "leave --data.classes out or name some of them"
+            "the synthetic source generates EuroSAT's ten classes only: leave out --data.classes, "
+            "or name only classes of EuroSAT"
         )
     labels = [number % len(classes) for number in range(count)]
     names = [f"{classes[label]}/synthetic_{i:06d}" for i, label in enumerate(labels)]
@@ -201,7 +203,7 @@ def _synthetic(count: int, rgb: bool, classes: tuple[str, ...]) -> Listing:
 
 
 def _image_files(
-    place: str,
+    location: str,
     rgb: bool,
     classes: tuple[str, ...],
     cache: Callable[[], AbstractContextManager[str | None]],
@@ -210,24 +212,24 @@ def _image_files(
     import datasets
 
     with cache() as cache_folder:
-        listed = _with_advice(
+        listed = _with_hint(
             lambda: datasets.load_dataset(
                 "imagefolder",
-                data_files={"files": place},
+                data_files={"files": location},
                 split="files",
                 drop_labels=True,
                 drop_metadata=True,
                 cache_dir=cache_folder,
             ),
-            place,
+            location,
         )
         listed = listed.cast_column("image", datasets.Image(decode=False))
         files = sorted(row["path"] for row in listed["image"])
     paths = [PurePosixPath(file.removeprefix("zip://").split("::")[0]).parts for file in files]
     names = ["/".join(path[-2:]) for path in paths]
     splits = [SPLIT_NAMES.get(path[-3].lower()) if len(path) > 2 else None for path in paths]
-    labels = _labels([path[-2] if len(path) > 1 else "" for path in paths], classes, place)
-    _check_unique(names, place)
+    labels = _labels([path[-2] if len(path) > 1 else "" for path in paths], classes, location)
+    _check_unique(names, location)
     reader = _FileReader()
 
     def read(i: int) -> tuple[Patch, bytes | None]:
@@ -238,15 +240,16 @@ def _image_files(
 
 
 def _hub_rows(source: str, revision: str, rgb: bool, classes: tuple[str, ...]) -> Listing:
-    """List a hub data set whose rows hold the images, encoded or as arrays."""
+    """List a hub data set, each row of which holds an image, encoded or as an array."""
     import datasets
 
-    loaded = _with_advice(lambda: datasets.load_dataset(source, revision=revision), source)
+    loaded = _with_hint(lambda: datasets.load_dataset(source, revision=revision), source)
     table = datasets.concatenate_datasets(list(loaded.values()))
     splits = [SPLIT_NAMES.get(split.lower()) for split, rows in loaded.items() for _ in rows]
     if not {"image", "label"} <= set(table.column_names):
         raise DataSourceError(
-            f"{source} has the columns {', '.join(table.column_names)}: expected 'image', 'label'"
+            f"{source} has the columns {', '.join(table.column_names)} and lacks 'image' or "
+            "'label': choose a data set that has both columns"
         )
     labels, label_names = table["label"], getattr(table.features["label"], "names", None)
     found = [label_names[label] if label_names else str(label) for label in labels]
@@ -275,49 +278,50 @@ def _hub_rows(source: str, revision: str, rgb: bool, classes: tuple[str, ...]) -
 
 
 def _spectral_order(pixels: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-    """Bring bands from the order of the GeoTIFFs, which hub copies keep, to spectral order."""
+    """Reorder bands from the order of the GeoTIFFs, which hub copies keep, to spectral order."""
     if pixels.shape[-1] != len(BANDS):
         return pixels
     return select_bands(pixels, BANDS, resolve_channels(GEOTIFF_ORDER))
 
 
-def _with_advice(load: Callable[[], "datasets.Dataset"], place: str) -> "datasets.Dataset":
-    """Call HF datasets, and turn its many failures into one error that says what to do."""
+def _with_hint(load: Callable[[], "datasets.Dataset"], location: str) -> "datasets.Dataset":
+    """Call HF datasets, and turn every failure into one error with a hint."""
     try:
         return load()
     except Exception as error:
-        remote = place.startswith("hf://") or not Path(place.removesuffix("/**")).exists()
-        advice = (
+        remote = location.startswith("hf://") or not Path(location.removesuffix("/**")).exists()
+        hint = (
             "check the network, or download EuroSAT_RGB.zip or EuroSAT_MS.zip from "
             "zenodo.org/records/7711810 and pass --data.source <path of the .zip>"
             if remote
-            else "expected .jpg, .png or .tif images in one folder a class"
+            else "give .jpg, .png or .tif images in one folder per class"
         )
-        raise DataSourceError(f"cannot read {place} ({_first_line(error)}): {advice}") from error
+        raise DataSourceError(f"cannot read {location} ({_first_line(error)}): {hint}") from error
 
 
 def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
 
 
-def _labels(found: Sequence[str], classes: tuple[str, ...], place: str) -> list[int]:
+def _labels(found: Sequence[str], classes: tuple[str, ...], location: str) -> list[int]:
     indices: dict[str, int] = {}
     for name in set(found):
         match = canonical_class(name, classes)
         if match is None:
             raise DataSourceError(
-                f"{place} has a class folder '{name}' that is none of {', '.join(classes)}: "
-                f"for your own classes pass --data.classes '[{', '.join(sorted(set(found)))}]'"
+                f"{location} has a class folder '{name}', which is not among the classes "
+                f"{', '.join(classes)}: for your own classes pass --data.classes "
+                f"'[{', '.join(sorted(set(found)))}]'"
             )
         indices[name] = classes.index(match)
     return [indices[name] for name in found]
 
 
-def _check_unique(names: list[str], place: str) -> None:
+def _check_unique(names: list[str], location: str) -> None:
     if len(set(names)) < len(names):
         seen: set[str] = set()
         twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise DataSourceError(f"{place} holds two files named {twice}: give each its own name")
+        raise DataSourceError(f"{location} holds two files named {twice}: rename one of the files")
 
 
 class _FileReader:
@@ -342,7 +346,7 @@ class _FileReader:
 
 
 def _zip_contents(path: Path) -> list[tuple[str, int, int]]:
-    """Name, size and CRC-32 of every member, from the archive's directory alone."""
+    """Read name, size and CRC-32 of every member from the archive's directory."""
     try:
         with zipfile.ZipFile(path) as archive:
             return sorted((item.filename, item.file_size, item.CRC) for item in archive.filelist)
@@ -353,7 +357,7 @@ def _zip_contents(path: Path) -> list[tuple[str, int, int]]:
 
 
 def _folder_contents(path: Path) -> list[tuple[str, int, int]]:
-    """Relative path, size and modification time of every image."""
+    """Find the relative path, size and modification time of every image."""
     return sorted(
         (os.path.relpath(entry.path, path), entry.stat().st_size, entry.stat().st_mtime_ns)
         for entry in _walk(path)

@@ -1,4 +1,4 @@
-"""Splits: which patches train, validate and test, and a fingerprint over them."""
+"""Splits: the training, validation and test patches, and a fingerprint over the splits."""
 
 import hashlib
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ class Splits:
     """Indices of the patches of each split, int64, sorted, without overlap.
 
     Attributes:
-        kind: How the splits were made.
-        train: Patches to train on.
-        val: Patches to choose a checkpoint by.
-        test: Patches to report on.
-        fingerprint: SHA-256 over the names in each split: equal exactly if the splits are.
+        kind: The method that made the splits.
+        train: Patches that the model is trained on.
+        val: Patches that choose the best checkpoint.
+        test: Patches that the reported metrics are measured on.
+        fingerprint: SHA-256 over the names in each split; equal splits have equal fingerprints.
     """
 
     kind: SplitKind
@@ -58,28 +58,29 @@ def make_splits(
     Args:
         kind: ``stratified`` keeps the class proportions and draws by ``seed``; ``source`` takes
             the source's own splits; ``files`` reads lists of file names; ``longitude`` cuts from
-            west to east, so that no scene is in two splits (as EuroSAT-Spatial of torchgeo).
+            west to east, so that no scene is in two splits (as torchgeo's EuroSAT-Spatial does).
         names: ``Class/file`` of every patch.
         labels: int64, shape (N,).
         fractions: Train, validation and test fractions, for ``stratified`` and ``longitude``.
         seed: Seed of ``stratified``.
         source_splits: The source's own split of every patch, for ``source``.
         longitudes: Degrees east of every patch, for ``longitude``.
-        files: Folder with one list a split (a ``.txt`` file whose name holds ``train``, ``val``
-            or ``test``), a file name a line, for ``files``. Folders and endings are ignored, so
-            that lists made for the GeoTIFFs serve the JPEGs.
+        files: Folder with one list per split (a ``.txt`` file whose name contains ``train``,
+            ``val`` or ``test``) and one file name per line, for ``files``. Folders and suffixes
+            of the file names are ignored, so that lists of the GeoTIFFs also split the JPEGs.
 
     Returns:
         The splits.
 
     Raises:
-        SplitError: The splits cannot be made as asked, or a split would be empty.
+        SplitError: The data cannot be split as requested, or a split would be empty.
     """
     if kind in ("stratified", "longitude") and (
         min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6
     ):
         raise SplitError(
-            f"split fractions {fractions} must be positive and sum to 1, such as [0.8, 0.1, 0.1]"
+            f"the split fractions {fractions} are not positive or do not sum to 1: pass fractions "
+            "such as --data.split_fractions '[0.8, 0.1, 0.1]'"
         )
     match kind:
         case "stratified":
@@ -93,8 +94,8 @@ def make_splits(
     for split, indices in chosen.items():
         if len(indices) == 0:
             raise SplitError(
-                f"{kind} splitting leaves no patches for the {split} split: there are "
-                f"{len(names)} patches; use more data, other fractions or another --data.split"
+                f"the {kind} split of {len(names)} patches leaves no patches for the {split} "
+                "split: use more data, other fractions or another --data.split"
             )
     digest = hashlib.sha256()
     for split in SPLITS:
@@ -118,8 +119,8 @@ def _stratified(labels: Indices, fractions: Fractions, seed: int) -> dict[SplitN
 def _from_source(source_splits: Sequence[str | None]) -> dict[SplitName, Indices]:
     if not any(source_splits):
         raise SplitError(
-            "the source has no splits of its own: it needs train, val and test folders, or "
-            "choose --data.split stratified"
+            "the source has no splits of its own: put the images into train, val and test folders, "
+            "or choose --data.split stratified"
         )
     return {
         split: np.array([i for i, own in enumerate(source_splits) if own == split], dtype=np.int64)
@@ -130,27 +131,33 @@ def _from_source(source_splits: Sequence[str | None]) -> dict[SplitName, Indices
 def _from_files(names: Sequence[str], files: Path | None) -> dict[SplitName, Indices]:
     if files is None or not files.is_dir():
         raise SplitError(
-            f"--data.split files needs --data.split_files <folder of train, val and test .txt "
-            f"lists>, got {files}"
+            f"--data.split files needs a folder with train, val and test .txt lists, and got "
+            f"{files}: pass --data.split_files <folder>"
         )
     index = {PurePosixPath(name).stem: i for i, name in enumerate(names)}
     if len(index) < len(names):
-        raise SplitError("file lists need file names that differ between classes")
+        raise SplitError(
+            "two classes have files of the same name, which a list of file names cannot tell "
+            "apart: rename the files, or choose another --data.split"
+        )
     chosen: dict[SplitName, Indices] = {}
     owner: dict[str, SplitName] = {}
     for split in SPLITS:
         lists = sorted(path for path in files.glob("*.txt") if split in path.stem.lower())
         if len(lists) != 1:
             raise SplitError(
-                f"{files} holds {len(lists)} lists for {split}: expected one *{split}*.txt"
+                f"{files} holds {len(lists)} lists for {split}: keep exactly one *{split}*.txt"
             )
         stems = [PurePosixPath(line.strip()).stem for line in lists[0].read_text().split()]
         for stem in stems:
             if stem not in index:
-                raise SplitError(f"{lists[0]} names {stem}, which the data set does not have")
+                raise SplitError(
+                    f"{lists[0]} names {stem}, which the data set does not have: correct the list, "
+                    "or give the data set of the list"
+                )
             if stem in owner:
                 raise SplitError(
-                    f"{stem} is listed for {owner[stem]} and for {split}: list it once"
+                    f"{stem} is listed for {owner[stem]} and for {split}: list {stem} once"
                 )
             owner[stem] = split
         chosen[split] = np.array([index[stem] for stem in stems], dtype=np.int64)
@@ -162,8 +169,8 @@ def _by_longitude(
 ) -> dict[SplitName, Indices]:
     if not longitudes or any(longitude is None for longitude in longitudes):
         raise SplitError(
-            "a split by longitude needs the coordinates that only the GeoTIFFs carry: use a "
-            "13-band source such as EuroSAT_MS.zip (--data.bands rgb renders it to RGB)"
+            "a split by longitude needs coordinates, and only the GeoTIFFs have coordinates: use "
+            "a 13-band source such as EuroSAT_MS.zip (--data.bands rgb renders its bands as RGB)"
         )
     order = np.argsort(np.array(longitudes, dtype=np.float64), kind="stable")
     cuts = np.rint(np.cumsum(fractions)[:2] * len(order)).astype(int)

@@ -2,8 +2,8 @@
 
 A store is a folder with ``images.npy`` (uint8 or uint16, shape (N, height, width, channels)),
 ``labels.npy`` (int64, shape (N,)), ``items.json`` (name, split and longitude of every patch) and
-``store.json`` (what it is). It is written to a temporary folder beside its place and renamed when
-complete, under a lock, so that no other process ever sees half of one.
+``store.json`` (the store's card). A store is written to a temporary folder beside its final path
+under a lock, and the complete folder is renamed, so no process ever opens an incomplete store.
 """
 
 import hashlib
@@ -31,15 +31,15 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class StoreCard:
-    """What a store is, as written to ``store.json``.
+    """The card of a store, as written to ``store.json``.
 
     Attributes:
         source: Short name of the source.
         source_fingerprint: Fingerprint of the source and the settings that read it.
-        fingerprint: SHA-256 over pixels, labels and names: the same data have the same one,
-            wherever they came from.
+        fingerprint: SHA-256 over pixels, labels and names; the same data have the same fingerprint
+            whatever their source is.
         classes: Class names in label order.
-        rgb: uint8 RGB rather than uint16 with thirteen bands.
+        rgb: Whether patches are uint8 RGB rather than uint16 with thirteen bands.
         images: Number of patches.
         synthetic: Whether the patches are generated.
         verified: Whether the files are byte for byte the published 27,000 JPEGs; None where
@@ -63,7 +63,7 @@ class Store:
 
     Attributes:
         path: The folder.
-        card: What it is.
+        card: The store's card.
         images: Memory-mapped, uint8 or uint16, shape (N, height, width, channels).
         labels: int64, shape (N,).
         names: ``Class/file`` of every patch.
@@ -82,7 +82,7 @@ class Store:
             card = json.loads((path / "store.json").read_text())
             items = json.loads((path / "items.json").read_text())
             if card["format"] != _FORMAT:
-                raise ValueError(f"layout version {card['format']}, expected {_FORMAT}")
+                raise ValueError(f"its layout is {card['format']}, not {_FORMAT}")
             known = {field.name for field in fields(StoreCard)}
             content = {name: value for name, value in card.items() if name in known}
             self.card = StoreCard(**content | {"classes": tuple(card["classes"])})
@@ -92,7 +92,7 @@ class Store:
                 raise ValueError(f"its patches of shape {self.images.shape[1:]} are not square")
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise DataSourceError(
-                f"{path} is not a store that can be read ({error}): delete it and prepare the "
+                f"the store {path} cannot be read ({error}): delete the folder and prepare the "
                 "data again"
             ) from error
         self.names: list[str] = items["names"]
@@ -110,30 +110,30 @@ class Store:
 
 
 def store_folder(source: Source, root: Path, *, rgb: bool) -> Path:
-    """The folder in ``root`` for a source's store: another source has another one."""
+    """Name the folder of a source's store in ``root``; every source has its own folder."""
     return root / f"{source.name}-{'rgb' if rgb else 'ms'}-{source.fingerprint[:12]}"
 
 
 def prepare(
     source: Source, path: Path, *, rgb: bool, classes: tuple[str, ...], verify: bool
 ) -> Store:
-    """Open the store of a source, decoding the source first if that has not been done.
+    """Open the store of a source; decode the source first if there is no store yet.
 
-    Safe to call from several processes at once: one decodes, the others wait for it.
+    Several processes can call the function at once: one process decodes, and the others wait.
 
     Args:
         source: The source.
         path: Folder of the store.
         rgb: Whether the store holds the 8-bit rendition.
         classes: Class names in label order.
-        verify: Refuse a data set that has EuroSAT's 27,000 RGB file names but other contents.
+        verify: Refuse a data set with EuroSAT's 27,000 RGB file names and other contents.
 
     Returns:
         The opened store.
 
     Raises:
         DataSourceError: The source is empty, unreadable, damaged or fails verification, or the
-            folder holds something else.
+            folder holds other files.
     """
     if Store.is_store(path):
         return _open(path, source)
@@ -141,14 +141,17 @@ def prepare(
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataSourceError(
-            f"decoded data cannot be kept in {path.parent} ({error.strerror}): choose another "
+            f"decoded data cannot be written to {path.parent} ({error.strerror}): choose another "
             "folder"
         ) from error
     if path.exists():
-        raise DataSourceError(f"{path} is in the way of the decoded data: choose another folder")
+        raise DataSourceError(
+            f"{path} exists and is not a store, so decoded data cannot be written to it: choose "
+            "another folder"
+        )
     with FileLock(f"{path}.lock"):
         if not Store.is_store(path):
-            for stale in path.parent.glob(f".{path.name}.*"):  # left behind by a killed process
+            for stale in path.parent.glob(f".{path.name}.*"):  # from a process that was killed
                 shutil.rmtree(stale)
             partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
             try:
@@ -166,7 +169,7 @@ def _open(path: Path, source: Source) -> Store:
     if store.card.source_fingerprint != source.fingerprint:
         raise DataSourceError(
             f"{path} holds other data ({store.card.source}) than {source.name}, or was made with "
-            "other settings: delete it, or choose another folder"
+            "other settings: delete the folder, or choose another folder"
         )
     return store
 
@@ -177,12 +180,14 @@ def _write(
     listing = source.list()
     count = len(listing.names)
     if count == 0:
-        raise DataSourceError(f"{source.name} holds no images")
+        raise DataSourceError(
+            f"{source.name} holds no images: give a source with one folder of images per class"
+        )
     first = listing.read(0)[0].pixels
     height, width = first.shape[:2]
     if height != width:
         raise DataSourceError(
-            f"{listing.names[0]} is {width}x{height} pixels, and patches must be square: cut or "
+            f"{listing.names[0]} has {width}x{height} pixels, and patches must be square: crop or "
             "resize the images first"
         )
     images = np.lib.format.open_memmap(
@@ -198,7 +203,7 @@ def _write(
         longitudes[i] = patch.longitude
         digests[i] = hashlib.sha256(data).hexdigest() if data is not None else ""
 
-    # Decoders release the interpreter lock, so threads share the work without copying patches.
+    # Decoders release the interpreter lock, so threads decode in parallel without copying patches.
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
         done: Iterable[None] = threads.map(fill, range(count))
         try:
@@ -212,7 +217,7 @@ def _write(
     if verified is False and verify:
         raise DataSourceError(
             f"{source.name} has EuroSAT's 27,000 file names but not the published contents: "
-            "download it again, or pass --data.verify false to use it as it is"
+            "download the files again, or pass --data.verify false to accept the contents"
         )
     labels = np.asarray(listing.labels, dtype=np.int64)
     images.flush()
@@ -235,8 +240,8 @@ def _write(
 def _check_shape(patch: Patch, expected: tuple[int, ...], name: str) -> None:
     if patch.pixels.shape != expected:
         raise DataSourceError(
-            f"{name} is {patch.pixels.shape[1]}x{patch.pixels.shape[0]} pixels, the first image "
-            f"{expected[1]}x{expected[0]}: all patches of a data set must have one size"
+            f"{name} has {patch.pixels.shape[1]}x{patch.pixels.shape[0]} pixels, and the first "
+            f"image has {expected[1]}x{expected[0]}: crop or resize all images to one size"
         )
 
 

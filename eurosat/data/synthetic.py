@@ -1,10 +1,9 @@
 """Synthetic Sentinel-2 patches of EuroSAT's ten classes, for tests and demonstrations.
 
-A patch is drawn the way a landscape is laid out: surfaces (fields, water, roofs, roads) are painted
-as shapes on a canvas of 5 m cells, each surface having a 13-band spectrum and a texture, and an
-instrument model then turns the canvas into bands of 10, 20 and 60 m. Fields, woods and soils are
-shared by several classes, and season, illumination and haze vary from patch to patch, so the shapes
-tell the class more than the mean colour does.
+The generator paints surfaces (fields, water, roofs, roads) as shapes on a canvas of 5 m cells. Each
+surface has a 13-band spectrum and a texture. An instrument model then turns the canvas into bands
+of 10, 20 and 60 m. Several classes share fields, woods and soils, and season, illumination and haze
+vary from patch to patch, so the shapes identify the class better than the mean colour does.
 """
 
 import math
@@ -17,14 +16,15 @@ from eurosat.bands import BANDS
 from eurosat.labels import CLASSES
 
 SIZE = 64  # Height and width of a patch in pixels of 10 m.
-_CANVAS = 2 * SIZE  # Cells of 5 m, so that edges come out as mixed pixels.
-_REACH = 96.0  # A little over half the canvas's diagonal: covers it in every orientation.
+_CANVAS = 2 * SIZE  # Cells of 5 m, so that edges become mixed pixels.
+_REACH = 96.0  # A little over half the canvas's diagonal covers the canvas in every orientation.
 _Floats = npt.NDArray[np.float32]
 _Points = npt.NDArray[np.float64]  # (..., 2) in cells from the middle of the canvas.
 
-# Top-of-atmosphere digital numbers. Cluster centres (k-means, six per class) of the EuroSAT100
-# sample, ten 13-band patches of each class of EuroSAT (Helber et al. 2019, IEEE JSTARS 12(7)),
-# named after what they show; "shade", "clear-water" and some others mixed or adjusted by hand.
+# Top-of-atmosphere digital numbers. Most rows are cluster centres (k-means, six per class) of the
+# EuroSAT100 sample, which has ten 13-band patches of each class of EuroSAT (Helber et al. 2019,
+# IEEE JSTARS 12(7)); a row is named after the material in the patches. The rows "shade",
+# "clear-water" and some others were mixed or adjusted by hand.
 _TABLE = """
 material      B01  B02  B03  B04  B05  B06  B07  B08  B8A  B09  B10  B11  B12
 deep-water   1090  760  480  255  217  197  180  150  141   67    8   33   19
@@ -58,9 +58,13 @@ _GREEN_FIELDS = ("green-crop", "young-crop", "young-crop", "meadow", "grass")
 _DRY_FIELDS = ("stubble", "brown-soil", "brown-soil", "pale-soil", "dry-grass")
 _WATERS = ("deep-water", "clear-water", "green-water", "turbid-water")
 _RESOLUTIONS = [band.resolution for band in BANDS]
-# For cv2.mixChannels: the place of each band among the bands by resolution, and its place in BANDS.
-_PLACES = [n for pair in enumerate(np.argsort(_RESOLUTIONS, kind="stable").tolist()) for n in pair]
-# Scattering by haze falls with wavelength: with its 4th power in clear air, less with aerosol.
+# Pairs for cv2.mixChannels: the position of each band among the bands sorted by resolution, and
+# the position of the band in BANDS.
+_POSITIONS = [
+    n for pair in enumerate(np.argsort(_RESOLUTIONS, kind="stable").tolist()) for n in pair
+]
+# Scattering by haze falls with the 4th power of the wavelength in clear air, and more slowly with
+# aerosol.
 _HAZE = np.array([(443 / band.wavelength) ** 2.5 for band in BANDS], np.float32)
 _CHANGE = np.array([0.03 if band.wavelength < 700 else 0.12 for band in BANDS], np.float32)
 _Y, _X = np.indices((SIZE, SIZE), np.float32)
@@ -73,7 +77,7 @@ def _resize(image: _Floats, size: int, interpolation: int = cv2.INTER_CUBIC) -> 
 
 
 class _Scene:
-    """A canvas of numbered surfaces; number 0 covers it until others are painted over."""
+    """A canvas of numbered surfaces; surface 0 covers the cells that no other surface covers."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -93,16 +97,17 @@ class _Scene:
         return names[int(self.rng.random() * len(names))]
 
     def field(self) -> str:
-        """Draw a material of farmland in keeping with the patch's season."""
+        """Draw a material of farmland that fits the patch's season."""
         return self.one_of(*(_GREEN_FIELDS if self.chance(self.greenness) else _DRY_FIELDS))
 
     def surface(
         self, material: str, other: str = "brown-soil", mixed: float = 0.12, *texture: float
     ) -> int:
-        """Add a surface of a material and up to ``mixed`` of another; returns its number.
+        """Add a surface of a material and up to ``mixed`` of another, and return its number.
 
-        The fraction of the other material varies by the amplitudes in ``texture``: smoothly, from
-        pixel to pixel, in rows along the scene's orientation, and in rows across it.
+        ``texture`` holds the amplitudes by which the fraction of the other material varies:
+        smoothly, from pixel to pixel, in rows along the scene's orientation, and in rows across
+        the orientation.
         """
         difference = _SPECTRA[other] - _SPECTRA[material]
         spectrum = _SPECTRA[material] + difference * self.between(0, mixed)
@@ -112,7 +117,7 @@ class _Scene:
         return len(self.surfaces) - 1
 
     def turn(self, points: _Points) -> npt.NDArray[np.int32]:
-        """Rotate points to the scene's orientation, into sixteenths of a cell as cv2 wants them."""
+        """Rotate points to the scene's orientation, in sixteenths of a cell, as cv2 requires."""
         cosine, sine = math.cos(self.angle), math.sin(self.angle)
         turned = points @ np.array([[cosine, sine], [-sine, cosine]]) + _CANVAS / 2
         return np.asarray(turned * 16, np.int32)
@@ -131,10 +136,11 @@ class _Scene:
     def noise(self, cells: int, size: int) -> _Floats:
         """Draw normal noise at ``cells`` x ``cells`` points and interpolate it to ``size``."""
         noise = _resize(self.rng.standard_normal((cells, cells), np.float32), SIZE // 2)
-        return _resize(noise, size, cv2.INTER_LINEAR)  # Cubic to half the way is much faster.
+        # Cubic interpolation up to half a patch and linear interpolation from there is fast.
+        return _resize(noise, size, cv2.INTER_LINEAR)
 
     def blotches(self, number: int, level: float, cells: int = 8) -> None:
-        """Paint irregular patches: the lower ``level`` (about -1 to 2), the more."""
+        """Paint irregular patches; a lower ``level`` (about -1 to 2) paints more cells."""
         self.canvas[self.noise(cells, _CANVAS) > level] = number
 
     def curve(self, bend: float, offset: float, waves: float = 1.0) -> _Points:
@@ -145,7 +151,7 @@ class _Scene:
         return np.stack([along, offset + bend * swing], axis=1)
 
     def fields(self, length: float, width: float, *numbers: int) -> _Points:
-        """Share the canvas out in a distorted lattice; returns its corners, rows x columns x 2."""
+        """Divide the canvas by a distorted lattice; return its corners, (rows, columns, 2)."""
         along = np.arange(-_REACH - length * self.rng.random(), _REACH + length, length)
         across = np.arange(-_REACH - width * self.rng.random(), _REACH + width, width)
         corners = np.stack(np.meshgrid(along, across), axis=-1)
@@ -155,19 +161,19 @@ class _Scene:
         return corners
 
     def buildings(self, columns: _Points, rows: _Points, sizes: _Points, *roofs: int) -> None:
-        """Paint buildings in rough columns and rows, some missing, with shadows on one side."""
+        """Paint buildings in uneven columns and rows with gaps, and shadows on one side."""
         centres = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
         keep = self.rng.random(len(centres)) < self.between(0.55, 0.95)
         keep &= (centres**2).sum(axis=1) < _REACH**2
-        astray = 0.3 * (columns[1] - columns[0]) * self.rng.random(centres.shape)
+        shifts = 0.3 * (columns[1] - columns[0]) * self.rng.random(centres.shape)
         corners = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
-        boxes = (centres + astray)[keep, None] + sizes[keep, None] * corners
+        boxes = (centres + shifts)[keep, None] + sizes[keep, None] * corners
         self.fill(boxes + 1.2, self.surface("shade", "asphalt", 0.6))
         self.fill(boxes, *roofs)
 
-    # The painters. Their numbers are chosen by eye, with the published patches alongside.
+    # The painters' numbers were chosen by comparing their patches with the published patches.
     def countryside(self) -> None:
-        """Paint what roads and rivers run through: fields or heath, with woods and houses."""
+        """Paint the surroundings of roads and rivers: fields or heath, with woods and houses."""
         numbers = [self.surface(self.field(), self.field(), 0.12, 0.1) for _ in range(5)]
         if self.chance(0.65):
             self.fields(self.between(35, 90), self.between(22, 60), *numbers)
@@ -294,9 +300,9 @@ _PAINTERS = (  # In the order of CLASSES.
 
 
 def _acquire(scene: _Scene) -> npt.NDArray[np.uint16]:
-    """Take the scene's image: sun, haze, the bands' resolutions, and the detectors' noise."""
+    """Simulate the scene's image: sun, haze, the bands' resolutions, and the detectors' noise."""
     table = np.array(scene.surfaces, np.float32)
-    # Sun, view, water and leaves change the spectrum from date to date, in the infrared the most.
+    # Sun, view, water and leaves change the spectrum from date to date, most in the infrared.
     gains = scene.between(0.86, 1.14) * np.exp(_CHANGE * scene.rng.standard_normal(len(BANDS)))
     table[:, : 2 * len(BANDS)] *= np.concatenate([gains, gains])
     haze = scene.between(-60, 160) if scene.chance(0.95) else scene.between(200, 700)
@@ -317,19 +323,19 @@ def _acquire(scene: _Scene) -> npt.NDArray[np.uint16]:
         image += table[:, len(BANDS) + bands].take(surfaces, axis=0) * fraction
         image = _resize(image, round(SIZE * 10 / metres), cv2.INTER_AREA)
         image = np.asarray(cv2.GaussianBlur(image, (3, 3), 0.55), np.float32)
-        # Even noise: cheaper than normal, and not to be told from it at this amplitude.
+        # Uniform noise is faster than normal noise and looks the same at this amplitude.
         noise = np.frombuffer(scene.rng.bytes(image.size), np.int8).astype(np.float32)
         image *= 1 + np.float32(1e-4) * noise.reshape(image.shape)
         groups.append(np.maximum(_resize(image, SIZE), 1).astype(np.uint16))
     patch = np.empty((SIZE, SIZE, len(BANDS)), np.uint16)
-    cv2.mixChannels(groups, [patch], _PLACES)
+    cv2.mixChannels(groups, [patch], _POSITIONS)
     return patch
 
 
 def synthetic_patch(class_name: str, seed: int, number: int) -> npt.NDArray[np.uint16]:
     """Draw one synthetic Sentinel-2 patch.
 
-    It depends on nothing but the arguments: patches can be drawn in any order and in parallel.
+    The patch depends on the arguments only, so patches can be drawn in any order and in parallel.
 
     Args:
         class_name: One of :data:`eurosat.labels.CLASSES`.

@@ -1,13 +1,13 @@
-"""Augmentation: albumentations transforms with draws that are ours to reproduce.
+"""Augmentation: albumentations transforms with reproducible random draws.
 
-Left alone, albumentations repeats its draws in every worker and ignores the run's seed. Here each
-patch's draws depend only on the seed, the epoch and the patch, so they are the same with any
-number of workers, ranks and batch sizes, and after a resume.
+By default, albumentations repeats its draws in every worker and ignores the run's seed. In this
+module the draws of a patch depend only on the seed, the epoch and the patch, so the draws do not
+change with the number of workers, the number of ranks, the batch size or a resume.
 """
 
 import os
 
-# albumentations asks a server for its newest version on import unless told not to.
+# Without this variable, albumentations asks a server for its newest version on import.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import random
@@ -25,16 +25,16 @@ from eurosat.errors import AugmentationError
 class Augmentation:
     """Applies a list of albumentations transforms to raw patches.
 
-    Transforms see raw pixels (uint8 RGB or uint16 bands) and must give pixels of the same type
-    and shape: scaling and normalisation belong to the model's preprocessing. On uint16 bands use
-    transforms that only move pixels, such as D4 or ShiftScaleRotate.
+    Transforms take raw pixels (uint8 RGB or uint16 bands) and must give pixels of the same type
+    and shape, because the model's preprocessing does the scaling and the normalisation. On uint16
+    bands use transforms that only move pixels, such as D4 or ShiftScaleRotate.
     """
 
     def __init__(self, transforms: Sequence[BasicTransform | BaseCompose], seed: int) -> None:
         """Compose the transforms.
 
         Args:
-            transforms: albumentations transforms, applied in order.
+            transforms: albumentations transforms in the order in which they are applied.
             seed: The run's seed.
         """
         self.seed = seed
@@ -52,32 +52,33 @@ class Augmentation:
             index: The patch's index in the store.
 
         Returns:
-            The augmented patch, same shape and dtype.
+            The augmented patch, with the same shape and dtype.
 
         Raises:
-            AugmentationError: A transform fails on such patches or changes their type or shape.
+            AugmentationError: A transform fails on the patch, or changes its type or shape.
         """
         self._reseed(epoch, index)
         try:
             augmented: npt.NDArray[Any] = self._compose(image=patch)["image"]
         except Exception as error:
             raise AugmentationError(
-                f"augmentation fails on {patch.dtype} patches of shape {patch.shape} ({error}): "
-                "give height and width of RandomCrop and similar transforms the patches' size; on "
-                "13 bands use transforms that only move pixels, such as albumentations.D4"
+                f"an augmentation fails on {patch.dtype} patches of shape {patch.shape} ({error}): "
+                "set height and width of RandomCrop and similar transforms to the size of the "
+                "patches; on 13 bands use transforms that only move pixels, such as "
+                "albumentations.D4"
             ) from error
         if augmented.dtype != patch.dtype or augmented.shape != patch.shape:
             raise AugmentationError(
-                f"augmentation turns {patch.dtype} patches of shape {patch.shape} into "
+                f"an augmentation turns {patch.dtype} patches of shape {patch.shape} into "
                 f"{augmented.dtype} of shape {tuple(augmented.shape)}: set height and width of "
                 f"RandomCrop and similar transforms to {patch.shape[0]} and {patch.shape[1]}, and "
-                "leave out Normalize, ToFloat, ToTensorV2 and resizing; the model normalises by "
-                "itself"
+                "leave out Normalize, ToFloat, ToTensorV2 and resizing, because the model "
+                "normalises the patches"
             )
         return augmented
 
     def _reseed(self, epoch: int, index: int) -> None:
-        # Philox is counter-based: a key and a counter name a stream of its own, at no cost.
+        # Philox is counter-based: every key and counter select an independent stream at no cost.
         state = self._philox.state
         state["state"]["key"][:] = (self.seed, 0)
         state["state"]["counter"][:] = (0, 0, epoch, index)

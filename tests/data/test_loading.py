@@ -173,7 +173,11 @@ def test_batches_are_channels_last_and_raw() -> None:
         (albumentations.Normalize(), (64, 64, 3), "leave out Normalize"),
         (albumentations.Resize(32, 32), (64, 64, 3), "resizing"),
         (albumentations.RandomCrop(64, 64), (128, 128, 3), "RandomCrop .* to 128 and 128"),
-        (albumentations.RandomCrop(64, 64), (32, 32, 3), "RandomCrop and similar .* patches' size"),
+        (
+            albumentations.RandomCrop(64, 64),
+            (32, 32, 3),
+            "RandomCrop .* to the size of the patches",
+        ),
         (albumentations.ColorJitter(p=1), (64, 64, 13), "only move pixels"),
     ],
 )
@@ -224,12 +228,12 @@ def test_a_prepared_store_is_a_source(rgb_archive: Path, tmp_path: Path) -> None
     again = EuroSATDataModule(source=str(store), split_fractions=(0.4, 0.3, 0.3))
     again.setup("fit")
     assert len(again.opened.store) == 30
-    with pytest.raises(DataSourceError, match="prepare the data anew"):
+    with pytest.raises(DataSourceError, match="prepare the source again"):
         EuroSATDataModule(source=str(store), bands="all").setup("fit")
 
 
 def test_data_that_are_not_open_say_what_to_call() -> None:
     data = EuroSATDataModule(source="synthetic")
     assert not data.is_open
-    with pytest.raises(RuntimeError, match=r"not open yet: call prepare_data\(\) and setup\(\)"):
+    with pytest.raises(RuntimeError, match=r"not open: call prepare_data\(\) and setup\(\)"):
         data.train_dataloader()

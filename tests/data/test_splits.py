@@ -91,7 +91,7 @@ def test_longitude_cuts_from_west_to_east() -> None:
 
 
 def test_longitude_needs_coordinates() -> None:
-    with pytest.raises(SplitError, match="only the GeoTIFFs carry"):
+    with pytest.raises(SplitError, match="only the GeoTIFFs have"):
         split("longitude", longitudes=[None] * len(NAMES))
 
 

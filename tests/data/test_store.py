@@ -53,7 +53,7 @@ def test_a_folder_with_another_store_or_anything_else_is_left_alone(
     assert Store(tmp_path / "store").card == first.card
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").touch()
-    with pytest.raises(DataSourceError, match=r"full is in the way"):
+    with pytest.raises(DataSourceError, match=r"full exists and is not a store"):
         prepare(find_source(str(other), rgb=True), tmp_path / "full", **SETTINGS)
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["notes.txt"]
 
@@ -96,7 +96,7 @@ def test_patches_of_two_sizes_are_refused(tmp_path: Path, patches: dict[str, Any
         "x/Forest/2.jpg": jpeg(patches["Forest_1"][:32]),
     }
     source = find_source(str(write_zip(tmp_path / "a.zip", files)), rgb=True)
-    with pytest.raises(DataSourceError, match=r"Forest/2.jpg is 64x32 pixels, the first .* 64x64"):
+    with pytest.raises(DataSourceError, match=r"Forest/2.jpg has 64x32 pixels.*64x64"):
         prepare(source, tmp_path / "data" / "store", **SETTINGS)
 
 
@@ -121,7 +121,7 @@ def test_a_root_that_cannot_be_a_folder(rgb_archive: Path, tmp_path: Path) -> No
 def test_a_damaged_store_says_so(rgb_archive: Path, tmp_path: Path) -> None:
     store = prepare(find_source(str(rgb_archive), rgb=True), tmp_path / "store", **SETTINGS)
     (store.path / "images.npy").write_bytes(b"")
-    with pytest.raises(DataSourceError, match="delete it and prepare the data again"):
+    with pytest.raises(DataSourceError, match="delete the folder and prepare the data again"):
         Store(store.path)
 
 

@@ -180,6 +180,6 @@ def test_patches_that_are_not_square_are_refused(
     Image.new("RGB", (40, 30)).save(buffer, "PNG")
     (folder / "a.png").write_bytes(buffer.getvalue())
     data = EuroSATDataModule(source=str(folder.parent), root=str(tmp_path / "data"))
-    with pytest.raises(Exception, match=r"a.png is 40x30 pixels, and patches must be square"):
+    with pytest.raises(Exception, match=r"a.png has 40x30 pixels, and patches must be square"):
         data.prepare_data()
     assert not list((tmp_path / "data").glob("*/store.json"))
