@@ -163,8 +163,9 @@ class EuroSATDataModule(lightning.LightningDataModule):
             raise DataSourceError(
                 "there are no images to predict: pass --data.images <image file or folder>"
             )
+        files = find_images(self.images)
         size = cast(Any, self.trainer).lightning_module.patch_size
-        dataset = ImageFileDataset(find_images(self.images), self.channels, size)
+        dataset = ImageFileDataset(files, self.channels, size)
         return DataLoader(dataset, batch_size=self.batch_size, num_workers=self.num_workers)
 
     def _predicting(self) -> bool:
