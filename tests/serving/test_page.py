@@ -89,10 +89,10 @@ def test_a_picture_gets_its_class_and_where_the_model_looked(
     assert opaque_pixels(canvas) > 10_000
     assert "hiding" in card.locator(".legend").inner_text()
     assert card.locator("img").evaluate("image => image.naturalWidth") == 64
-    card.get_by_label("Where the model looked").uncheck()
+    card.get_by_label("Saliency map").uncheck()
     expect(canvas).to_be_hidden()
     expect(card.locator(".legend")).to_be_hidden()
-    card.get_by_label("Where the model looked").check()
+    card.get_by_label("Saliency map").check()
     expect(canvas).to_be_visible()
 
 
@@ -117,7 +117,7 @@ def test_several_pictures_and_one_that_is_none(
     ]
     states = cards.evaluate_all("cards => cards.map(card => card.dataset.state)")
     assert states == ["done", "refused", "done", "done"]
-    expect(cards.nth(1)).to_contain_text("it is not a JPEG, PNG or TIFF image")
+    expect(cards.nth(1)).to_contain_text("the file is not a JPEG, PNG or TIFF image")
     expect(page.locator("#progress")).to_have_text("4 of 4 ready")
     page.get_by_role("button", name="Clear").click()
     expect(cards).to_have_count(0)
@@ -237,7 +237,9 @@ def test_a_busy_service_is_waited_for(
         )
         service.wait_in_flight(1)
         page.set_input_files("#files", [upload("River.jpg", pictures["River.jpg"])])
-        expect(page.locator("article")).to_contain_text("The service is busy. Trying again in 1 s")
+        expect(page.locator("article")).to_contain_text(
+            "The service is busy. The page tries again in 1 s"
+        )
     expect(page.locator("article")).to_have_attribute("data-state", "done")
 
 

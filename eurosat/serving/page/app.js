@@ -1,13 +1,13 @@
-// The page: the model's name above, pictures in, cards out.
+// The page: it names the model, takes pictures and adds a card for every picture.
 
 import { Card, percent } from "./card.js";
 import { Problem, Remedy, ask, askPatiently, hasKey, useKey } from "./service.js";
 
-const MOST_AT_A_TIME = 100; // cards; `eurosat classify` is for more
+const MOST_AT_A_TIME = 100; // cards; `eurosat classify` handles more pictures
 
 const byId = (id) => document.getElementById(id);
 const cards = new Set();
-let info; // the service's card and limits, once it has told them
+let info; // the model card and the limits, once /info has answered
 
 const page = { limits: () => info?.limits, changed };
 
@@ -22,7 +22,7 @@ async function introduce() {
     const keyNeeded = error.remedy === Remedy.KEY;
     if (keyNeeded) askForKey();
     byId("model").textContent = keyNeeded
-      ? "Which model answers is told to holders of a key."
+      ? "The service names its model only to callers with an API key."
       : error.message;
     return;
   }
@@ -36,11 +36,14 @@ async function introduce() {
   }
   byId("model").replaceChildren("Model ", name, `${facts.join("")}.`);
   byId("synthetic").hidden = !synthetic;
-  byId("takes").textContent =
+  const kinds =
     bands.join("") === "RGB"
-      ? `JPEG, PNG or GeoTIFF, one or many. The model looks at ${size} × ${size} pixels, ` +
-        `${(size * 10).toLocaleString("en")} m a side: larger pictures are shrunk.`
-      : `GeoTIFF files with Sentinel-2's 13 bands, one or many, ${size} × ${size} pixels.`;
+      ? "JPEG, PNG or GeoTIFF files"
+      : "GeoTIFF files with Sentinel-2's 13 bands";
+  byId("takes").textContent =
+    `Choose one or several ${kinds}. The model takes ${size} × ${size} pixels, which cover ` +
+    `${(size * 10).toLocaleString("en")} m a side at 10 m per pixel. ` +
+    "The service resizes pictures of another size.";
 }
 
 // The key
@@ -49,7 +52,9 @@ function askForKey() {
   const form = byId("key-form");
   if (!form.hidden) return;
   form.hidden = false;
-  if (hasKey()) byId("key-note").textContent = "The key was not accepted. Check it and try again.";
+  if (hasKey()) {
+    byId("key-note").textContent = "The key was not accepted. Check the key and try again.";
+  }
   byId("key").focus();
 }
 
@@ -71,7 +76,10 @@ function add(pictures) {
   byId("results-part").hidden = false;
   changed();
   if (added.length < pictures.length) {
-    say(`The first ${added.length} of ${pictures.length} are taken: “eurosat classify” is for more.`);
+    say(
+      `The page takes the first ${added.length} of ${pictures.length} pictures. ` +
+        "Use “eurosat classify” for more pictures.",
+    );
   }
   added[0].element.scrollIntoView({ block: "nearest" });
 }
@@ -80,7 +88,7 @@ const local = (file) => ({ name: file.name, read: async () => file });
 
 byId("files").addEventListener("change", (event) => {
   add([...event.target.files].map(local));
-  event.target.value = ""; // the same file can be chosen again
+  event.target.value = ""; // so that the same file can be chosen again
 });
 
 document.addEventListener("paste", (event) => {
@@ -89,7 +97,8 @@ document.addEventListener("paste", (event) => {
 
 const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
 
-// All of the page takes pictures: one that misses the panel would replace the page otherwise.
+// The whole page accepts pictures. Otherwise the browser would open a picture that is dropped
+// beside the panel, and the page would be lost.
 document.addEventListener("dragover", (event) => {
   if (!hasFiles(event)) return;
   event.preventDefault();
@@ -119,7 +128,7 @@ function exampleButton(name) {
   const image = document.createElement("img");
   image.alt = `Classify ${name}`;
   image.loading = "lazy";
-  image.addEventListener("error", () => image.replaceWith(name)); // such as a GeoTIFF
+  image.addEventListener("error", () => image.replaceWith(name)); // browsers cannot show a GeoTIFF
   image.src = address;
   button.type = "button";
   button.title = name;
@@ -130,7 +139,9 @@ function exampleButton(name) {
 
 async function fetchExample(address) {
   const response = await fetch(address).catch(() => undefined);
-  if (!response?.ok) throw new Problem("The example cannot be fetched.", Remedy.AGAIN);
+  if (!response?.ok) {
+    throw new Problem("The example cannot be fetched. Try again or reload the page.", Remedy.AGAIN);
+  }
   return response.blob();
 }
 

@@ -1,22 +1,22 @@
-// One picture's card: from waiting to an answer or an error in words.
+// The card of one picture: it shows the progress, and then the prediction or an error.
 
 import { describeSaliency, drawSaliency } from "./saliency.js";
 import { Problem, Remedy, askPatiently, inTurn } from "./service.js";
 
-const SURE = 0.5; // below it the class is said to be doubtful
+const SURE = 0.5; // the card warns of a doubtful class below this probability
 const template = document.getElementById("card");
 
-/** "HerbaceousVegetation" in words: "Herbaceous vegetation". */
-export function inWords(name) {
+/** Split a class name: "HerbaceousVegetation" becomes "Herbaceous vegetation". */
+export function splitName(name) {
   const words = name.replace(/([a-z\d])([A-Z])/g, "$1 $2").replace(/[_-]+/g, " ").toLowerCase();
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
-/** A share as a percentage; none is ever quite nothing or certain. */
-export function percent(share) {
-  if (share < 0.001) return "< 0.1 %";
-  if (share > 0.999) return "> 99.9 %";
-  return `${(100 * share).toFixed(1)} %`;
+/** Format a probability as a percentage, which is never 0 % or 100 %. */
+export function percent(probability) {
+  if (probability < 0.001) return "< 0.1 %";
+  if (probability > 0.999) return "> 99.9 %";
+  return `${(100 * probability).toFixed(1)} %`;
 }
 
 export class Card {
@@ -41,9 +41,9 @@ export class Card {
     return this.element.querySelector(selector);
   }
 
-  /** Ask for the class, when it is this card's turn. */
+  /** Queue the request for this card's prediction. */
   start() {
-    this.show("waiting", "", "Waiting for its turn …");
+    this.show("waiting", "", "Waiting for other pictures …");
     inTurn(() => this.classify());
   }
 
@@ -56,7 +56,7 @@ export class Card {
       body.append("file", blob, this.picture.name);
       const seconds = (this.page.limits()?.timeout ?? 30) + 10;
       const answer = await askPatiently("explain", { body, seconds }, (wait) =>
-        this.show("asking", "", `The service is busy. Trying again in ${wait} s …`),
+        this.show("asking", "", `The service is busy. The page tries again in ${wait} s …`),
       );
       this.showAnswer(answer);
     } catch (error) {
@@ -65,22 +65,26 @@ export class Card {
     }
   }
 
-  /** The file's bytes, shown at once where the browser can. */
+  /** Read the file, and show it at once if the browser can decode it. */
   async read() {
     let blob;
     try {
       blob = await this.picture.read();
-      // A folder, or a file that has gone, fails here rather than as a "network" error.
+      // A folder or a deleted file fails here, and not later as a "network" error.
       blob = new Blob([await blob.arrayBuffer()], { type: blob.type });
     } catch (error) {
       if (error instanceof Problem) throw error;
-      throw new Problem("The file cannot be read: it may be a folder, or gone.", Remedy.NONE);
+      throw new Problem(
+        "The file cannot be read: it may be a folder or a deleted file. Choose an existing file.",
+        Remedy.NONE,
+      );
     }
     const most = this.page.limits()?.max_body_bytes;
     if (most && blob.size > most - 1024) {
       const mebibytes = (bytes) => (bytes / 2 ** 20).toFixed(1);
       throw new Problem(
-        `The file has ${mebibytes(blob.size)} MiB, the service takes ${mebibytes(most)} MiB.`,
+        `The file has ${mebibytes(blob.size)} MiB, and the service accepts ${mebibytes(most)} MiB. ` +
+          "Choose a smaller file.",
         Remedy.NONE,
       );
     }
@@ -95,7 +99,7 @@ export class Card {
     return blob;
   }
 
-  /** Put the card into a state; its texts are only ever set as text. */
+  /** Put the card into a state; texts never become markup. */
   show(state, title, note) {
     this.state = state;
     this.element.dataset.state = state;
@@ -108,17 +112,17 @@ export class Card {
 
   showAnswer(answer) {
     const sorted = Object.entries(answer.probabilities).sort(([, a], [, b]) => b - a);
-    const [name, confidence] = [inWords(answer.label), answer.probabilities[answer.label]];
+    const [name, confidence] = [splitName(answer.label), answer.probabilities[answer.label]];
     this.said = `${this.picture.name}: ${name}, ${percent(confidence)}`;
     this.part("tbody").replaceChildren(...sorted.map(bar));
     this.part("table").hidden = false;
     this.part(".doubt").hidden = confidence >= SURE;
     this.part(".doubt").textContent =
-      `Not sure: ${name.toLowerCase()} is only the likeliest of several classes.`;
+      `The model is not sure: ${name.toLowerCase()} is the likeliest class, but below ${100 * SURE} %.`;
     this.part(".origin").textContent = `Model ${answer.model_version}`;
     const image = this.part("img");
     image.src = answer.picture;
-    image.alt = `The patch as the model saw it: ${this.picture.name}`;
+    image.alt = `The model's input patch of ${this.picture.name}`;
     drawSaliency(this.part("canvas"), answer.saliency);
     this.part(".legend p").textContent = describeSaliency(answer.saliency, name);
     for (const part of ["canvas", ".toggle", ".legend"]) this.part(part).hidden = false;
@@ -127,7 +131,10 @@ export class Card {
 
   showProblem(error) {
     const name = this.picture.name;
-    const sentence = error instanceof Problem ? error.message : "This page made a mistake.";
+    const sentence =
+      error instanceof Problem
+        ? error.message
+        : "The page failed: the browser's console shows the error.";
     const shown = sentence.startsWith(name)
       ? sentence
       : sentence.charAt(0).toUpperCase() + sentence.slice(1);
@@ -149,18 +156,18 @@ export class Card {
   }
 }
 
-function bar([name, share], rank) {
+function bar([name, probability], rank) {
   const row = document.createElement("tr");
   const head = document.createElement("th");
   const [track, number] = [document.createElement("td"), document.createElement("td")];
   const fill = document.createElement("span");
   head.scope = "row";
-  head.textContent = inWords(name);
-  fill.style.width = `${100 * share}%`;
+  head.textContent = splitName(name);
+  fill.style.width = `${100 * probability}%`;
   fill.className = "bar";
   track.setAttribute("aria-hidden", "true");
   track.append(fill);
-  number.textContent = percent(share);
+  number.textContent = percent(probability);
   row.className = rank === 0 ? "top" : "";
   row.append(head, track, number);
   return row;

@@ -1,9 +1,10 @@
-// Where the model looked: loss of probability by cell, drawn as a smooth veil over the picture.
+// The saliency map: the loss of probability per cell, drawn smoothly over the picture.
 
 const SIDE = 192; // pixels of the drawing
-const FULL_SCALE = 0.05; // weaker maps than this are not blown up to look strong
+const FULL_SCALE = 0.05; // smallest loss that is drawn at full brightness
 
-// Dims what does not matter, and glows where hiding costs most: red, green, blue, opacity.
+// Red, green, blue, opacity: from dark, where hiding a cell changes nothing, to bright, where hiding
+// a cell lowers the probability most.
 const RAMP = [
   [12, 10, 30, 0.45],
   [120, 28, 90, 0.45],
@@ -22,23 +23,26 @@ export function drawSaliency(canvas, cells) {
   const context = canvas.getContext("2d");
   const image = context.createImageData(SIDE, SIDE);
   const values = smooth(cells);
-  // Smoothing flattens peaks, so that full brightness is where the smooth map is highest.
+  // Smoothing flattens peaks, so the highest value of the smooth map gets full brightness.
   const highest = values.reduce((a, b) => Math.max(a, b));
   const scale = highest * Math.max(1, FULL_SCALE / strongest(cells));
   values.forEach((value, at) => image.data.set(colour(scale > 0 ? value / scale : 0), 4 * at));
   context.putImageData(image, 0, 0);
 }
 
-/** The map in words. */
+/** Describe the map in a sentence. */
 export function describeSaliency(cells, name) {
   const most = strongest(cells);
   if (most < 0.01) {
-    return `No single spot decides: hiding any one costs “${name}” less than a percentage point.`;
+    return (
+      `No single region decides: hiding any region lowers the probability of “${name}” by less ` +
+      "than 1 percentage point."
+    );
   }
   const points = Math.round(100 * most);
   return (
-    `Brighter where hiding the spot costs “${name}” probability: up to ${points} percentage ` +
-    `point${points === 1 ? "" : "s"}, ${place(cells)}.`
+    `Hiding a bright region lowers the probability of “${name}”, by up to ` +
+    `${points} percentage point${points === 1 ? "" : "s"} ${region(cells)}.`
   );
 }
 
@@ -61,7 +65,7 @@ function strongest(cells) {
   return Math.max(...cells.flat());
 }
 
-function place(cells) {
+function region(cells) {
   const flat = cells.flat();
   const at = flat.indexOf(Math.max(...flat));
   const third = (i) => Math.floor((3 * i) / cells.length);
@@ -70,7 +74,7 @@ function place(cells) {
   return row || column ? `at the ${[row, column].filter(Boolean).join(" ")}` : "in the middle";
 }
 
-// Cubic B-spline weights of the four cells around a pixel; the edge cells go on outside.
+// Cubic B-spline weights of the four cells around a pixel; the edge cells are repeated outside.
 function spline(pixel, count) {
   const position = ((pixel + 0.5) / SIDE) * count - 0.5;
   const first = Math.floor(position);
@@ -84,8 +88,8 @@ function spline(pixel, count) {
   return weights.map((weight, i) => [Math.min(Math.max(first - 1 + i, 0), count - 1), weight]);
 }
 
-function colour(share) {
-  const position = Math.min(Math.max(share, 0), 1) * (RAMP.length - 1);
+function colour(fraction) {
+  const position = Math.min(Math.max(fraction, 0), 1) * (RAMP.length - 1);
   const lower = Math.min(Math.floor(position), RAMP.length - 2);
   const t = position - lower;
   const [red, green, blue, opacity] = RAMP[lower].map(

@@ -1,14 +1,14 @@
-// Requests to the service: two at a time, again while it is busy, errors in words.
+// Requests to the service: at most two at a time, repeated while the service is busy.
 
 const MOST_AT_ONCE = 2;
 const MOST_TRIES = 8;
-const LONGEST_WAIT = 60; // seconds; a larger Retry-After is not waited out unasked
+const LONGEST_WAIT = 60; // seconds; after a larger Retry-After the user tries again
 const KEY = "eurosat-api-key";
 
-/** What a person can do about a failed request. */
+/** The user's remedy for a failed request. */
 export const Remedy = Object.freeze({
-  NONE: "none", // the picture is at fault
-  KEY: "key", // show an API key
+  NONE: "none", // the service rejected the picture
+  KEY: "key", // enter an API key
   AGAIN: "again", // try again later
 });
 
@@ -31,8 +31,8 @@ export function hasKey() {
 /**
  * Ask the service once.
  *
- * @param {string} path relative to the page, so that it works behind a path prefix
- * @param {{body?: FormData, seconds?: number}} options a body makes it a POST
+ * @param {string} path relative to the page, so that a proxy's path prefix is kept
+ * @param {{body?: FormData, seconds?: number}} options a request with a body is a POST
  * @returns {Promise<any>} the JSON answer
  * @throws {Problem}
  */
@@ -50,17 +50,17 @@ export async function ask(path, { body, seconds = 60 } = {}) {
   } catch (error) {
     const message =
       error.name === "TimeoutError"
-        ? `There was no answer within ${seconds} s.`
+        ? `The service did not answer within ${seconds} s. Try again.`
         : response
-          ? "The answer could not be read: something between here and the service changed it."
-          : "The service cannot be reached. It may have been stopped, or the network is down.";
+          ? "The answer cannot be read: a proxy may have changed the answer. Check the address."
+          : "The service cannot be reached: it may have stopped, or the network may be down. Try again.";
     throw new Problem(message, Remedy.AGAIN);
   }
   throw await problemOf(response);
 }
 
 /**
- * Ask, waiting as long as the service wants when it is busy.
+ * Ask, and ask again while the service is busy, after the wait that the service names.
  *
  * @param {(seconds: number) => void} onBusy called before every wait
  */
