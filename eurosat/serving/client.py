@@ -1,4 +1,4 @@
-"""A client of the service: many images, several requests at once, patient with a busy service."""
+"""A client of the service, with parallel requests and with retries while the service is busy."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,25 +14,25 @@ from urllib3.util import Retry
 from eurosat.errors import ServiceError
 
 _FORM_BYTES = 1024
-"""Room for a file's share of the form around it: boundaries, headers, its name."""
+"""Upper bound of the bytes that the form adds to each file: boundary, headers and file name."""
 
 _LONGEST_WAIT = 60
-"""Seconds between two tries, even if the service asks for a longer wait."""
+"""Longest wait between two attempts in seconds, even if the service asks for a longer wait."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the service says of one image.
+    """The service's answer for one image.
 
     Attributes:
-        file: The file's path as given, or ``"image <position>"`` for bytes.
+        file: The path of the file as given, or ``"image <position>"`` for bytes.
         label: The predicted class; empty if the image was rejected.
-        probability: The predicted class's probability.
-        probabilities: All classes' probabilities, in label order.
-        tiles: Where the image was cut: ``x``, ``y``, ``label`` and ``probabilities`` of each tile.
-        model_version: The model that answered.
-        id: The request's id, which the service's log has too.
-        error: Why the image was rejected; None if it was not.
+        probability: The probability of the predicted class.
+        probabilities: The probability of every class, in label order.
+        tiles: ``x``, ``y``, ``label`` and ``probabilities`` of each tile; empty without tiling.
+        model_version: The version of the model that answered.
+        id: The id of the request, as in the service's log.
+        error: The reason why the image was rejected; None if the image was classified.
     """
 
     file: str
@@ -57,12 +57,12 @@ class _Image:
         try:
             return self.source.stat().st_size
         except OSError:
-            return 0  # read() says what is wrong
+            return 0  # read() fails too, and its error has the reason
 
     @property
     def upload_name(self) -> str:
         name = self.source.name if isinstance(self.source, Path) else self.file
-        return name.encode(errors="replace").decode()  # a file system's bytes may be no text
+        return name.encode(errors="replace").decode()  # file names may be invalid Unicode
 
     def read(self) -> bytes:
         return self.source.read_bytes() if isinstance(self.source, Path) else self.source
@@ -75,7 +75,7 @@ class _Upload:
 
 
 class Client:
-    """A service at an address. Close it, or use it as a context manager."""
+    """A client of one service; a context manager, which closes the connections at its end."""
 
     def __init__(
         self,
@@ -86,15 +86,15 @@ class Client:
         retries: int = 5,
         concurrency: int = 4,
     ) -> None:
-        """Describe the connection; nothing is sent yet.
+        """Configure the client; no request is sent yet.
 
         Args:
             url: The service's address, such as ``http://127.0.0.1:8000``.
-            api_key: The key it asks for, if it does.
+            api_key: The service's API key; None for a service without a key.
             timeout: Seconds to wait for an answer.
-            retries: How often a request is repeated when the service is busy, restarting or not
-                reached; with growing waits, or those the service asks for.
-            concurrency: Requests at the same time.
+            retries: Number of repetitions of a request if the service is busy, restarting or
+                unreachable. The waits grow, unless the service sends ``Retry-After``.
+            concurrency: Number of simultaneous requests.
         """
         self.url = url.rstrip("/")
         self.timeout = timeout
@@ -105,10 +105,10 @@ class Client:
             self._session.headers["X-API-Key"] = api_key.encode()
         retry = Retry(
             total=retries,
-            backoff_factor=0.2,  # with 5 retries about 6 s: a service that restarts needs 2
+            backoff_factor=0.2,  # 5 retries wait 6 s in total; a restart takes about 2 s
             backoff_jitter=0.1,
             status_forcelist=(429, 502, 503, 504),
-            allowed_methods=None,  # classifying twice does no harm
+            allowed_methods=None,  # any method: classifying twice is harmless
             retry_after_max=_LONGEST_WAIT,
         )
         adapter = HTTPAdapter(pool_maxsize=concurrency, max_retries=retry)
@@ -116,7 +116,7 @@ class Client:
             self._session.mount(scheme, adapter)
 
     def __enter__(self) -> "Client":
-        """The client itself."""
+        """Return the client."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -124,10 +124,10 @@ class Client:
         self._session.close()
 
     def info(self) -> dict[str, Any]:
-        """The model's card under ``model`` and the service's ``limits``.
+        """Fetch the model card under ``model``, and the service's ``limits``.
 
         Raises:
-            ServiceError: The service cannot be reached, refuses the key, or is another service.
+            ServiceError: The service is unreachable, refuses the key, or is no `eurosat serve`.
         """
         _, content = self._ask("GET", "/info")
         if not {"model", "limits"} <= content.keys():
@@ -141,14 +141,14 @@ class Client:
 
         Args:
             images: Image files, or their bytes.
-            tiles: Have an image larger than a patch cut into tiles rather than resized.
-            batch: Most images in one request; fewer where the service's limits ask for it.
+            tiles: Cut an image that is larger than a patch into tiles instead of resizing it.
+            batch: Largest number of images in one request; the service's limits may lower it.
 
         Yields:
-            A prediction for every image, in order; one that cannot be read has an ``error``.
+            A prediction for every image, in order; an unreadable image gets an ``error``.
 
         Raises:
-            ServiceError: The service cannot be reached, refuses the key, is another service,
+            ServiceError: The service is unreachable, refuses the key, is no `eurosat serve`,
                 fails, or stays busy after all retries.
         """
         self._limits = self.info()["limits"]
@@ -159,27 +159,27 @@ class Client:
         batches = self._batches(named, batch)
         pool = ThreadPoolExecutor(self.concurrency)
         try:
-            for predictions in pool.map(lambda part: self._classify(part, tiles), batches):
+            for predictions in pool.map(lambda sent: self._classify(sent, tiles), batches):
                 yield from predictions
         finally:
-            pool.shutdown(cancel_futures=True)  # after an error the rest need not be asked
+            pool.shutdown(cancel_futures=True)  # an error ends the remaining requests
 
     def _batches(self, images: Sequence[_Image], most: int) -> Iterator[list[_Image]]:
         most = min(most, self._limits["max_images"])
-        part: list[_Image] = []
-        size = 0
+        batch: list[_Image] = []
+        total = 0
         for image in images:
-            share = image.size + _FORM_BYTES
-            if part and (len(part) >= most or size + share > self._limits["max_body_bytes"]):
-                yield part
-                part, size = [], 0
-            part.append(image)
-            size += share
-        if part:
-            yield part
+            size = image.size + _FORM_BYTES
+            if batch and (len(batch) >= most or total + size > self._limits["max_body_bytes"]):
+                yield batch
+                batch, total = [], 0
+            batch.append(image)
+            total += size
+        if batch:
+            yield batch
 
     def _classify(self, images: list[_Image], tiles: bool) -> list[Prediction]:
-        """Classify the images of one request; those that cannot be sent are rejected here."""
+        """Classify the images of one request; reject images that cannot be sent."""
         ready = [self._load(image) for image in images]
         uploads = [upload for upload in ready if isinstance(upload, _Upload)]
         answers = iter(self._send(uploads, tiles) if uploads else [])
@@ -188,22 +188,29 @@ class Client:
     def _load(self, image: _Image) -> _Upload | Prediction:
         limit = self._limits["max_body_bytes"]
         if image.size + _FORM_BYTES > limit:
-            sizes = f"{image.size / 2**20:.2f} MiB are more than the {limit / 2**20:.2f} MiB taken"
-            return Prediction(image.file, error=sizes)
+            reason = (
+                f"the file has {image.size / 2**20:.2f} MiB, and the service accepts "
+                f"{limit / 2**20:.2f} MiB in a request: send a smaller image"
+            )
+            return Prediction(image.file, error=reason)
         try:
             return _Upload(image, image.read())
         except OSError as error:
-            return Prediction(image.file, error=f"cannot be read ({error.strerror})")
+            reason = f"the file cannot be read ({error.strerror}): check its path and permissions"
+            return Prediction(image.file, error=reason)
 
     def _send(self, uploads: list[_Upload], tiles: bool) -> list[Prediction]:
         path = "/predict?tiles=true" if tiles else "/predict"
         form = [("file", (upload.image.upload_name, upload.data)) for upload in uploads]
         status, content = self._ask("POST", path, files=form)
         if status != 200 and len(uploads) == 1:
-            file, reason = uploads[0].image.file, content.get("error", "refused")
+            file, reason = (
+                uploads[0].image.file,
+                content.get("error", "the service refused the image"),
+            )
             return [Prediction(file, id=content.get("id", ""), error=reason)]
         if status != 200:
-            # None could be read, or a proxy has a lower limit: each alone has its own answer.
+            # No image is readable, or a proxy has a lower limit. Each image is sent alone.
             return [answer for upload in uploads for answer in self._send([upload], tiles)]
         answers = content["predictions"] if len(uploads) > 1 else [content]
         return [
@@ -221,13 +228,13 @@ class Client:
         ]
 
     def _ask(self, method: str, path: str, **options: Any) -> tuple[int, dict[str, Any]]:
-        """The status and content of an answer: of success, or of images that are refused."""
+        """Send a request, and return the status and content of a 200, 413 or 422 answer."""
         try:
             response = self._session.request(
                 method,
                 self.url + path,
                 timeout=self.timeout,
-                allow_redirects=False,  # a redirected POST comes as a GET, with the key
+                allow_redirects=False,  # requests would repeat a POST as GET, with the key
                 **options,
             )
         except requests.exceptions.RetryError as error:
@@ -241,12 +248,13 @@ class Client:
             requests.exceptions.MissingSchema,
         ) as error:
             raise ServiceError(
-                f"{self.url} is no address of a service: expected one like http://127.0.0.1:8000"
+                f"{self.url} is not an address of a service: give an address such as "
+                "http://127.0.0.1:8000"
             ) from error
         except requests.exceptions.RequestException as error:
             raise ServiceError(
-                f"no answer from {self.url} ({_reason(error)}): check the address, or start the "
-                "service with 'eurosat serve MODEL'"
+                f"{self.url} cannot be reached ({_reason(error)}): check the address, or start "
+                "the service with 'eurosat serve MODEL'"
             ) from error
         try:
             content = response.json()
@@ -255,11 +263,12 @@ class Client:
         match response.status_code:
             case 401:
                 raise ServiceError(
-                    f"{self.url} refuses the API key: set EUROSAT_API_KEY to the one it was "
-                    "started with"
+                    f"{self.url} refuses the API key: set EUROSAT_API_KEY to the key that the "
+                    "service was started with"
                 )
-            case 413 if content is None:  # a proxy's
-                content = {"error": "the file is too large for the service", "id": ""}
+            case 413 if content is None:  # a proxy answered, not the service
+                reason = "the file is too large for a proxy of the service: send a smaller image"
+                content = {"error": reason, "id": ""}
             case 300 | 301 | 302 | 303 | 307 | 308:
                 raise ServiceError(
                     f"{self.url} redirects to {response.headers.get('Location')}: give the "
@@ -268,9 +277,9 @@ class Client:
         if not isinstance(content, dict):
             raise self._foreign()
         if response.status_code not in (200, 413, 422):
-            sentence = content.get("error", "without a reason")
+            reason = content.get("error", "the answer has no reason")
             raise ServiceError(
-                f"{self.url} answers with status {response.status_code}: {sentence} "
+                f"{self.url} answers with status {response.status_code}: {reason} "
                 f"(request {content.get('id', 'unknown')})"
             )
         return response.status_code, content
@@ -282,6 +291,6 @@ class Client:
 
 
 def _reason(error: Exception) -> str:
-    """What is at the bottom of nested network errors, without the objects' own names."""
+    """Return the reason at the root of nested network errors, without the objects' own names."""
     inner = getattr(error.args[0], "reason", error.args[0]) if error.args else error
     return re.sub(r"^\S*\(.*?\): ", "", str(inner)) or type(error).__name__

@@ -66,7 +66,7 @@ def classify(
     # The output is opened first, so that an unwritable output fails at once.
     with _opened(output) as stream, client:
         found = client.classify(paths, tiles=tiles, batch=batch)
-        # disable=None: no bar where the terminal is a log file
+        # disable=None hides the progress bar if standard error is not a terminal
         predictions = list(tqdm(found, total=len(paths), unit="image", leave=False, disable=None))
         match format:
             case "table":
@@ -81,7 +81,7 @@ def classify(
 
 @contextmanager
 def _opened(output: str | None) -> Iterator[TextIO]:
-    """The standard output, or a file that is written atomically."""
+    """Open the standard output, or a file that is written atomically."""
     if output is None:
         yield sys.stdout
         return

@@ -1,4 +1,4 @@
-"""``eurosat serve``: answer over HTTP with a model file."""
+"""``eurosat serve``: classify images over HTTP with a model file."""
 
 import os
 import tempfile
@@ -24,30 +24,34 @@ def serve(
     examples: str | None = None,
     log_level: LogLevel = "info",
 ) -> int:
-    """Answer over HTTP with a model file, and show a page to try it at /.
+    """Classify images over HTTP with a model file.
 
-    The API is documented at /docs. If EUROSAT_API_KEY is set in the environment, callers must
-    send it as the header X-API-Key.
+    The service has a page for trying the model at / and the API's documentation at /docs. If the
+    environment variable EUROSAT_API_KEY is set, callers must send its value as the header
+    X-API-Key.
 
     Args:
-        model: A checkpoint (.ckpt) or a file made by 'eurosat export', or a folder or bucket
-            address (gs://...) that holds one, or a registered model such as registry:production;
-            AIP_STORAGE_URI if not given.
-        host: Address to listen on: 0.0.0.0 for all, 127.0.0.1 for this machine only.
+        model: Model URI: a checkpoint (.ckpt), a file written by 'eurosat export', a folder or
+            bucket address (gs://...) with one model file, or a registered model such as
+            registry:production. AIP_STORAGE_URI if not given.
+        host: Address to listen on: 0.0.0.0 for every network, 127.0.0.1 for this machine only.
         port: Port to listen on; AIP_HTTP_PORT, PORT or 8000 if not given.
-        device: Where the model runs; 'auto' takes CUDA where the model's backend can use it.
-        workers: Processes with a copy of the model, on each device.
-        threads: Threads of one worker; the machine's cores shared evenly if not given.
-        api_servers: Processes that read requests and write answers.
-        max_batch_size: Most images in one call of the model.
-        max_in_flight: Requests answered at the same time by one API process; more get a 503.
-        max_body_mib: Most MiB in a request; more get a 413.
-        max_images: Most images in a request; more get a 413.
-        timeout: Seconds a request may take; then it gets a 504.
-        examples: Folder of example images for the page; those in the model file if not given.
-        log_level: What is logged.
+        device: Device that runs the model; 'auto' chooses CUDA if the model's backend can use CUDA.
+        workers: Number of worker processes on each device; every worker holds a copy of the model.
+        threads: Number of threads per worker. If not given, the workers share the machine's cores
+            evenly.
+        api_servers: Number of API processes, which read requests and write answers.
+        max_batch_size: Largest number of images in one call of the model.
+        max_in_flight: Largest number of requests that one API process answers at the same time; a
+            further request gets status 503.
+        max_body_mib: Largest size of a request in MiB; a larger request gets status 413.
+        max_images: Largest number of images in a request; a request with more gets status 413.
+        timeout: Longest time for an answer in seconds; a slower request gets status 504.
+        examples: Folder of example images for the page; the model file's own examples if not
+            given.
+        log_level: Lowest level of messages that are logged.
     """
-    # prometheus_client reads it when it is imported; every process of the service writes there.
+    # prometheus_client reads the variable at import; every process writes into the folder.
     with tempfile.TemporaryDirectory(prefix="eurosat-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         from eurosat.logs import Logs

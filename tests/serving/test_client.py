@@ -112,7 +112,7 @@ def test_only_bad_files_are_each_given_their_own_reason(service: Service) -> Non
         empty, text = client.classify([b"", b"nonsense"])
     assert "image 0" in str(empty.error)
     assert "the file is empty" in str(empty.error)
-    assert "it is not a JPEG" in str(text.error)
+    assert "the file is not a JPEG" in str(text.error)
 
 
 def test_json_holds_all_probabilities(service: Service, folder: Path, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_requests_stay_below_the_service_s_limits(
     with Client(small.url) as client:
         found = list(client.classify([data] * 12 + [data + bytes(60_000)] + [data]))
     assert [prediction.error is None for prediction in found] == [True] * 12 + [False, True]
-    assert "MiB are more than the 0.05 MiB taken" in str(found[12].error)
+    assert "MiB, and the service accepts 0.05 MiB in a request" in str(found[12].error)
 
 
 def test_tiles_of_a_larger_image(service: Service, tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_an_unreachable_service_is_named(folder: Path, capsys: pytest.CaptureFix
     url = f"http://127.0.0.1:{free_port()}"
     assert main(["classify", str(folder), f"--url={url}", "--retries=1"]) == 2
     error = capsys.readouterr().err
-    assert f"no answer from {url} (" in error
+    assert f"{url} cannot be reached (" in error
     assert "Connection refused" in error
     assert "eurosat serve" in error
 
@@ -277,7 +277,7 @@ def test_the_key_comes_from_the_environment(
     [
         (["--batch=0"], "--batch must be more than 0"),
         (["--retries=-1"], "--retries must be 0 or more"),
-        (["--url=localhost"], "localhost is no address of a service"),
+        (["--url=localhost"], "localhost is not an address of a service"),
         (["--output=/proc/none/found.csv"], "/proc/none/found.csv cannot be written"),
     ],
 )
