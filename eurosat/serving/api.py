@@ -1,4 +1,4 @@
-"""What a worker does: LitServe's API for the model, and the loop that batches without waiting."""
+"""The worker: LitServe's API for the model, and a loop that batches requests without waiting."""
 
 import logging
 import multiprocessing
@@ -24,9 +24,10 @@ _log = logging.getLogger(__name__)
 
 
 class GreedyBatchLoop(LitLoop):  # type: ignore[misc]  # LitServe ships no types
-    """Takes what is waiting, up to the batch size, and never waits for more.
+    """A loop that batches the queued requests, up to the batch size, and never waits for more.
 
-    A lone request is answered at once; while a batch is computed, the next one gathers.
+    The loop answers a lone request at once. While the model computes a batch, further requests
+    queue up for the next batch.
     """
 
     def __call__(
@@ -39,15 +40,15 @@ class GreedyBatchLoop(LitLoop):  # type: ignore[misc]  # LitServe ships no types
         workers_setup_status: Any,
         callback_runner: Any,
     ) -> None:
-        """Answer until the main process ends."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the main process stops us in turn
+        """Answer requests until the main process ends."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the main process stops the workers
         main = multiprocessing.parent_process()
         while True:
             try:
                 requests = [request_queue.get(timeout=1.0)]
             except Empty:
                 if main is not None and not main.is_alive():
-                    sys.exit("the main process is gone")
+                    sys.exit("the main process has ended")
                 continue
             images = len(requests[0][3])
             while images < lit_api.max_batch_size:
@@ -61,11 +62,11 @@ class GreedyBatchLoop(LitLoop):  # type: ignore[misc]  # LitServe ships no types
     def _answer(
         self, lit_api: "ClassifierAPI", requests: list[Any], transport: AnswerTransport
     ) -> None:
-        now = time.monotonic()  # one clock for all processes of a machine
+        now = time.monotonic()  # all processes of a machine share this clock
         timeout = lit_api.request_timeout or float("inf")
         waiting = [request for request in requests if now - request[2] < timeout]
         if not waiting:
-            return  # whoever asked has been told of the time-out
+            return  # the API process has already answered 504
         patches = [request[3] for request in waiting]
         answers: list[Any]
         try:
@@ -85,13 +86,13 @@ class ClassifierAPI(litserve.LitAPI):  # type: ignore[misc]
     def __init__(
         self, model: Path, *, max_batch_size: int, threads: int, log_level: LogLevel
     ) -> None:
-        """Describe the worker; the model is opened in the worker's own process.
+        """Store the worker's settings; the worker process opens the model later, in `setup`.
 
         Args:
-            model: A model file, as `eurosat.inference.runtime.open_model` takes.
-            max_batch_size: Most images in one call of the model.
-            threads: Threads of one worker.
-            log_level: What the worker logs.
+            model: A model file that `eurosat.inference.open_model` can open.
+            max_batch_size: Largest number of images in one call of the model.
+            threads: Number of threads of one worker.
+            log_level: Lowest level of messages that the worker logs.
         """
         super().__init__(max_batch_size=max_batch_size, loop=GreedyBatchLoop())
         self.path = model
@@ -100,8 +101,8 @@ class ClassifierAPI(litserve.LitAPI):  # type: ignore[misc]
         self.model: Model | None = None
 
     def setup(self, device: str) -> None:
-        """Open the model and run it once on a batch of each end of the range."""
-        Logs(self.log_level).__enter__()  # for as long as the worker's process lives
+        """Open the model, and run it once on the smallest and once on the largest batch."""
+        Logs(self.log_level).__enter__()  # stays open until the worker process ends
         self.model = open_model(self.path, device=device, threads=self.threads)
         for size in (1, self.max_batch_size):
             self.predict(np.zeros((size, *self.model.card.shape), self.model.card.dtype))
@@ -111,7 +112,7 @@ class ClassifierAPI(litserve.LitAPI):  # type: ignore[misc]
         return inputs[0] if len(inputs) == 1 else np.concatenate(inputs)
 
     def predict(self, x: Patches, **_: Any) -> Probabilities:
-        """Probabilities of patches, in calls of at most ``max_batch_size``."""
+        """Compute the probabilities of patches in calls of at most ``max_batch_size``."""
         assert self.model is not None
         parts = []
         for start in range(0, len(x), self.max_batch_size):

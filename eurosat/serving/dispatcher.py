@@ -1,4 +1,4 @@
-"""From an API process to the workers and back, whatever happens to a worker on the way."""
+"""Dispatch of requests from an API process to the workers, with recovery from worker exits."""
 
 import asyncio
 import logging
@@ -17,13 +17,16 @@ from eurosat.serving.transport import NoWorkerError, RequestChannel
 _log = logging.getLogger(__name__)
 
 _ATTEMPTS = 2
-"""A request whose worker died twice is not tried again: it may be what kills them."""
+"""Workers that a request is sent to.
+
+A request over which two workers exited may be the cause, and must not end a third worker.
+"""
 
 _WATCH_SECONDS = 0.05
 
 
 class WorkerLostError(Exception):
-    """The workers died of a request, or could not be replaced."""
+    """Two workers exited while they had a request."""
 
 
 class ModelFailedError(Exception):
@@ -40,16 +43,16 @@ class _InFlight:
 
 
 class Dispatcher:
-    """Sends patches to the workers; lives in an API process."""
+    """The sender of patches to the workers; every API process has one dispatcher."""
 
     def __init__(
         self, responses: dict[str, ResponseBufferItem], worker_exits: "Synchronized[int]"
     ) -> None:
-        """Connect to the server's parts.
+        """Store the objects that the dispatcher shares with the server.
 
         Args:
             responses: LitServe's response buffer of this process.
-            worker_exits: How many workers have ended so far, counted by the main process.
+            worker_exits: Number of worker exits so far; the main process counts them.
         """
         self._responses = responses
         self._worker_exits = worker_exits
@@ -77,7 +80,7 @@ class Dispatcher:
             Probabilities, float32, shape (B, classes).
 
         Raises:
-            WorkerLostError: Workers died twice while they had these patches.
+            WorkerLostError: Two workers exited while they had these patches.
             ModelFailedError: The model raised an error.
         """
         uid = uuid.uuid4().hex
@@ -101,18 +104,18 @@ class Dispatcher:
         try:
             self._channel.put((self._number, uid, request.since, request.patches))
         except NoWorkerError:
-            request.waits_for_worker = True  # watch() sends it when one is there
+            request.waits_for_worker = True  # watch() sends the request later
         else:
             request.attempts += 1
             request.waits_for_worker = False
 
     async def watch(self) -> None:
-        """Send again what a dead worker had; end when the main process has ended."""
+        """Repeat the requests of workers that exit, and end this process after the main process."""
         main = os.getppid()
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             if os.getppid() != main:
-                _log.error("the main process is gone: stopping")
+                _log.error("the main process has ended: this API process stops")
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
             exits = self._worker_exits.value
@@ -123,5 +126,5 @@ class Dispatcher:
                 elif lost and request.attempts >= _ATTEMPTS:
                     request.answer.event.set()
                 elif lost:
-                    # Another worker may have it, and answers twice: the second is ignored.
+                    # Another worker may have the request too; the second answer is ignored.
                     self._send(uid, request)

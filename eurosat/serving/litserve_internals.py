@@ -1,10 +1,10 @@
 """What the service overrides and uses of LitServe, with the reason for each.
 
-LitServe documents hooks for what a worker computes (`setup`, `batch`, `predict`), but none for how
-requests travel, how workers are replaced and how the server stops. The service overrides the
-methods behind those. Such methods may change in any release, so `pyproject.toml` binds LitServe to
-the version that the service was tested with, and a test compares this list with the installed
-LitServe. To move to another version: change the bound, run
+LitServe documents hooks for the computation in a worker (`setup`, `batch`, `predict`), but no hooks
+for the transport of requests, the replacement of workers and the shutdown of the server. Therefore
+the service overrides undocumented methods. Such methods may change in any release, so
+`pyproject.toml` binds LitServe to the version that the service was tested with, and a test compares
+this list with the installed LitServe. To move to another version: change the bound, run
 ``pytest tests/serving/test_litserve_internals.py``, read LitServe's changes of every name that
 fails, and run the rest of ``tests/serving``.
 """
@@ -24,7 +24,7 @@ class Internal(NamedTuple):
     """Parameters without annotations; None for an attribute that the owner sets or reads."""
 
     reason: str
-    """What the service needs the name for."""
+    """Reason why the service needs the name."""
 
 
 _SERVER = "litserve.server.LitServer"
@@ -43,13 +43,13 @@ OVERRIDDEN = (
         _SERVER,
         "_init_manager",
         "(self, num_api_servers)",
-        "Sockets and shared memory stand in place of a managing process and its queues.",
+        "Sockets and shared memory replace LitServe's managing process and its queues.",
     ),
     Internal(
         _SERVER,
         "lifespan",
         "(self, app)",
-        "Every API process opens its sockets and watches for workers that exit.",
+        "Every API process opens its sockets and watches for worker exits.",
     ),
     Internal(
         _SERVER,
@@ -70,9 +70,9 @@ OVERRIDDEN = (
         "callback_runner)",
         "LitServe's loops wait for a batch to fill, or poll; the service's loop does neither.",
     ),
-    Internal(_API, "setup", "(self, device)", "Documented hook: the worker opens the model."),
-    Internal(_API, "batch", "(self, inputs)", "Documented hook: images are concatenated."),
-    Internal(_API, "predict", "(self, x, **kwargs)", "Documented hook: the model runs."),
+    Internal(_API, "setup", "(self, device)", "The hook is documented: it opens the model."),
+    Internal(_API, "batch", "(self, inputs)", "The hook is documented: it joins images."),
+    Internal(_API, "predict", "(self, x, **kwargs)", "The hook is documented: it runs the model."),
     Internal(
         _TRANSPORT,
         "send",
@@ -85,52 +85,68 @@ OVERRIDDEN = (
         "(self, timeout=None, consumer_id=None)",
         "Answers travel over the service's sockets.",
     ),
-    Internal(_TRANSPORT, "close", "(self, **kwargs)", "LitServe closes the transport at its end."),
+    Internal(
+        _TRANSPORT, "close", "(self, **kwargs)", "LitServe closes the transport when it ends."
+    ),
 )
 """Methods of LitServe's classes that classes of the service override."""
 
 USED = (
     Internal(_SERVER, "app", None, "The service registers its routes on LitServe's application."),
     Internal(
-        _SERVER, "app.response_queue_id", None, "The number of the API process, for its sockets."
+        _SERVER, "app.response_queue_id", None, "The number of the API process selects its sockets."
     ),
-    Internal(_SERVER, "lit_api", None, "The one API, whose workers are started again."),
+    Internal(_SERVER, "lit_api", None, "Monitoring starts the workers of this API again."),
     Internal(
-        _SERVER, "response_buffer", None, "LitServe puts answers there; the dispatcher waits there."
+        _SERVER,
+        "response_buffer",
+        None,
+        "LitServe fills the buffer; the dispatcher waits for its answers.",
     ),
     Internal(
-        _SERVER, "litapi_request_queues", None, "The service's channel stands in the queue's place."
+        _SERVER, "litapi_request_queues", None, "The service's channel replaces LitServe's queue."
     ),
-    Internal(_SERVER, "_transport", None, "The service's transport stands in LitServe's place."),
+    Internal(_SERVER, "_transport", None, "The service's transport replaces LitServe's transport."),
     Internal(
-        _SERVER, "workers_setup_status", None, "The service's shared memory stands in its place."
+        _SERVER,
+        "workers_setup_status",
+        None,
+        "The service's shared memory replaces LitServe's dictionary.",
     ),
     Internal(
         _SERVER, "workers_setup_status.values", None, "LitServe waits for the first ready worker."
     ),
     Internal(
-        _SERVER, "_shutdown_event", None, "LitServe waits for the event; monitoring ends with it."
+        _SERVER,
+        "_shutdown_event",
+        None,
+        "LitServe waits for the event, and the event ends monitoring.",
     ),
     Internal(_SERVER, "_shutdown_event.is_set", None, "Monitoring ends with the server."),
     Internal(_SERVER, "inference_workers", None, "Monitoring waits for these processes to exit."),
-    Internal(_SERVER, "uvicorn_graceful_timeout", None, "Requests in flight have 5 s, not 30 s."),
     Internal(
-        _SERVER, "_inference_workers_config_for_api", "(self, api_path)", "The number of workers."
+        _SERVER, "uvicorn_graceful_timeout", None, "Requests in flight get 5 s instead of 30 s."
+    ),
+    Internal(
+        _SERVER,
+        "_inference_workers_config_for_api",
+        "(self, api_path)",
+        "The list has one entry per worker.",
     ),
     Internal(
         _SERVER,
         "launch_single_inference_worker",
         "(self, lit_api, worker_id)",
-        "Monitoring starts a worker in the place of one that exited.",
+        "Monitoring starts a new worker after a worker exit.",
     ),
     Internal(
         _SERVER,
         "run",
         "(self, host='0.0.0.0', port=8000, num_api_servers=None, log_level='info', "
         "generate_client_file=True, api_server_worker_type='process', pretty_logs=False, **kwargs)",
-        "The service runs through it; it calls the overridden methods in their order.",
+        "The service runs in this method, which calls the overridden methods in their order.",
     ),
-    Internal(_API, "max_batch_size", None, "The loop takes at most so many images."),
+    Internal(_API, "max_batch_size", None, "The loop batches at most this number of images."),
     Internal(_API, "request_timeout", None, "The loop leaves out requests that are too old."),
     Internal(
         _LOOP,
@@ -142,23 +158,34 @@ USED = (
         "litserve.server",
         "response_queue_to_buffer",
         "(transport, response_buffer, consumer_id, litapi_connector)",
-        "LitServe's task in every API process: it calls the transport's areceive(consumer_id).",
+        "Every API process runs this task, which calls the transport's areceive(consumer_id).",
     ),
     Internal(
-        "litserve.connector", "check_cuda_with_nvidia_smi", "()", "CUDA devices, without torch."
+        "litserve.connector",
+        "check_cuda_with_nvidia_smi",
+        "()",
+        "The function counts CUDA devices without torch.",
     ),
-    Internal("litserve.utils", "LitAPIStatus", "()", "Whether an answer is an error."),
+    Internal("litserve.utils", "LitAPIStatus", "()", "The status tells errors from other answers."),
     Internal("litserve.utils", "LoopResponseType", None, "Answers are regular, not streamed."),
     Internal(
-        "litserve.utils", "ResponseBufferItem", None, "An answer, and the event that announces it."
+        "litserve.utils",
+        "ResponseBufferItem",
+        None,
+        "The item holds an answer and the event that announces the answer.",
     ),
     Internal(
         "litserve.utils",
         "WorkerSetupStatus",
         "(STARTING='starting', READY='ready', ERROR='error', FINISHED='finished')",
-        "The states of a worker, as LitServe compares them.",
+        "LitServe compares a worker's state with these values.",
     ),
-    Internal("litserve.loops.base", "LitLoop", "()", "The loop's base class."),
-    Internal("litserve.transport.base", "MessageTransport", "()", "The transport's base class."),
+    Internal("litserve.loops.base", "LitLoop", "()", "The service's loop derives from this class."),
+    Internal(
+        "litserve.transport.base",
+        "MessageTransport",
+        "()",
+        "The service's transport derives from this class.",
+    ),
 )
 """Other names of LitServe that the service calls, sets, reads or imports from inner modules."""

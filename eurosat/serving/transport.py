@@ -1,9 +1,9 @@
-"""Requests to the workers and answers back, over ZeroMQ sockets in a private folder.
+"""Transport of requests to the workers and of answers back, over ZeroMQ sockets.
 
-LitServe's own queues live in a third process and are polled; every request crosses that process
-four times. Here an API process pushes requests straight to the workers, in turn, and each worker
-pushes its answers straight back. A worker that dies takes its unanswered requests with it and
-leaves no lock behind; `eurosat.serving.dispatcher` sends them again.
+LitServe keeps its queues in a third process and polls them, so that every request costs four
+transfers to or from the third process. Here an API process sends requests directly to the workers,
+in turn, and each worker sends its answers directly back. The unanswered requests of a worker that
+exits are lost, but no lock stays behind; `eurosat.serving.dispatcher` sends these requests again.
 """
 
 import os
@@ -24,12 +24,12 @@ class NoWorkerError(Exception):
 class RequestChannel:
     """Requests from every API process to every worker.
 
-    It is made in the main process and handed to the others; each opens its own sockets when it
-    first uses it.
+    The main process creates the channel and passes it to the other processes. Each process opens
+    its own sockets when it first uses the channel.
     """
 
     def __init__(self, folder: Path, api_servers: int) -> None:
-        """Describe the channel; nothing is opened yet.
+        """Store the addresses; no socket is opened yet.
 
         Args:
             folder: A private folder for the sockets.
@@ -40,18 +40,18 @@ class RequestChannel:
         self._socket: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Sockets stay in the process that opened them."""
+        """Pickle the addresses only, because sockets belong to the process that opened them."""
         return {"_addresses": self._addresses, "_owner": None, "_socket": None}
 
     def listen(self, api_server: int) -> None:
-        """Open the sending end, once, in API process number ``api_server``."""
+        """Open the sending socket, once, in API process number ``api_server``."""
         self._socket = zmq.Context.instance().socket(zmq.PUSH)
         self._socket.bind(self._addresses[api_server])
         self._owner = os.getpid()
 
     @property
     def connected(self) -> bool:
-        """Whether a worker takes requests, on the sending end."""
+        """Whether a worker is connected; True only in the process that called `listen`."""
         return self._owner == os.getpid() and bool(self._socket.get(zmq.EVENTS) & zmq.POLLOUT)
 
     def put(self, item: tuple[Any, ...]) -> None:
@@ -72,7 +72,7 @@ class RequestChannel:
             timeout: Seconds to wait.
 
         Raises:
-            Empty: None came.
+            Empty: No request came in time.
         """
         if self._owner != os.getpid():
             self._socket = zmq.Context.instance().socket(zmq.PULL)
@@ -84,20 +84,20 @@ class RequestChannel:
         return pickle.loads(self._socket.recv())
 
     def get_nowait(self) -> Any:
-        """Receive a request that is already there, or raise `Empty`."""
+        """Receive a request that is already queued, or raise `Empty`."""
         return self.get(timeout=0)
 
 
 class AnswerTransport(MessageTransport):  # type: ignore[misc]  # LitServe ships no types
-    """Answers from every worker to the API process that asked."""
+    """Answers from every worker to the API process that sent the request."""
 
     def __init__(self, folder: Path, api_servers: int) -> None:
-        """Describe the channel; nothing is opened yet. See `RequestChannel`."""
+        """Store the addresses; the arguments are those of `RequestChannel`."""
         self._addresses = [f"ipc://{folder}/answers-{i}" for i in range(api_servers)]
         self._sockets: dict[tuple[int, int], Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Sockets stay in the process that opened them."""
+        """Pickle the addresses only, because sockets belong to the process that opened them."""
         return {"_addresses": self._addresses, "_sockets": {}}
 
     def send(self, item: Any, consumer_id: int) -> None:
@@ -119,4 +119,4 @@ class AnswerTransport(MessageTransport):  # type: ignore[misc]  # LitServe ships
         return pickle.loads(await self._sockets[key].recv())
 
     def close(self, send_sentinel: bool = True) -> None:
-        """Nothing is open in the main process."""
+        """Do nothing, because the main process opens no socket."""

@@ -16,7 +16,7 @@ _STATES = (
 class WorkerStates:
     """The state of every worker.
 
-    LitServe keeps the states in a managing process; shared memory needs no further process.
+    LitServe keeps the states in a managing process, and shared memory needs no such process.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -26,7 +26,7 @@ class WorkerStates:
             names: LitServe's names of the workers.
         """
         self._names = list(names)
-        # Workers are spawned, and a spawned process only takes what was made for spawning.
+        # Workers are spawned, and a spawned process accepts only memory of the spawn context.
         self._states = multiprocessing.get_context("spawn").Array("b", len(self._names))
 
     def __len__(self) -> int:
