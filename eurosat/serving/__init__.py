@@ -1,4 +1,4 @@
-"""The HTTP service: LitServe with the routes, admission and recovery that production asks for."""
+"""The HTTP service: LitServe with this project's routes, admission and recovery; and its client."""
 
 from typing import TYPE_CHECKING
 

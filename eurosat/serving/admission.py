@@ -1,4 +1,4 @@
-"""What a request passes before its route runs: key, size, load, time.
+"""Admission: the checks of API key, body size, load and time around every route.
 
 A route needs the API key and counts as load unless its endpoint is declared `public`:
 
@@ -8,8 +8,8 @@ A route needs the API key and counts as load unless its endpoint is declared `pu
 
     app.mount("/page", public(StaticFiles(...)))
 
-A path that no route has is not public either: without the key a caller cannot find out which paths
-exist.
+A path that no route has is protected too, so that a caller without the key cannot find out which
+paths exist.
 """
 
 import asyncio
@@ -39,24 +39,25 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 def public(endpoint: Endpoint) -> Endpoint:
     """Declare an endpoint, or a mounted application, open to callers without the API key.
 
-    Requests to the endpoint do not count as load, and the endpoint answers however many other
-    requests are in flight.
+    Requests to a public endpoint do not count as load, and a public endpoint also answers when
+    the limit of requests in flight is reached.
     """
     setattr(endpoint, _MARK, True)
     return endpoint
 
 
 def is_public(endpoint: object) -> bool:
-    """Whether an endpoint is declared `public`."""
+    """Return whether an endpoint is declared `public`."""
     return getattr(endpoint, _MARK, False) is True
 
 
 class Admission:
     """ASGI middleware around the whole application.
 
-    Answers 401 without the API key, 413 to a body too large, 503 with ``Retry-After`` when too
-    many requests are in flight, and 504 to a request that took too long; counts and times all
-    requests. Endpoints find the request's id and the path of its route in ``request.state``.
+    The middleware answers 401 to a request without the API key, 413 to a body that is too large,
+    503 with ``Retry-After`` when too many requests are in flight, and 504 to a request that takes
+    too long. The middleware counts and times every request, and stores the request's id and the
+    path of its route in ``request.state``.
     """
 
     def __init__(self, app: ASGIApp, *, limits: Limits, api_key: str | None) -> None:
@@ -65,7 +66,7 @@ class Admission:
         Args:
             app: The application.
             limits: The limits of the service.
-            api_key: Key that callers must send; None opens all routes.
+            api_key: The key that callers must send; None opens all routes.
         """
         self.app = app
         self.limits = limits
@@ -96,8 +97,8 @@ class Admission:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
-        async def refuse(code: int, sentence: str, headers: dict[str, str]) -> None:
-            await problem(code, sentence, request_id, headers)(scope, receive, send_with_id)
+        async def refuse(code: int, message: str, headers: dict[str, str]) -> None:
+            await problem(code, message, request_id, headers)(scope, receive, send_with_id)
 
         try:
             refusal = self._refusal(route.public, dict(scope["headers"]))
@@ -106,7 +107,7 @@ class Admission:
             elif route.public:
                 await self.app(scope, self._limited(receive), send_with_id)
             elif not await self._admit(scope, receive, send_with_id) and not status:
-                await refuse(504, f"no answer within {self.limits.timeout:g} s", {})
+                await refuse(504, self._too_slow(), {})
         except Exception:
             status = status or 500
             raise
@@ -118,19 +119,20 @@ class Admission:
     def _refusal(
         self, public: bool, headers: dict[bytes, bytes]
     ) -> tuple[int, str, dict[str, str]] | None:
-        """Status, sentence and headers of the answer to a request that is not admitted."""
+        """Return the status, message and headers of a refusal, or None to admit the request."""
         if not public and not self._has_key(headers):
-            message = "the API key is missing or wrong: send it as the header X-API-Key"
+            message = "the API key is missing or wrong: send the right key as the header X-API-Key"
             return 401, message, {"WWW-Authenticate": "Bearer"}
         if _length(headers) > self.limits.max_body_bytes:
             return 413, self._too_large(), {}
         if not public and self.in_flight >= self.limits.max_in_flight:
-            message = f"{self.in_flight} requests are being answered already: try again in a second"
+            count = self.in_flight
+            message = f"{count} requests are being answered, which is the limit: try again in 1 s"
             return 503, message, {"Retry-After": "1"}
         return None
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        """Run the route as load; False if it took too long."""
+        """Run the route and count it as load; return False if the route exceeded the time limit."""
         self.in_flight += 1
         metrics.IN_FLIGHT.inc()
         try:
@@ -152,16 +154,21 @@ class Admission:
         return hmac.compare_digest(given, self.api_key)
 
     def _too_large(self) -> str:
-        return f"the body is larger than {self.limits.max_body_bytes / 2**20:g} MiB"
+        limit = f"{self.limits.max_body_bytes / 2**20:g} MiB"
+        return f"the body is larger than the limit of {limit}: send fewer or smaller images"
+
+    def _too_slow(self) -> str:
+        limit = f"{self.limits.timeout:g} s"
+        return f"the answer took longer than the limit of {limit}: send fewer images, or try again"
 
     def _limited(self, receive: Receive) -> Receive:
-        taken = 0
+        received = 0
 
         async def limited() -> Message:
-            nonlocal taken
+            nonlocal received
             message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self.limits.max_body_bytes:
+            received += len(message.get("body", b""))
+            if received > self.limits.max_body_bytes:
                 raise HTTPException(413, self._too_large())
             return message
 
@@ -172,13 +179,13 @@ class _Chosen(NamedTuple):
     """The route that answers a request."""
 
     path: str
-    """The route's own path, such as ``/examples/{name}``; "other" for a path that no route has."""
+    """The route's own path, such as ``/examples/{name}``; "other" if no route has the path."""
 
     public: bool
 
 
 def _chosen_route(scope: Scope) -> _Chosen:
-    """Find the route that the router will choose: the same routes in the same order, same rules."""
+    """Find the route that the router will choose, by the router's own order and rules."""
     wrong_method = None
     for route in iter_route_contexts(scope["app"].routes):
         match, found = route.matches(scope)
@@ -187,12 +194,12 @@ def _chosen_route(scope: Scope) -> _Chosen:
         chosen = _Chosen(route.path or "other", is_public(found.get("endpoint")))
         if match is Match.FULL:
             return chosen
-        wrong_method = wrong_method or chosen  # answered with 405 unless a later route takes it
+        wrong_method = wrong_method or chosen  # the router answers 405 unless a later route fits
     return wrong_method or _Chosen("other", public=False)
 
 
 def _length(headers: dict[bytes, bytes]) -> int:
-    """The length that a body claims; a body without the header is measured as it comes."""
+    """Return the ``Content-Length``; 0 without the header, because `_limited` counts the bytes."""
     given = headers.get(b"content-length", b"0")
     return int(given) if given.isdigit() else 0
 

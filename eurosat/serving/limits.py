@@ -8,10 +8,10 @@ class Limits:
     """The limits of one API process.
 
     Attributes:
-        max_in_flight: Requests that the process answers at the same time.
-        max_body_bytes: Size of a request's body in bytes.
-        max_images: Images in one request.
-        timeout: Seconds from a request's first byte to its answer.
+        max_in_flight: Largest number of requests that the process answers at the same time.
+        max_body_bytes: Largest size of a request's body in bytes.
+        max_images: Largest number of images in one request.
+        timeout: Longest time from a request's first byte to its answer in seconds.
     """
 
     max_in_flight: int

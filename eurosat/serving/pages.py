@@ -1,4 +1,4 @@
-"""The page for people, and the API's documentation."""
+"""The web page, and the API's documentation."""
 
 import mimetypes
 from collections.abc import Mapping
@@ -22,12 +22,15 @@ _PAGE_HEADERS = {
 
 
 def add_pages(app: FastAPI, examples: Mapping[str, bytes], key_needed: bool) -> None:
-    """The page for people, its example images, and the API's documentation, all from this server.
+    """Add the web page, its example images and the API's documentation to an application.
+
+    The application serves every file of the page and of the documentation by itself, so that
+    browsers need no other host.
 
     Args:
         app: The application.
         examples: Example image files by name.
-        key_needed: Whether callers must show a key.
+        key_needed: Whether callers must send an API key.
     """
     page = str(resources.files("eurosat.serving") / "page")
 
@@ -45,7 +48,7 @@ def add_pages(app: FastAPI, examples: Mapping[str, bytes], key_needed: bool) -> 
     @public
     async def example(name: str) -> Response:
         if name not in examples:
-            raise HTTPException(404, "there is no such example")
+            raise HTTPException(404, "no example has this name: GET /examples lists the names")
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         return Response(examples[name], media_type=kind)
 
@@ -70,7 +73,7 @@ def add_pages(app: FastAPI, examples: Mapping[str, bytes], key_needed: bool) -> 
 
 
 def _with_key(app: FastAPI) -> dict[str, Any]:
-    """OpenAPI's description of an application whose routes need the key unless public."""
+    """Describe the application for OpenAPI; every route needs the key unless it is public."""
     description = app.openapi()
     description["components"]["securitySchemes"] = {
         "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"}
@@ -84,7 +87,7 @@ def _with_key(app: FastAPI) -> dict[str, Any]:
 
 
 class _PageFiles(StaticFiles):
-    """The page's scripts and styles, which a browser asks for again after an upgrade."""
+    """The page's scripts and styles, with headers that make a browser check for newer files."""
 
     def file_response(self, *arguments: Any, **options: Any) -> Response:
         response = super().file_response(*arguments, **options)

@@ -1,4 +1,4 @@
-"""Errors as the service answers them: one sentence, and the id of the request."""
+"""Error answers of the service: one message, and the id of the request."""
 
 import logging
 from collections.abc import Mapping
@@ -15,19 +15,19 @@ _log = logging.getLogger(__name__)
 def problem(
     status: int, message: str, request_id: str, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """The answer to a request that failed.
+    """Build the answer to a request that failed.
 
     Args:
         status: HTTP status.
         message: One sentence for the caller: the cause, then the remedy.
-        request_id: The id under which the service's log has the request.
+        request_id: Id of the request, as in the service's log.
         headers: Further headers, such as ``Retry-After``.
     """
     return JSONResponse({"error": message, "id": request_id}, status, headers)
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Have an application answer every exception as a `problem`."""
+    """Make an application answer every exception with a `problem`."""
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(RequestValidationError, _validation_problem)
     app.add_exception_handler(Exception, _unexpected_problem)
@@ -46,4 +46,5 @@ async def _validation_problem(request: Request, error: Any) -> Response:
 
 async def _unexpected_problem(request: Request, error: Any) -> Response:
     _log.exception("request %s failed", request.state.id, exc_info=error)
-    return problem(500, "internal error; the service's log has the reason", request.state.id)
+    message = "an internal error occurred: look up the request's id in the service's log"
+    return problem(500, message, request.state.id)

@@ -1,4 +1,4 @@
-"""Two protocols of others over the same workers: Vertex AI prediction, Open Inference v2."""
+"""Routes of two standard protocols: Vertex AI prediction and Open Inference version 2."""
 
 from typing import Annotated, Any, Literal
 
@@ -32,7 +32,7 @@ class VertexRequest(BaseModel):
 
 
 def vertex_routes(service: Service, path: str) -> APIRouter:
-    """The route of Vertex AI's prediction contract.
+    """Build the route of Vertex AI's prediction protocol.
 
     Args:
         service: The service.
@@ -42,9 +42,9 @@ def vertex_routes(service: Service, path: str) -> APIRouter:
 
     @router.post(path, summary="Vertex AI prediction", responses=ERRORS)
     async def vertex(body: VertexRequest, request: Request) -> Response:
-        """Classify the images in `instances`; `predictions` come in their order.
+        """Classify the images in `instances`; `predictions` has the same order.
 
-        An image that cannot be read has an `error` in its place.
+        The entry of an image that cannot be read has an `error` instead of a prediction.
         """
         uploads = [
             from_base64(instance.b64, f"instance {i}") for i, instance in enumerate(body.instances)
@@ -81,12 +81,12 @@ class InferRequest(BaseModel):
 
 
 def open_inference_routes(service: Service) -> APIRouter:
-    """The routes of the Open Inference Protocol, version 2, under ``/v2``."""
+    """Build the routes of the Open Inference Protocol, version 2, under ``/v2``."""
     router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
     card = service.card
     raw_type = "UINT8" if card.rgb else "UINT16"
 
-    @router.get("", summary="The server")
+    @router.get("", summary="The server's name and version")
     @public
     async def server() -> dict[str, Any]:
         return {"name": "eurosat", "version": card.version, "extensions": []}
@@ -117,7 +117,9 @@ def open_inference_routes(service: Service) -> APIRouter:
             ],
         }
 
-    @router.post(f"/models/{MODEL_NAME}/infer", summary="Infer", responses=ERRORS)
+    @router.post(
+        f"/models/{MODEL_NAME}/infer", summary="Classify patches or image files", responses=ERRORS
+    )
     async def infer(body: InferRequest, request: Request) -> Response:
         """Classify raw patches (UINT8 or UINT16), or image files in base64 (BYTES)."""
         tensor = body.inputs[0]
@@ -150,11 +152,13 @@ def open_inference_routes(service: Service) -> APIRouter:
 
     async def read_files(tensor: Tensor) -> list[Patches]:
         if not all(isinstance(text, str) for text in tensor.data):
-            raise HTTPException(422, "a BYTES tensor holds image files as base64 strings")
+            raise HTTPException(
+                422, "the BYTES tensor holds values other than strings: send image files in base64"
+            )
         uploads = [from_base64(text, f"image {i}") for i, text in enumerate(tensor.data)]
         pictures = await service.read(uploads, tiles=False)
         unreadable = [picture for picture in pictures if isinstance(picture, str)]
-        if unreadable:  # a tensor has no place for an error
+        if unreadable:  # a tensor cannot hold an error of one image
             raise HTTPException(422, "; ".join(unreadable))
         return [picture.patches for picture in pictures if isinstance(picture, Picture)]
 
@@ -162,20 +166,26 @@ def open_inference_routes(service: Service) -> APIRouter:
         wanted = f"{raw_type} of shape [n, {', '.join(map(str, card.shape))}]"
         if tensor.datatype != raw_type or tuple(tensor.shape[1:]) != card.shape:
             raise HTTPException(
-                422, f"the input is {tensor.datatype} of shape {tensor.shape}, expected {wanted}"
+                422, f"the input is {tensor.datatype} of shape {tensor.shape}: send {wanted}"
             )
         if tensor.shape[0] > service.limits.max_images:
             raise HTTPException(
-                413, f"at most {service.limits.max_images} patches are taken at once"
+                413,
+                f"the input has {tensor.shape[0]} patches, and at most "
+                f"{service.limits.max_images} are accepted: send the patches in several requests",
             )
         try:
             values = np.asarray(tensor.data)
             if values.dtype.kind not in "iu":
-                raise ValueError("not all values are whole numbers")
+                raise ValueError("some values are not whole numbers")
             if values.min() < 0 or values.max() > np.iinfo(card.dtype).max:
-                raise ValueError(f"values beyond {np.iinfo(card.dtype).max}")
+                raise ValueError(f"some values are outside 0 to {np.iinfo(card.dtype).max}")
             return values.astype(card.dtype).reshape(tensor.shape)
         except (ValueError, TypeError, OverflowError) as error:
-            raise HTTPException(422, f"the data are not {wanted} ({error})") from error
+            raise HTTPException(
+                422,
+                f"the data are not {wanted} ({error}): send whole numbers from 0 to "
+                f"{np.iinfo(card.dtype).max}, as many as the shape has",
+            ) from error
 
     return router

@@ -30,8 +30,8 @@ _MEANINGS = {
     413: "The body is too large, or holds too many images.",
     415: "The body is neither a form nor JSON.",
     422: "No image in the body can be read.",
-    503: "Too much is being answered already, or the workers were lost; see Retry-After.",
-    504: "There was no answer in time.",
+    503: "Too many requests are being answered, or workers exited; Retry-After has the wait.",
+    504: "The answer took longer than the time limit.",
 }
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"description": meaning, "content": {"application/json": {"schema": _ERROR}}}
@@ -51,7 +51,7 @@ _PREDICTION = {
 
 
 def _body(**size: int) -> dict[str, Any]:
-    """OpenAPI's description of a body with images."""
+    """Describe a body with images for OpenAPI."""
     form = {"type": "array", "minItems": 1} | size
     return {
         "requestBody": {
@@ -85,11 +85,11 @@ def _body(**size: int) -> dict[str, Any]:
 
 
 def routes(service: Service, health_route: str | None) -> APIRouter:
-    """The routes, for the API process that `service` belongs to.
+    """Build the service's own routes.
 
     Args:
         service: The service.
-        health_route: A further path that answers as ``/health`` does.
+        health_route: A second path of ``/health``.
     """
     router = APIRouter(tags=["Service"])
 
@@ -98,8 +98,9 @@ def routes(service: Service, health_route: str | None) -> APIRouter:
         summary="Classify images",
         responses={
             200: {
-                "description": "For one image its prediction; for several a list of `predictions` "
-                "in their order, each a prediction or the `error` of an image that cannot be read.",
+                "description": "One image gets its prediction. Several images get a list of "
+                "`predictions` in the order of the images; an image that cannot be read gets an "
+                "`error` instead of a prediction.",
                 "content": {"application/json": {"schema": _PREDICTION}},
             },
             **ERRORS,
@@ -107,11 +108,12 @@ def routes(service: Service, health_route: str | None) -> APIRouter:
         openapi_extra=_body(),
     )
     async def predict(request: Request, tiles: bool = False) -> Response:
-        """Send image files as the form field `file`, one or several, or as base64 in JSON.
+        """Classify one or several image files: the form field `file`, or base64 in JSON.
 
-        JPEG, PNG, TIFF, and GeoTIFF with Sentinel-2's 13 bands are read. An image of another size
-        than the model's patches is resized; with `tiles=true` a larger one is cut into tiles
-        instead, whose mean is the image's prediction.
+        The service reads JPEG, PNG, TIFF, and GeoTIFF with Sentinel-2's 13 bands. The service
+        resizes an image whose size differs from the model's patches. With `tiles=true` the service
+        cuts a larger image into tiles instead, and the image's prediction is the mean over the
+        tiles.
         """
         uploads = await read_uploads(request)
         answers = await service.classify(request, uploads, tiles=tiles)
@@ -126,11 +128,11 @@ def routes(service: Service, health_route: str | None) -> APIRouter:
 
     @router.post(
         "/explain",
-        summary="Classify one image and show where the model looked",
+        summary="Classify one image and compute its saliency map",
         responses={
             200: {
-                "description": "The prediction with `saliency`, rows of numbers from the top, and "
-                "`picture`, the patch the model saw as a PNG data URL.",
+                "description": "The prediction; `saliency` is the saliency map, rows from the top, "
+                "and `picture` is the model's input patch, a PNG data URL.",
                 "content": {"application/json": {"schema": _PREDICTION}},
             },
             **ERRORS,
@@ -138,10 +140,12 @@ def routes(service: Service, health_route: str | None) -> APIRouter:
         openapi_extra=_body(maxItems=1),
     )
     async def explain(request: Request) -> Response:
-        """Hide one part of the patch after the other, and see which ones the prediction needs."""
+        """Classify one image, and measure how hiding each region changes the prediction."""
         uploads = await read_uploads(request)
         if len(uploads) != 1:
-            raise HTTPException(422, f"{len(uploads)} images were sent: send one at a time")
+            raise HTTPException(
+                422, f"the request holds {len(uploads)} images: send one image in each request"
+            )
         (picture,) = await service.read(uploads, tiles=False)
         if isinstance(picture, str):
             raise HTTPException(422, picture)
@@ -156,7 +160,7 @@ def routes(service: Service, health_route: str | None) -> APIRouter:
 
     @public
     async def health() -> Response:
-        """200 when a worker can answer, 503 before that and while workers are being replaced."""
+        """Answer 200 if a worker can classify images, and 503 if no worker can."""
         if service.ready:
             return JSONResponse({"status": "ready"})
         return JSONResponse({"status": "no worker can answer"}, 503, {"Retry-After": "1"})
@@ -172,24 +176,28 @@ def routes(service: Service, health_route: str | None) -> APIRouter:
 
     @router.get("/info", summary="The model's card", responses={401: ERRORS[401]})
     async def info() -> dict[str, Any]:
-        """What the model is, what it was trained on and measured at, and the service's limits."""
+        """Return the model card, with training data and test metrics, and the service's limits."""
         model = {name: value for name, value in vars(service.card).items() if name != "examples"}
         return {"model": model, "limits": vars(service.limits)}
 
     @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
     @public
     async def metrics_page() -> Response:
-        """Metrics of all processes in Prometheus' text format."""
+        """Return the metrics of all processes in Prometheus' text format."""
         return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return router
 
 
 async def read_uploads(request: Request) -> list[Upload | str]:
-    """The image files of a request's body.
+    """Read the image files in the body of a request.
+
+    Returns:
+        The image files; a string is the reason why an image file is missing.
 
     Raises:
-        HTTPException: The body is of another kind (415), malformed (400), or holds none (422).
+        HTTPException: The body is neither a form nor JSON (415), is malformed (400), or holds no
+            images (422).
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
@@ -197,37 +205,47 @@ async def read_uploads(request: Request) -> list[Upload | str]:
         files = form.getlist("file")
         if not files:
             found = ", ".join(sorted(set(form))) or "none"
-            raise HTTPException(422, f"the form has no field 'file' (fields: {found[:200]})")
+            raise HTTPException(
+                422,
+                f"the form has no field 'file' (fields: {found[:200]}): send the images as the "
+                "field 'file'",
+            )
         return [
             Upload(file.filename or "upload", await file.read())
             if isinstance(file, UploadFile)
-            else "the form's field 'file' holds text, not a file"
+            else "the form's field 'file' holds text: send an image file"
             for file in files
         ]
     if kind == "application/json":
         try:
             content = json.loads(await request.body())
         except ValueError as error:
-            raise HTTPException(400, f"the body is not JSON ({error})") from error
+            raise HTTPException(
+                400, f'the body is not JSON ({error}): send {{"images": ["<base64>"]}}'
+            ) from error
         images = content.get("images") if isinstance(content, dict) else None
         if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
-            raise HTTPException(422, 'the body has no images: expected {"images": ["<base64>"]}')
+            raise HTTPException(
+                422, 'the body has no list of images: send {"images": ["<base64>"]}'
+            )
         return [from_base64(image, f"image {i}") for i, image in enumerate(images)]
     raise HTTPException(
-        415, "send images as multipart/form-data in the field 'file', or as application/json"
+        415,
+        "the body is neither multipart/form-data nor application/json: send images as the form "
+        "field 'file', or as base64 in JSON",
     )
 
 
 def answer_json(content: Any) -> Response:
-    """A JSON answer, without the general encoder's walk over what is plain already."""
+    """Build a JSON answer from plain values, without FastAPI's slower general encoder."""
     return Response(json.dumps(content, allow_nan=False).encode(), media_type="application/json")
 
 
 async def _picture(upload: Upload | str, patch: Patches, card: ModelCard) -> str:
-    """What the model saw, as a person would look at it: a PNG as a data URL."""
+    """Render the model's input patch in red, green and blue, as a PNG data URL."""
     if card.rgb:
         pixels = patch.transpose(1, 2, 0)
-    else:  # the model may not have the three bands of a picture; the file has
+    else:  # the model's bands may lack red, green or blue; the file has all bands
         assert isinstance(upload, Upload)
         decoded = await asyncio.to_thread(decode, upload.data, upload.name, rgb=True)
         pixels = resize(decoded.pixels, card.patch_size)

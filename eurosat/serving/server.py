@@ -1,4 +1,4 @@
-"""LitServe's server with this project's routes, transport, recovery and way to stop."""
+"""LitServe's server with this project's routes, transport, recovery and shutdown."""
 
 import asyncio
 import contextlib
@@ -38,10 +38,10 @@ from eurosat.serving.worker_states import WorkerStates
 _log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 5
-"""For requests in flight after SIGTERM; Cloud Run and others kill 10 s after it."""
+"""Time for requests in flight after SIGTERM; Cloud Run sends SIGKILL 10 s after SIGTERM."""
 
 _MAX_FAILED_STARTS = 5
-"""Workers that end this often in a row before they could answer are not started again."""
+"""Worker exits in a row, each before the worker could answer, that end the service."""
 
 
 class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no types
@@ -65,18 +65,18 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         health_route: str | None,
         examples: Mapping[str, bytes],
     ) -> None:
-        """Put the parts together; nothing starts before `run`.
+        """Configure the server; no process starts before `serve`.
 
         Args:
-            api: What a worker does.
+            api: The API that every worker runs.
             card: The model's card.
             limits: The limits of the service.
             accelerator: ``"cpu"`` or ``"cuda"``.
             devices: Number of devices.
             workers_per_device: Worker processes on each device.
-            api_key: Key that callers must send; None opens all routes.
+            api_key: The key that callers must send; None opens all routes.
             vertex_route: Path of Vertex AI's protocol.
-            health_route: A further path that answers as ``/health`` does.
+            health_route: A second path of ``/health``.
             examples: Example images for the page, by file name.
         """
         self.card = card
@@ -94,18 +94,20 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             devices=devices,
             workers_per_device=workers_per_device,
             timeout=limits.timeout,
-            disable_openapi_url=True,  # the documentation is served by our own routes
+            disable_openapi_url=True,  # add_pages serves the documentation
             restart_workers=True,
             middlewares=[(Admission, {"limits": limits, "api_key": api_key})],
         )
         self.uvicorn_graceful_timeout = _DRAIN_SECONDS
 
     def register_endpoints(self) -> None:
-        """Our routes in place of LitServe's."""
+        """Register the service's routes instead of LitServe's routes."""
         app: FastAPI = self.app
         app.title = "EuroSAT classifier"
         app.version = self.card.version
-        app.description = "Land-use classes of Sentinel-2 patches. The page for people is at `/`."
+        app.description = (
+            "Classify the land use of Sentinel-2 patches. `/` is a page to try the model."
+        )
         self.dispatcher = Dispatcher(self.response_buffer, self.worker_exits)
         service = Service(self.card, self.dispatcher, self.limits)
         app.include_router(routes(service, self.health_route))
@@ -115,7 +117,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         add_problem_handlers(app)
 
     def _init_manager(self, num_api_servers: int) -> None:
-        """LitServe's start, with sockets and shared memory in place of a managing process."""
+        """Create sockets and shared memory instead of LitServe's managing process."""
         names = [
             f"{self.lit_api.api_path.split('/')[-1]}_{number}"
             for number in range(len(self._inference_workers_config_for_api(self.lit_api.api_path)))
@@ -128,7 +130,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        """Of an API process."""
+        """Open the sockets of an API process, and watch for worker exits until the process ends."""
         metrics.MODEL.labels(self.card.version, self.card.backbone, self.card.format).set(1)
         async with super().lifespan(app):
             self.dispatcher.start(self._channel, self.app.response_queue_id)
@@ -139,7 +141,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
                 watch.cancel()
 
     def _start_worker_monitoring(self, manager: None, uvicorn_workers: Mapping[int, Any]) -> None:
-        """Replace workers the moment they die; give up if they cannot start or the API ends."""
+        """Replace workers that exit; stop if workers cannot start or an API process ends."""
 
         def monitor() -> None:
             failures = 0
@@ -156,13 +158,13 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
                         continue
                     status = self.workers_setup_status.values()[number]
                     failures = 0 if status == WorkerSetupStatus.READY else failures + 1
-                    _log.error("worker %d ended with code %s", number, process.exitcode)
+                    _log.error("worker %d exited with code %s", number, process.exitcode)
                     metrics.WORKER_EXITS.inc()
                     if failures >= _MAX_FAILED_STARTS:
-                        self._give_up("workers end before they can answer")
+                        self._give_up("workers exit before they can answer")
                         return
                     with self.worker_exits.get_lock():
-                        self.worker_exits.value += 1  # the API processes send again what it had
+                        self.worker_exits.value += 1  # API processes repeat the worker's requests
                     time.sleep(min(failures, 3))
                     self.inference_workers[number] = self.launch_single_inference_worker(
                         self.lit_api, number
@@ -173,8 +175,8 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
     def _perform_graceful_shutdown(
         self, manager: None, uvicorn_workers: Mapping[int, Any], shutdown_reason: str = "normal"
     ) -> None:
-        """Let the API processes answer what they have, then end everything."""
-        _log.info("stopping: requests in flight have %d s", _DRAIN_SECONDS)
+        """Let the API processes answer the requests in flight, then end all processes."""
+        _log.info("the service stops; requests in flight have %d s to finish", _DRAIN_SECONDS)
         for process in uvicorn_workers.values():
             process.terminate()
         deadline = time.monotonic() + _DRAIN_SECONDS + 1
@@ -182,18 +184,18 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             process.join(max(deadline - time.monotonic(), 0))
             process.kill()
         for process in self.inference_workers:
-            process.kill()  # a worker has nothing to lose
+            process.kill()  # a worker has no state to save
 
     def _give_up(self, reason: str) -> None:
-        _log.critical("%s: stopping", reason)
+        _log.critical("%s: the service stops", reason)
         self.exit_code = 1
         os.kill(os.getpid(), signal.SIGTERM)
 
     def serve(self, host: str, port: int, api_servers: int, log_level: str) -> int:
-        """Run until SIGTERM or Ctrl-C; requests in flight are answered first.
+        """Run until SIGTERM or Ctrl-C, and answer the requests in flight before the end.
 
         Returns:
-            The exit code: 0, or 1 if the service could not go on.
+            The exit code: 0, or 1 if a failure ended the service.
 
         Raises:
             EuroSATError: The port cannot be bound, or the workers cannot start.
@@ -202,13 +204,13 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         main = os.getpid()
 
         def stop(*_: Any) -> None:
-            # Processes forked from this one have it too, until uvicorn puts its own in place.
+            # Forked processes inherit this handler until uvicorn installs its own handler.
             if os.getpid() == main and not self._stopping.is_set():
                 self._stopping.set()
-                raise KeyboardInterrupt  # which LitServe takes as the word to shut down
+                raise KeyboardInterrupt  # LitServe shuts down on KeyboardInterrupt
 
         _check_port(host, port)
-        logging.getLogger("litserve.server").setLevel(logging.WARNING)  # the rest is said here
+        logging.getLogger("litserve.server").setLevel(logging.WARNING)  # this module logs the rest
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
         try:
@@ -217,14 +219,16 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
                 port=port,
                 num_api_servers=api_servers,
                 log_level=log_level,
-                log_config=None,  # uvicorn's lines look like all others
+                log_config=None,  # uvicorn logs in the service's own format
                 generate_client_file=False,
                 access_log=False,
             )
         except KeyboardInterrupt:
-            pass  # while starting
-        except RuntimeError as error:  # LitServe's word for workers that cannot be set up
-            raise EuroSATError("the workers cannot start: the log above says why") from error
+            pass  # the signal came during the start
+        except RuntimeError as error:  # LitServe raises it when workers cannot be set up
+            raise EuroSATError(
+                "the workers cannot start: correct the cause, which the log above names"
+            ) from error
         finally:
             self._stopping.set()
             for process in multiprocessing.active_children():

@@ -1,4 +1,4 @@
-"""From images to predictions, for the routes of every protocol."""
+"""The classification of uploaded images, for the routes of every protocol."""
 
 import asyncio
 import base64
@@ -25,16 +25,22 @@ from eurosat.serving.saliency import occlusions, saliency
 _log = logging.getLogger(__name__)
 
 _INLINE_BYTES = 64 * 1024
-"""Files that are decoded within a fraction of a millisecond are not worth a thread; a JPEG of one
-patch has 2 to 6 KB, a GeoTIFF 107 KB."""
+"""Largest total size of uploads that are decoded without a thread.
+
+Small files are decoded within a fraction of a millisecond, and a thread would cost more time. A
+JPEG of one EuroSAT patch has 2 to 6 KB, and a GeoTIFF has 107 KB.
+"""
 
 MAX_PATCHES = 1024
-"""Patches of one request, tiles included: 12 MiB of RGB, 104 MiB of 13 bands."""
+"""Largest number of patches in a request, tiles included.
+
+Patches of 64x64 pixels then take 12 MiB as RGB, and 104 MiB with 13 bands.
+"""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """An image file as it came; ``name`` is only ever repeated to whoever sent it."""
+    """An uploaded image file; ``name`` comes from the caller and is only used in answers."""
 
     name: str
     data: bytes
@@ -44,8 +50,8 @@ class Service:
     """Classifies images; every API process has one service.
 
     The routes of all protocols take their predictions from `probabilities`, `classify` or
-    `explain`. No other way leads to the workers, and all three pass `observe`: the predictions of
-    a new protocol are observed without a word of its own.
+    `explain`. Only these methods reach the workers, and all of them call `observe`, so that the
+    predictions of a new protocol are observed as well.
     """
 
     def __init__(self, card: ModelCard, dispatcher: Dispatcher, limits: Limits) -> None:
@@ -53,8 +59,8 @@ class Service:
 
         Args:
             card: The model's card.
-            dispatcher: The way to the workers.
-            limits: The limits of one request.
+            dispatcher: The sender of patches to the workers.
+            limits: The limits of the service.
         """
         self.card = card
         self.limits = limits
@@ -66,21 +72,25 @@ class Service:
         return self._dispatcher.ready
 
     async def read(self, uploads: Sequence[Upload | str], *, tiles: bool) -> list[Picture | str]:
-        """Decode uploads; the reason why there is none stands for one that is missing.
+        """Decode uploads.
+
+        Args:
+            uploads: The image files; a string is the reason why an image file is missing.
+            tiles: Cut images that are larger than a patch into tiles instead of resizing them.
 
         Returns:
-            For each upload its patches, or the reason why it cannot be read.
+            For each upload its picture, or the reason why the upload cannot be read.
 
         Raises:
-            HTTPException: There is none (422), or there are too many, or too many tiles (413).
+            HTTPException: There are no uploads (422), or too many images or tiles (413).
         """
         if not uploads:
-            raise HTTPException(422, "the request holds no image")
+            raise HTTPException(422, "the request holds no image: send at least one image")
         if len(uploads) > self.limits.max_images:
             raise HTTPException(
                 413,
-                f"{len(uploads)} images in one request, at most {self.limits.max_images} are "
-                "taken: send them in several requests",
+                f"the request holds {len(uploads)} images, and at most {self.limits.max_images} "
+                "are accepted: send the images in several requests",
             )
 
         def decode_all() -> list[Picture | str]:
@@ -91,8 +101,8 @@ class Service:
                 if patches > MAX_PATCHES:
                     raise HTTPException(
                         413,
-                        f"the images have more than {MAX_PATCHES} tiles together: send them in "
-                        "several requests",
+                        f"the images have more than {MAX_PATCHES} tiles in total: send the images "
+                        "in several requests",
                     )
             return pictures
 
@@ -127,7 +137,7 @@ class Service:
             For each image the probabilities of its patches, float32, shape (N, classes).
 
         Raises:
-            HTTPException: The workers were lost (503) or the model failed (500).
+            HTTPException: Two workers exited (503) or the model failed (500).
         """
         found = await self._predict(images[0] if len(images) == 1 else np.concatenate(images))
         ends = np.cumsum([len(patches) for patches in images])
@@ -138,23 +148,23 @@ class Service:
     async def explain(
         self, request: Request, picture: Picture
     ) -> tuple[dict[str, Any], npt.NDArray[np.float32]]:
-        """Classify one picture of one patch, and find where the model looked.
+        """Classify one picture of one patch, and compute its saliency map.
 
         Returns:
-            The answer in words, and the map of `saliency`.
+            The prediction, as in `classify`, and the map of `saliency`.
 
         Raises:
             HTTPException: As `probabilities`.
         """
         found = await self._predict(occlusions(picture.patches[0]))
-        probabilities = found[:1]  # the copies with a hidden part are no predictions
+        probabilities = found[:1]  # the copies with a window are no predictions
         self.observe(request, [picture.patches], [probabilities])
         return self._describe(picture, probabilities), saliency(found, self.card.patch_size)
 
     def observe(
         self, request: Request, images: Sequence[Patches], probabilities: Sequence[Probabilities]
     ) -> None:
-        """Take note of the predictions of one request; the predictions of every protocol pass here.
+        """Record the predictions of one request, whatever its protocol, in the metrics and the log.
 
         Args:
             request: The request; ``request.state`` has its ``id`` and the path of its ``route``.
@@ -171,31 +181,31 @@ class Service:
         _log.debug("request %s to %s: %d images classified", state.id, state.route, len(images))
 
     async def _predict(self, patches: Patches) -> Probabilities:
-        """Probabilities of patches, with errors as HTTP has them."""
+        """Compute the probabilities of patches, and turn failures into HTTP errors."""
         try:
             return await self._dispatcher.predict(patches)
         except WorkerLostError as error:
             raise HTTPException(
-                503, "the workers died over this request: try again", {"Retry-After": "5"}
+                503, "two workers exited over this request: try again in 5 s", {"Retry-After": "5"}
             ) from error
         except ModelFailedError as error:
             raise HTTPException(
-                500, "the model failed; the service's log has the reason"
+                500, "the model failed: look up the reason in the service's log"
             ) from error
 
     async def classify(
         self, request: Request, uploads: Sequence[Upload | str], *, tiles: bool = False
     ) -> list[dict[str, Any]]:
-        """Classify uploads, and answer in words.
+        """Classify uploads.
 
         Args:
             request: The request that holds the uploads.
-            uploads: The uploads; a string is the reason why there is none.
-            tiles: Whether images larger than a patch are cut into tiles rather than resized.
+            uploads: The image files; a string is the reason why an image file is missing.
+            tiles: Cut images that are larger than a patch into tiles instead of resizing them.
 
         Returns:
-            For each upload its ``label`` and ``probabilities``, with ``tiles`` if it was cut; or
-            the ``error`` that keeps it from being read.
+            For each upload its ``label`` and ``probabilities``, with ``tiles`` if the image was
+            cut into tiles; or the ``error`` of an upload that cannot be read.
 
         Raises:
             HTTPException: No image can be read (422), or as `read` and `probabilities`.
@@ -211,7 +221,7 @@ class Service:
         ]
 
     def _describe(self, picture: Picture, probabilities: Probabilities) -> dict[str, Any]:
-        """One image's answer in words, from its patches' probabilities, shape (N, classes)."""
+        """Describe the prediction of one image; ``probabilities`` has shape (N, classes)."""
         answer = self._label(probabilities.mean(axis=0))
         if picture.corners is not None:
             answer["tiles"] = [
@@ -231,8 +241,8 @@ class Service:
 
 
 def from_base64(text: str, name: str) -> Upload | str:
-    """An upload from base64, or the reason why it is none."""
+    """Decode an upload from base64, or return the reason why the text is not base64."""
     try:
         return Upload(name, base64.b64decode(text, validate=True))
     except (binascii.Error, ValueError) as error:
-        return f"{name} is not base64 ({error})"
+        return f"{name} is not base64 ({error}): encode the image file in base64"

@@ -1,4 +1,4 @@
-"""From a model's place and the environment to a running service."""
+"""The start of the service, from a model URI, settings and environment variables."""
 
 import base64
 import os
@@ -32,7 +32,7 @@ def start(
     examples: str | None,
     log_level: LogLevel,
 ) -> int:
-    """Serve until stopped. The arguments are those of `eurosat.tools.serve.serve`.
+    """Serve until SIGTERM or Ctrl-C; `eurosat.tools.serve.serve` documents the arguments.
 
     Returns:
         The exit code.
@@ -53,17 +53,19 @@ def start(
             raise EuroSATError(f"--{name} must be more than 0")
     environment = os.environ
     port = port or _port_of(environment)
-    if not 1024 <= port <= 65535:  # LitServe takes no others
-        raise EuroSATError(f"port {port} cannot be used: choose one from 1024 to 65535")
-    place = model or environment.get("AIP_STORAGE_URI")
-    if not place:
-        raise EuroSATError("nothing to serve: name a model file (or set AIP_STORAGE_URI)")
+    if not 1024 <= port <= 65535:  # LitServe accepts no other port
+        raise EuroSATError(f"port {port} is not allowed: choose a --port from 1024 to 65535")
+    model_uri = model or environment.get("AIP_STORAGE_URI")
+    if not model_uri:
+        raise EuroSATError("no model is given: name a model file or URI, or set AIP_STORAGE_URI")
     with tempfile.TemporaryDirectory(prefix="eurosat-model-") as folder:
-        path = find_model(place, Path(folder))
-        card = open_model(path, threads=1).card  # says at once what is wrong with the file
+        path = find_model(model_uri, Path(folder))
+        card = open_model(path, threads=1).card  # fails at once if the file is damaged
         devices = find_backend(path).cuda_devices() if device != "cpu" else 0
         if device == "cuda" and not devices:
-            raise EuroSATError(f"{path.name} finds no CUDA device: choose --device cpu")
+            raise EuroSATError(
+                f"the backend of {path.name} finds no CUDA device: choose --device cpu"
+            )
         accelerator = "cuda" if devices else "cpu"
         total = workers * max(devices, 1)
         server = Server(
@@ -97,12 +99,14 @@ def start(
 def _port_of(environment: Mapping[str, str]) -> int:
     given = environment.get("AIP_HTTP_PORT") or environment.get("PORT") or "8000"
     if not given.isdecimal():
-        raise EuroSATError(f"the port in the environment is '{given}', not a number")
+        raise EuroSATError(
+            f"AIP_HTTP_PORT or PORT is '{given}', not a number: set a number or choose a --port"
+        )
     return int(given)
 
 
 def _read_examples(folder: Path) -> dict[str, bytes]:
     if not folder.is_dir():
-        raise EuroSATError(f"--examples: there is no folder {folder}")
+        raise EuroSATError(f"there is no folder {folder}: give --examples a folder of images")
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
     return {file.name: file.read_bytes() for file in files}

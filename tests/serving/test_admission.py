@@ -271,7 +271,9 @@ def test_a_failure_of_a_route_is_counted(front: Front, app: FastAPI) -> None:
 
     answer = front.get("/broken")
     assert answer.status_code == 500
-    assert answer.json()["error"] == "internal error; the service's log has the reason"
+    assert answer.json()["error"] == (
+        "an internal error occurred: look up the request's id in the service's log"
+    )
     assert REGISTRY.get_sample_value(
         "eurosat_requests_total", {"route": "/broken", "status": "500"}
     )

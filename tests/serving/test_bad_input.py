@@ -116,7 +116,7 @@ def test_bodies_that_are_not_what_they_should_be(service: Service) -> None:
     assert post(service, data=jpeg, headers={"Content-Type": "image/jpeg"})[0] == 415
     assert post(service, files={"picture": jpeg}) == (
         422,
-        "the form has no field 'file' (fields: picture)",
+        "the form has no field 'file' (fields: picture): send the images as the field 'file'",
     )
     assert post(service, files={"other": b""}, data={"file": "text"})[0] == 422
     status, error = post(
@@ -136,9 +136,12 @@ def test_too_much_gets_413(service: Service) -> None:
     jpeg = encoded(PLAIN, "JPEG")
     status, error = post(service, files=[("file", (f"{i}.jpg", jpeg)) for i in range(200)])
     assert status == 413
-    assert "200 images in one request, at most 128" in error
+    assert "200 images, and at most 128 are accepted" in error
     status, error = post(service, json={"images": ["A" * 17 * 2**20]})
-    assert (status, error) == (413, "the body is larger than 16 MiB")
+    assert (status, error) == (
+        413,
+        "the body is larger than the limit of 16 MiB: send fewer or smaller images",
+    )
 
     def parts() -> Iterator[bytes]:  # sent in chunks, without a Content-Length
         yield b'{"images": ["'

@@ -82,7 +82,9 @@ def test_no_answer_in_time_gets_504(
         late = send(service, pictures[PICTURE])
         assert time.perf_counter() - start > 0.9
         assert late.status_code == 504
-        assert late.json()["error"] == "no answer within 1 s"
+        assert late.json()["error"] == (
+            "the answer took longer than the limit of 1 s: send fewer images, or try again"
+        )
     assert send(service, pictures[PICTURE]).status_code == 200
 
 
@@ -156,7 +158,7 @@ def test_workers_that_cannot_start_end_the_service(start_service: StartService) 
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert service.process.returncode == 1
-    assert "CRITICAL eurosat.serving.server: workers end before" in service.log.read_text()
+    assert "CRITICAL eurosat.serving.server: workers exit before" in service.log.read_text()
 
 
 def children(pid: int) -> list[int]:
