@@ -126,10 +126,10 @@ def test_a_model_is_found_in_a_folder_or_fetched(tmp_path: Path, onnx_bytes: byt
     assert found.read_bytes() == onnx_bytes
     assert [path.name for path in target.iterdir()] == ["a.onnx"]
     (folder / "b.ckpt").write_bytes(b"")
-    with pytest.raises(ModelFileError, match=r"found \S*/b.ckpt, \S*/model/a.onnx: name the file"):
+    with pytest.raises(ModelFileError, match=r"holds \S*/b.ckpt, \S*/model/a.onnx: name the file"):
         find_model(str(folder), tmp_path)
     (folder / "b.ckpt").rename(folder / "a.onnx")  # files of the same name are two all the same
-    with pytest.raises(ModelFileError, match=r"found \S*/a.onnx, \S*/model/a.onnx: name the file"):
+    with pytest.raises(ModelFileError, match=r"holds \S*/a.onnx, \S*/model/a.onnx: name the file"):
         find_model(f"file://{folder}", target)
     with pytest.raises(ModelFileError, match="cannot be fetched"):
         find_model("file:///nowhere/at/all", tmp_path)
