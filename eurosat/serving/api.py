@@ -71,7 +71,7 @@ class GreedyBatchLoop(LitLoop):  # type: ignore[misc]  # LitServe ships no types
         answers: list[Any]
         try:
             probabilities = lit_api.predict(lit_api.batch(patches))
-            ends = np.cumsum([len(part) for part in patches])
+            ends = np.cumsum([len(array) for array in patches])
             answers, status = np.split(probabilities, ends[:-1]), LitAPIStatus.OK
         except Exception as error:
             _log.exception("a batch of %d images failed", sum(map(len, patches)))
@@ -114,9 +114,9 @@ class ClassifierAPI(litserve.LitAPI):  # type: ignore[misc]
     def predict(self, x: Patches, **_: Any) -> Probabilities:
         """Compute the probabilities of patches in calls of at most ``max_batch_size``."""
         assert self.model is not None
-        parts = []
+        found = []
         for start in range(0, len(x), self.max_batch_size):
-            part = x[start : start + self.max_batch_size]
-            metrics.BATCH_SIZE.observe(len(part))
-            parts.append(self.model.predict(part))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+            batch = x[start : start + self.max_batch_size]
+            metrics.BATCH_SIZE.observe(len(batch))
+            found.append(self.model.predict(batch))
+        return found[0] if len(found) == 1 else np.concatenate(found)

@@ -1,4 +1,4 @@
-"""What the service overrides and uses of LitServe, with the reason for each.
+"""The names of LitServe that the service overrides and uses, with the reason for each name.
 
 LitServe documents hooks for the computation in a worker (`setup`, `batch`, `predict`), but no hooks
 for the transport of requests, the replacement of workers and the shutdown of the server. Therefore
@@ -37,7 +37,7 @@ OVERRIDDEN = (
         _SERVER,
         "register_endpoints",
         "(self)",
-        "The service has routes of its own in place of LitServe's /predict, /health and /info.",
+        "The service has its own routes instead of LitServe's /predict, /health and /info.",
     ),
     Internal(
         _SERVER,

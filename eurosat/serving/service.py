@@ -47,7 +47,7 @@ class Upload:
 
 
 class Service:
-    """Classifies images; every API process has one service.
+    """The classification of images; every API process has one service.
 
     The routes of all protocols take their predictions from `probabilities`, `classify` or
     `explain`. Only these methods reach the workers, and all of them call `observe`, so that the

@@ -30,7 +30,7 @@ class WorkerStates:
         self._states = multiprocessing.get_context("spawn").Array("b", len(self._names))
 
     def __len__(self) -> int:
-        """Number of workers."""
+        """Return the number of workers."""
         return len(self._names)
 
     def __setitem__(self, name: str, state: str) -> None:
@@ -38,5 +38,5 @@ class WorkerStates:
         self._states[self._names.index(name)] = _STATES.index(state)
 
     def values(self) -> list[str]:
-        """Every worker's state, in the order of the workers' numbers."""
+        """Return every worker's state, in the order of the workers' numbers."""
         return [_STATES[number] for number in self._states[:]]

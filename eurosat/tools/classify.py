@@ -109,7 +109,7 @@ def _write_table(predictions: Sequence[Prediction], stream: TextIO) -> None:
 
 
 def _line(text: str) -> str:
-    """A text on one line, because a file's name may hold control characters."""
+    """Escape control characters, which a file's name may hold, so that a text stays on one line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
