@@ -1,4 +1,4 @@
-"""Running models: the model card, the backends, and images as a model takes them."""
+"""Running models: the model card, the backends, and the preparation of images for a model."""
 
 from typing import TYPE_CHECKING
 

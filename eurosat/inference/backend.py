@@ -1,4 +1,4 @@
-"""What a file format has to bring: a `Backend` that runs its files, a `Format` that makes them."""
+"""Interfaces of a file format: a `Backend` runs model files, and a `Format` makes model files."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,9 +19,9 @@ Patches = npt.NDArray[Any]
 """Raw pixels, uint8 or uint16, shape (B, C, size, size)."""
 
 Write = Callable[[Path, ModelCard], None]
-"""Writes a model file, and its companion files, with a card in its metadata.
+"""Writes a model file with a card in its metadata, and the model file's companion files.
 
-The card may be long; a writer may be called again with another card.
+The card may be long, and a writer may be called again with another card.
 """
 
 Build = Callable[["Predictor", ModelCard, Patches | None], Write]
@@ -29,34 +29,35 @@ Build = Callable[["Predictor", ModelCard, Patches | None], Write]
 
 
 class Model(Protocol):
-    """A model that is ready to answer."""
+    """A model that can classify patches."""
 
     @property
     def card(self) -> ModelCard:
-        """What the model is."""
+        """The model's card."""
 
     def predict(self, patches: Patches) -> Probabilities:
         """Classify raw patches.
 
         Args:
-            patches: Raw pixel values of the card's bands, of the card's type, shape
+            patches: Raw pixel values of the card's bands, with the card's dtype and shape
                 (B, C, size, size); B may differ from call to call.
 
         Returns:
-            Probabilities, float32, shape (B, classes), rows summing to 1.
+            Probabilities, float32, shape (B, classes); every row sums to 1.
         """
 
 
 class Backend(ABC):
-    """A way of running model files: the class describes the files, an instance is an open file.
+    """Runs model files: the class describes the files, and an instance is an open file.
 
     Importing a backend's module must import neither torch nor the package that runs the files;
-    both imports belong into the functions that need them. No file may run code of its own.
+    both imports belong in the functions that need them. A model file must not run code.
 
     Attributes:
-        suffix: Ending of the model file, such as ``".onnx"``; no two backends share an ending.
-        companion_suffixes: Endings of the files that lie beside the model file and belong to it.
-        install: What `pip install` takes so that the files run.
+        suffix: Suffix of the model file, such as ``".onnx"``; no two backends share a suffix.
+        companion_suffixes: Suffixes of the companion files, which belong to the model file and are
+            in the same folder.
+        install: Argument of `pip install` that installs the packages which run the files.
         card: The card in the open file.
     """
 
@@ -70,12 +71,12 @@ class Backend(ABC):
         """Open a file.
 
         Args:
-            path: A file that exists and ends in `suffix`.
+            path: An existing file whose name ends with `suffix`.
             device: ``"cpu"``, or ``"cuda"`` with or without a number, such as ``"cuda:1"``.
-            threads: Threads that one call of `predict` may use.
+            threads: Number of threads that one call of `predict` may use.
 
         Raises:
-            ModelFileError: The file is damaged or has no card, or the device cannot be used.
+            ModelFileError: The file is damaged or has no card, or the device is not available.
             ImportError: A package that runs the file is not installed.
         """
 
@@ -85,25 +86,25 @@ class Backend(ABC):
 
     @classmethod
     def cuda_devices(cls) -> int:
-        """Number of CUDA devices that the backend can use; it is asked after a file was opened."""
+        """Number of CUDA devices that the backend can use; it is called after opening a file."""
         return 0
 
 
 @dataclass(frozen=True)
 class Format:
-    """A way of making model files, which ``eurosat export --format`` offers.
+    """Makes model files; ``eurosat export --format`` offers every registered format.
 
     Attributes:
         name: Name on the command line and in the card, such as ``"onnx-int8"``.
-        summary: What the format is, in a line of ``eurosat export --help``.
+        summary: Description of the format, one line of ``eurosat export --help``.
         backend: The backend that runs the files.
-        build: Converts a checkpoint's model. Its arguments are the model, in evaluation mode on the
-            CPU, the checkpoint's card, and, for a format that is not exact, training patches that
-            show the range of activations. It gives the function that writes the file.
+        build: Converts a checkpoint's model. The function takes the model, in evaluation mode on
+            the CPU, the checkpoint's card, and, for a format that is not exact, training patches
+            that show the range of activations. It returns the function that writes the file.
         packages: Import names of the packages that make the files; the card lists their versions.
-        exact: Whether the files compute what the checkpoint computes, in float32. The parity gate
-            compares probabilities if so, and accuracies if not.
-        install: What `pip install` takes so that the files can be made.
+        exact: Whether the files compute the checkpoint's probabilities in float32. The parity gate
+            compares probabilities if the format is exact, and accuracies if it is not.
+        install: Argument of `pip install` that installs the packages which make the files.
     """
 
     name: str
@@ -116,5 +117,5 @@ class Format:
 
     @property
     def version_suffix(self) -> str:
-        """What sets the version of an approximate file apart: ``"-int8"`` of ``"onnx-int8"``."""
+        """End of the version of an approximate file, such as ``"-int8"`` for ``"onnx-int8"``."""
         return "" if self.exact else f"-{self.name.rpartition('-')[2]}"

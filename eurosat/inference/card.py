@@ -1,4 +1,4 @@
-"""The model card: what a model file says of itself, whatever its format."""
+"""The model card, which describes a model in the metadata of its file, in every format."""
 
 import base64
 import json
@@ -16,30 +16,33 @@ CARD_KEY = "eurosat"
 """Key of the card, as JSON, in a file format's own metadata."""
 
 _LAYOUT = 1
-"""Number of the card's layout; it grows when a field changes its meaning, not with a new field."""
+"""Number of the card's layout; the number grows when a field changes its meaning.
+
+A new field does not change the number.
+"""
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model is and where it comes from.
+    """A model's identity, input, output and origin.
 
-    A new field must have a default: cards of models that are in use do not have the field.
+    A new field must have a default, because the cards of models in use do not have the field.
 
     Attributes:
-        version: Names this model among all others; answers of the service carry it.
+        version: Unique name of the model; every answer of the service names the version.
         classes: Class names in label order.
-        bands: Names of the input channels in the order the model takes them.
+        bands: Names of the input channels in the model's order.
         patch_size: Height and width of a patch in pixels.
         backbone: Name of the timm model.
         format: Format of the file, such as ``"checkpoint"`` or ``"onnx-int8"``.
         checkpoint: SHA-256 of the checkpoint that the model was made from.
-        data: Source, fingerprint and number of the images it was trained on, as in ``run.json``.
-        split: The split into train, validation and test parts, as in ``run.json``.
-        synthetic: Whether it was trained on generated patches; None where that is unknown.
-        metrics: What the test of its run found, as in ``metrics.json``.
-        git: Revision of the code that trained it, as in ``run.json``.
-        export: What the parity gate found when the file was made; empty for a checkpoint.
-        examples: Image files that show what the model takes, base64 by file name.
+        data: Source, fingerprint and number of the run's images, as in ``run.json``.
+        split: The run's training, validation and test splits, as in ``run.json``.
+        synthetic: Whether the run's images are generated; None if unknown.
+        metrics: Metrics of the run's test, as in ``metrics.json``.
+        git: Revision of the code that trained the model, as in ``run.json``.
+        export: Result of the parity gate when the file was made; empty for a checkpoint.
+        examples: Example image files, base64 by file name.
         layout: Version of this card's layout.
     """
 
@@ -71,23 +74,23 @@ class ModelCard:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of a patch."""
+        """Number of channels, height and width of a patch."""
         return (len(self.bands), self.patch_size, self.patch_size)
 
     def to_json(self) -> str:
-        """The card as JSON."""
+        """Write the card as JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str | None, file: str) -> "ModelCard":
-        """Read a card, also one that another version of eurosat wrote.
+        """Read a card, which another version of eurosat may have written.
 
         A field that the writer did not know gets its default. A field that only the writer knew is
         ignored, and is lost if the card is written again. `layout` changes only when the meaning
-        of a field does, and then this function still reads every older layout.
+        of a field changes, and this function reads every older layout, too.
 
         Args:
-            text: What stands under `CARD_KEY` in the file's metadata; None if nothing does.
+            text: The entry `CARD_KEY` of the file's metadata; None if there is no such entry.
             file: The file's name, for error messages.
 
         Raises:
@@ -96,8 +99,8 @@ class ModelCard:
         """
         if text is None:
             raise ModelFileError(
-                f"{file} carries no model card of this project: give a file made by 'eurosat "
-                "export', or a checkpoint of a run"
+                f"{file} has no model card of this project: give a file that 'eurosat export' "
+                "wrote, or a checkpoint of a run"
             )
         try:
             content = json.loads(text)
@@ -119,7 +122,7 @@ class ModelCard:
 def _check_layout(content: Any, file: str) -> None:
     layout: Any = content.get("layout") if isinstance(content, dict) else None
     if not _is_positive(layout):
-        raise ValueError("it is no JSON object with the number of its layout")
+        raise ValueError("the card is no JSON object with the number of its layout")
     if layout > _LAYOUT:
         raise ModelFileError(
             f"{file} was made by a newer version of eurosat: its model card has layout {layout}, "
@@ -128,7 +131,7 @@ def _check_layout(content: Any, file: str) -> None:
 
 
 def _check_fields(content: dict[str, Any]) -> None:
-    """Make sure that every field is there or has a default, and has the right type.
+    """Check that every field is present or has a default, and that every value has the right type.
 
     Raises:
         ValueError: A field is missing, or has another type.
@@ -189,4 +192,4 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "examples": (_are_images, "an object of base64 texts"),
     "layout": (_is_positive, "a positive whole number"),
 }
-"""What each field must be, as JSON: a check, and how an error calls what passes."""
+"""Rule of each field's JSON value: a check, and the name of a valid value in an error."""

@@ -1,4 +1,4 @@
-"""A run's checkpoint as a model that gives probabilities, with its card."""
+"""Opening a run's checkpoint as a model that gives probabilities, and building the model's card."""
 
 import hashlib
 import json
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 def open_checkpoint(path: Path) -> "tuple[Predictor, ModelCard]":
     """Open a checkpoint of a run.
 
-    What the run found out is taken from the ``run.json`` and ``metrics.json`` of its folder, if
-    the checkpoint still lies there.
+    The card takes the run's data and metrics from ``run.json`` and ``metrics.json`` if the
+    checkpoint is in its run's folder.
 
     Args:
-        path: A ``.ckpt`` file. It is loaded as weights only: it cannot run code.
+        path: A ``.ckpt`` file. The file is loaded as weights only, so it cannot run code.
 
     Returns:
         The model in evaluation mode on the CPU, and its card.
@@ -38,7 +38,8 @@ def open_checkpoint(path: Path) -> "tuple[Predictor, ModelCard]":
         )
     except Exception as error:
         raise ModelFileError(
-            f"{path} is not a checkpoint of this project ({type(error).__name__}: {error})"
+            f"{path} is not a checkpoint of this project ({type(error).__name__}: {error}): give "
+            "a .ckpt file of a run"
         ) from error
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     run = _run_card(path.parent.parent)
@@ -64,22 +65,22 @@ def open_checkpoint(path: Path) -> "tuple[Predictor, ModelCard]":
 
 
 def _run_card(folder: Path) -> RunCard:
-    """The card of the checkpoint's run: an empty one where there is none or it is damaged."""
+    """Read the run card of the checkpoint's run; a missing or damaged card gives an empty card."""
     try:
         return read_run_card(folder) or RunCard()
     except RunCardError as error:
-        _warn(f"{error}; the model's card says nothing of its run")
+        _warn(f"{error}; the model card does not describe the run")
         return RunCard()
 
 
 def _metrics(path: Path) -> dict[str, Any] | None:
-    """What the run's test found: nothing where there is no file or it is damaged."""
+    """Read the metrics of the run's test; a missing or damaged file gives None."""
     try:
         content = json.loads(path.read_text("utf-8")) if path.is_file() else None
         if not isinstance(content, dict | None):
-            raise ValueError("it holds no JSON object")
+            raise ValueError("the file holds no JSON object")
     except (OSError, ValueError) as error:
-        _warn(f"{path} is damaged ({error}); the model's card says nothing of its run's test")
+        _warn(f"{path} is damaged ({error}); the model card does not list the metrics of the test")
         return None
     return content
 

@@ -1,4 +1,4 @@
-"""The files that a model consists of: the one that is named, and those that belong to it."""
+"""The files of a model: the model file, and the companion files that belong to the model file."""
 
 from pathlib import PurePath
 from typing import TypeVar
@@ -9,24 +9,24 @@ _Path = TypeVar("_Path", bound=PurePath)
 
 
 def companions(path: _Path) -> list[_Path]:
-    """The files that a model file needs beside it, by its ending; they need not exist.
+    """Give the paths of a model file's companion files by its suffix; the files need not exist.
 
     Args:
         path: A model file, on a disk or in a bucket.
 
     Raises:
-        ModelFileError: No backend reads files of this ending.
+        ModelFileError: No backend reads files with the suffix.
     """
     return [path.with_suffix(suffix) for suffix in find_backend(path).companion_suffixes]
 
 
 def model_files(path: _Path) -> list[_Path]:
-    """A model file and the files that belong to it.
+    """Give the paths of a model file and its companion files.
 
     Args:
         path: A model file, on a disk or in a bucket.
 
     Raises:
-        ModelFileError: No backend reads files of this ending.
+        ModelFileError: No backend reads files with the suffix.
     """
     return [path, *companions(path)]

@@ -1,4 +1,4 @@
-"""From an uploaded image file to patches as the model takes them."""
+"""Decoding an uploaded image file into the patches that the model takes."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from eurosat.inference.tiles import cut_tiles, tile_corners
 from eurosat.pixels import decode, resize
 
 MAX_TILES = 256
-"""Tiles of one image; larger images belong into `eurosat predict`, or to be cut by the caller."""
+"""Largest number of tiles of one image; the caller has to cut larger images."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Picture:
     Attributes:
         patches: Raw pixels of the model's channels, shape (N, C, size, size): one patch, or the
             tiles of a larger image row by row.
-        corners: Left upper corner (x, y) of every tile in the image; None if it was not tiled.
+        corners: Upper left corner (x, y) of every tile in the image; None if the image was not
+            tiled.
     """
 
     patches: Patches
@@ -30,14 +31,15 @@ class Picture:
 
 
 def read_picture(data: bytes, name: str, card: ModelCard, *, tiles: bool) -> Picture:
-    """Decode an image and bring it to the model's size.
+    """Decode an image, and resize or tile it to the model's patch size.
 
     Args:
         data: The file's bytes: JPEG, PNG, TIFF, or GeoTIFF with 13 bands.
         name: The file's name, for error messages.
         card: The model's card.
-        tiles: Cut an image larger than a patch into tiles rather than resize it. The tiles cover
-            all of it: where its size is no multiple of a patch's, neighbours overlap.
+        tiles: Cut an image larger than a patch into tiles instead of resizing the image. The tiles
+            cover the whole image; neighbours overlap if the image's size is no multiple of a
+            patch's size.
 
     Raises:
         DataSourceError: The image cannot be read, lacks the model's bands, or has too many tiles.
@@ -51,14 +53,14 @@ def read_picture(data: bytes, name: str, card: ModelCard, *, tiles: bool) -> Pic
         return Picture(_channels_first(resize(pixels, size)[None]))
     if min(height, width) < size:
         raise DataSourceError(
-            f"{name} is {width}x{height} pixels and cannot be tiled: both sides must be at least "
-            f"{size} pixels; leave 'tiles' out to have it resized"
+            f"{name} has {width}x{height} pixels and cannot be tiled, because both sides must have "
+            f"at least {size} pixels: leave out 'tiles', and the image is resized"
         )
     corners = tile_corners(height, width, size)
     if len(corners) > MAX_TILES:
         raise DataSourceError(
-            f"{name} has {len(corners)} tiles, at most {MAX_TILES} are taken: cut it into smaller "
-            "images"
+            f"{name} has {len(corners)} tiles, and the limit is {MAX_TILES} tiles: cut the image "
+            "into smaller images"
         )
     return Picture(_channels_first(cut_tiles(pixels, corners, size)), corners)
 

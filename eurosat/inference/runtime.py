@@ -1,4 +1,4 @@
-"""Opening a model file: raw pixels in, probabilities out, whatever the file's format."""
+"""Opening a model file of any format; the model turns raw pixels into probabilities."""
 
 import os
 from pathlib import Path
@@ -11,21 +11,23 @@ from eurosat.inference.backends import find_backend
 def open_model(path: Path, *, device: str = "cpu", threads: int | None = None) -> Model:
     """Open a model file.
 
-    Nothing here needs torch unless the file does, and no file can run code of its own:
-    checkpoints are loaded as weights only.
+    Only checkpoints need torch. A file cannot run code; checkpoints are loaded as weights only.
 
     Args:
-        path: A checkpoint, or a file made by ``eurosat export``.
+        path: A checkpoint, or a file that ``eurosat export`` wrote.
         device: ``"cpu"``, or ``"cuda"`` with or without a number.
-        threads: Threads that one call may use; as many as the machine has cores if not given.
+        threads: Number of threads that one call may use; if not given, the number of cores.
 
     Raises:
-        ModelFileError: The file is missing, damaged, not of this project, or its backend is not
-            installed or cannot use the device.
+        ModelFileError: The file is missing, damaged or not of this project, or the file's backend
+            is not installed or cannot use the device.
     """
     backend = find_backend(path)
     if not path.is_file():
-        raise ModelFileError(f"there is no model file {path}")
+        raise ModelFileError(
+            f"there is no model file {path}: give a checkpoint, or a file that 'eurosat export' "
+            "wrote"
+        )
     try:
         return backend(path, device=device, threads=threads or os.cpu_count() or 1)
     except ImportError as error:

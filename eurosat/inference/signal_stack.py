@@ -1,9 +1,10 @@
-"""Keeping the stack that signal handlers run on, which OpenVINO (2026.4) takes and leaves dangling.
+"""Restoring the stack of signal handlers, which OpenVINO (2026.4) replaces with a freed stack.
 
-Compiling a model gives the calling thread a signal stack that lives as long as the model, and
-freeing the model puts back what was there before. Of two models with overlapping lives the second
-so puts back the freed stack of the first, and the next signal with a handler, be it Ctrl-C, ends
-the process with a segmentation fault.
+When OpenVINO compiles a model, it gives the calling thread a signal stack that exists as long as
+the model. When OpenVINO frees the model, it restores the signal stack from before the compilation.
+If the first of two models is freed before the second, freeing the second model restores the freed
+stack of the first model. The next signal with a handler, such as Ctrl-C, then ends the process with
+a segmentation fault.
 """
 
 import ctypes
@@ -18,7 +19,10 @@ class _Stack(ctypes.Structure):  # stack_t of sigaltstack(2)
 
 @contextmanager
 def kept_signal_stack() -> Iterator[None]:
-    """Puts back the calling thread's signal stack when the block ends; only Linux has to."""
+    """Restore the calling thread's signal stack when the block ends; other systems need nothing.
+
+    OpenVINO replaces the signal stack on Linux only.
+    """
     if sys.platform != "linux":
         yield
         return

@@ -1,4 +1,4 @@
-"""Cutting an image that is larger than a patch into tiles that cover all of it."""
+"""Cutting an image that is larger than a patch into tiles that cover the whole image."""
 
 import math
 
@@ -8,15 +8,15 @@ from eurosat.inference.backend import Patches
 
 
 def tile_corners(height: int, width: int, size: int) -> list[tuple[int, int]]:
-    """Corners of the fewest tiles that cover an image; neighbours overlap where they must.
+    """Find the smallest number of tiles that cover an image; neighbours may overlap.
 
     Args:
-        height: Of the image in pixels, at least ``size``.
-        width: Of the image in pixels, at least ``size``.
+        height: Height of the image in pixels, at least ``size``.
+        width: Width of the image in pixels, at least ``size``.
         size: Side of a tile in pixels.
 
     Returns:
-        Left upper corner (x, y) of every tile, row by row.
+        Upper left corner (x, y) of every tile, row by row.
     """
     rows, columns = _offsets(height, size), _offsets(width, size)
     return [(x, y) for y in rows for x in columns]
@@ -26,12 +26,12 @@ def cut_tiles(pixels: Patches, corners: list[tuple[int, int]], size: int) -> Pat
     """Cut tiles out of an image.
 
     Args:
-        pixels: Any type, shape (height, width, C).
-        corners: From `tile_corners`.
+        pixels: Pixels of any dtype, shape (height, width, C).
+        corners: Corners from `tile_corners`.
         size: Side of a tile in pixels.
 
     Returns:
-        Same type, shape (len(corners), size, size, C).
+        Tiles of the same dtype, shape (len(corners), size, size, C).
     """
     return np.stack([pixels[y : y + size, x : x + size] for x, y in corners])
 

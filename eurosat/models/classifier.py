@@ -1,4 +1,4 @@
-"""The LightningModule: any timm backbone behind its own preprocessing."""
+"""The LightningModule: preprocessing followed by any timm backbone."""
 
 import difflib
 import os
@@ -35,9 +35,8 @@ _UNRECORDED_PATCH_SIZE = 64
 class EuroSATClassifier(lightning.LightningModule):
     """Classifies raw Sentinel-2 patches.
 
-    A checkpoint carries the backbone's name, the bands, the class names, the patch size and the
-    normalisation, so
-    ``EuroSATClassifier.load_from_checkpoint(path)`` needs nothing else.
+    A checkpoint holds the backbone's name, the bands, the class names, the patch size and the
+    normalisation, so ``EuroSATClassifier.load_from_checkpoint(path)`` needs no other argument.
     """
 
     def __init__(
@@ -65,34 +64,38 @@ class EuroSATClassifier(lightning.LightningModule):
 
         Args:
             backbone: Name of a timm model (`timm.list_models()`), or 'patchnet'.
-            pretrained: Start from timm's published weights (true), or from a local weight file; RGB
-                is then normalised as the weights expect, else by EuroSAT's own statistics.
-            freeze_backbone: Train the classification layer only; batch-norm statistics stay too.
-            unfreeze_at_epoch: Epoch (from 0) at which a frozen backbone starts to train.
+            pretrained: Start from timm's published weights (true), or from a local weight file. RGB
+                patches are then normalised by the statistics of the weights, and otherwise by
+                EuroSAT's own statistics.
+            freeze_backbone: Train the classification layer only; the batch-norm statistics of the
+                backbone do not change either.
+            unfreeze_at_epoch: Epoch (from 0) from which a frozen backbone is trained.
             backbone_args: Further arguments of the timm model, such as {img_size: 64}.
-            optimizer: Optimiser; AdamW with torch's defaults if not given. Its weight decay is
-                kept off biases and norms.
-            lr_scheduler: Schedule; constant if not given.
-            lr_scheduler_interval: What the schedule counts; WarmupCosine always counts steps.
+            optimizer: Optimiser; if not given, AdamW with torch's defaults. Biases and norms get no
+                weight decay.
+            lr_scheduler: Schedule of the learning rate; if not given, the rate is constant.
+            lr_scheduler_interval: Unit that the schedule counts; WarmupCosine always counts steps.
             label_smoothing: Probability spread over the classes in the training loss, 0 to 1.
-            mixup_alpha: Strength of mixup; 0 is off.
-            cutmix_alpha: Strength of CutMix; 0 is off.
-            mix_probability: Probability that a batch is blended by mixup or CutMix.
-            ema_decay: Decay of an exponential moving average of the weights, such as 0.998, which
-                is validated, tested and saved in place of the weights; off if not given.
-            channels_last: Keep the channels last in memory, which convolutions prefer.
+            mixup_alpha: Strength of mixup; 0 turns mixup off.
+            cutmix_alpha: Strength of CutMix; 0 turns CutMix off.
+            mix_probability: Probability that mixup or CutMix blends a batch.
+            ema_decay: Decay of an exponential moving average of the weights, such as 0.998. The
+                average is validated, tested and saved in place of the weights. If not given, there
+                is no average.
+            channels_last: Keep the channels last in memory, because convolutions are faster then.
             compile: Compile the backbone with torch.compile.
-            bands: The bands of the data (the command line takes them from --data.bands).
-            classes: The class names (the command line takes them from --data.classes).
-            patch_size: Height and width of a patch in pixels; those of the data if not given.
+            bands: The bands of the data; the command line copies --data.bands.
+            classes: The class names; the command line copies --data.classes.
+            patch_size: Height and width of a patch in pixels; if not given, the size of the data's
+                patches.
 
         Raises:
             EuroSATError: There is no such backbone.
-            CheckpointError: The pretrained weights cannot be had or do not fit.
+            CheckpointError: The pretrained weights are not available or do not fit.
         """
         super().__init__()
-        # Only what it takes to rebuild the network: Lightning lets these override the command
-        # line when a checkpoint is given, which nothing about the training must suffer.
+        # Hyperparameters of a checkpoint override the command line, so only the hyperparameters
+        # that rebuild the network are saved, and none of the training.
         self.save_hyperparameters(
             {
                 "backbone": backbone,
@@ -110,7 +113,8 @@ class EuroSATClassifier(lightning.LightningModule):
             backbone, pretrained, len(self.preprocess.channels), len(classes), backbone_args or {}
         )
         if pretrained and is_rgb(self.preprocess.channels):
-            weights = cast(Any, self.backbone).pretrained_cfg  # its statistics are for 0 to 1
+            # timm's statistics are for pixel values of 0 to 1.
+            weights = cast(Any, self.backbone).pretrained_cfg
             self.preprocess.set_statistics(
                 [255 * value for value in weights["mean"]],
                 [255 * value for value in weights["std"]],
@@ -118,13 +122,16 @@ class EuroSATClassifier(lightning.LightningModule):
         if channels_last:
             self.backbone = self.backbone.to(memory_format=torch.channels_last)
         if compile:
-            self.backbone.compile()  # in place: checkpoints keep their plain names
+            self.backbone.compile()  # Compiling in place keeps the names in checkpoints.
         self.frozen = freeze_backbone
         self.unfreeze_at_epoch = unfreeze_at_epoch
         if freeze_backbone:
             self._set_frozen(True)
         elif unfreeze_at_epoch is not None:
-            raise EuroSATError("unfreeze_at_epoch needs --model.freeze_backbone true")
+            raise EuroSATError(
+                "--model.unfreeze_at_epoch has no effect on a backbone that is not frozen: pass "
+                "--model.freeze_backbone true"
+            )
         self.optimizer = _Shared(optimizer or torch.optim.AdamW)
         self.lr_scheduler = _Shared(lr_scheduler) if lr_scheduler else None
         self.lr_scheduler_interval = lr_scheduler_interval
@@ -135,7 +142,7 @@ class EuroSATClassifier(lightning.LightningModule):
             else None
         )
         self.ema_decay = ema_decay
-        self.learning_rate: float | None = None  # set by Lightning's LearningRateFinder
+        self.learning_rate: float | None = None  # Lightning's LearningRateFinder sets it.
         self._build_metrics()
 
     def _build_metrics(self) -> None:
@@ -161,7 +168,7 @@ class EuroSATClassifier(lightning.LightningModule):
                 patches of this size.
         """
         size = getattr(cast(Any, self.trainer).datamodule, "patch_size", None)
-        if size is None:  # image files are resized for predict
+        if size is None:  # There are only image files for predict, which the data module resizes.
             return
         if self.patch_size is None:
             self.hparams["patch_size"] = size
@@ -182,18 +189,19 @@ class EuroSATClassifier(lightning.LightningModule):
         _check_patch_size(cast(int, self.patch_size), size)
 
     def _check_backbone(self, size: int) -> None:
-        """Classify one empty patch: a backbone may take a single size, or no small patches."""
+        """Classify one empty patch, because some backbones take one size or no small patches."""
         patch = torch.zeros(1, len(self.preprocess.channels), size, size, device=self.device)
         training = self.training
         self.eval()
         try:
             with torch.no_grad():
-                self.backbone.forward(self.preprocess(patch))  # not compiled for one patch
+                # Calling forward runs the backbone without compiling it for one patch.
+                self.backbone.forward(self.preprocess(patch))
         except Exception as error:
             raise PatchSizeError(
                 f"backbone {self.hparams['backbone']} cannot take the data's patches of "
-                f"{size}x{size} pixels ({error}): choose another --model.backbone, or give the "
-                f"size in --model.backbone_args, such as {{img_size: {size}}}"
+                f"{size}x{size} pixels ({error}): choose another --model.backbone, or set the "
+                f"patch size in --model.backbone_args, such as {{img_size: {size}}}"
             ) from error
         finally:
             self.train(training)
@@ -211,7 +219,7 @@ class EuroSATClassifier(lightning.LightningModule):
         return logits.float()
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Loss of one training batch."""
+        """Return the loss of one training batch."""
         patches = self.preprocess(batch["image"])
         targets = batch["label"]
         if self.mixing is not None:
@@ -233,17 +241,17 @@ class EuroSATClassifier(lightning.LightningModule):
         self._evaluate(batch, "val")
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Update the test metrics; give what a report needs of each patch."""
+        """Update the test metrics, and return probabilities, labels and indices for the report."""
         probabilities = self._evaluate(batch, "test")
         self.test_confusion.update(probabilities, batch["label"])
         return {"probabilities": probabilities, "label": batch["label"], "index": batch["index"]}
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
-        """Class probabilities, float32, shape (B, classes), of image files."""
+        """Return class probabilities, float32, shape (B, classes), and the names of the files."""
         return {"probabilities": self(batch["image"]).softmax(dim=1), "file": batch["file"]}
 
     def _evaluate(self, batch: dict[str, Tensor], stage: str) -> Tensor:
-        """Shared by validation and test: update the metrics, log them, give probabilities."""
+        """Update and log the metrics of a validation or a test, and return the probabilities."""
         probabilities: Tensor = self(batch["image"]).softmax(dim=1)
         metrics = cast(MetricCollection, self.evaluation_metrics[f"{stage}_metrics"])
         metrics.update(probabilities, batch["label"])
@@ -251,7 +259,7 @@ class EuroSATClassifier(lightning.LightningModule):
         return probabilities
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser and schedule, with weight decay kept off biases and norms."""
+        """Build the optimiser and the schedule; biases and norms get no weight decay."""
         never: set[str] = getattr(self.backbone, "no_weight_decay", set)()
         decayed: list[Tensor] = []
         plain: list[Tensor] = []
@@ -278,33 +286,34 @@ class EuroSATClassifier(lightning.LightningModule):
         return cast(OptimizerLRScheduler, {"optimizer": optimizer, "lr_scheduler": settings})
 
     def configure_callbacks(self) -> list[Callback]:
-        """The moving average of the weights, while training."""
+        """Return the callback that averages the weights during a training."""
         if self.ema_decay is None or self.trainer.state.fn != "fit":
             return []
         return [EMAWeightAveraging(decay=self.ema_decay)]
 
     def on_fit_start(self) -> None:
-        """Take a learning rate that was found, and refuse what would train wrongly without a word.
+        """Apply a learning rate that was found, and refuse to unfreeze with several processes.
 
         Raises:
-            EuroSATError: A backbone is to be unfrozen under several processes.
+            EuroSATError: ``unfreeze_at_epoch`` is set, and several processes train.
         """
         if self.unfreeze_at_epoch is not None and self.trainer.world_size > 1:
             raise EuroSATError(
-                "unfreeze_at_epoch does not work with several processes, which only synchronise "
-                "weights that train from the start: train the head first, then resume with "
-                "--model.freeze_backbone false --ckpt_path <last.ckpt>"
+                "unfreeze_at_epoch does not work with several processes, because the processes "
+                "synchronise only the weights that are trained from the start: train the "
+                "classification layer first, then resume with --model.freeze_backbone false "
+                "--ckpt_path <last.ckpt>"
             )
-        if self.learning_rate is not None:  # the schedule began with the configured one
+        if self.learning_rate is not None:  # The schedule began with the configured rate.
             self.trainer.strategy.setup_optimizers(self.trainer)
 
     def on_train_epoch_start(self) -> None:
-        """Unfreeze the backbone when its epoch has come."""
+        """Unfreeze the backbone from the epoch ``unfreeze_at_epoch`` on."""
         if self.frozen and self.unfreeze_at_epoch is not None:
             self._set_frozen(self.current_epoch < self.unfreeze_at_epoch)
 
     def train(self, mode: bool = True) -> "EuroSATClassifier":
-        """Switch training mode, but keep a frozen backbone's batch norms as they are."""
+        """Switch the training mode, but keep the batch norms of a frozen backbone in evaluation."""
         super().train(mode)
         if mode and self.frozen:
             self.backbone.eval()
@@ -326,16 +335,16 @@ def _check_patch_size(found: int, expected: int | None) -> None:
     if found != expected:
         raise PatchSizeError(
             f"the data have patches of {found}x{found} pixels, and the model takes "
-            f"{expected}x{expected}: give data of the model's size, or train a new model on these "
-            "data without --ckpt_path and --model.patch_size"
+            f"{expected}x{expected}: give data with patches of the model's size, or train a new "
+            "model on the data without --ckpt_path and --model.patch_size"
         )
 
 
 class _Shared:
-    """A factory that copies of the module share.
+    """A factory that all copies of the module share.
 
-    The command line's factories hold on to the command line, and so to the trainer and the data;
-    the moving average's copy of the module must not copy all of that.
+    The factories of the command line refer to the command line, and thus to the trainer and the
+    data. The moving average copies the module, and the copy must not include trainer and data.
     """
 
     def __init__(self, factory: Callable[..., Any]) -> None:
@@ -358,13 +367,16 @@ def _build_backbone(
     if not timm.is_model(name.split(".")[0]):
         close = difflib.get_close_matches(name, timm.list_models(), n=4)
         raise EuroSATError(
-            f"timm has no model '{name}'"
-            + (f"; close names are {', '.join(close)}" if close else "; see timm.list_models()")
+            f"timm has no model '{name}': choose "
+            + (" or ".join(close) or "a name that timm.list_models() lists")
         )
     overlay = None
     if isinstance(pretrained, str):
         if not Path(pretrained).is_file():
-            raise CheckpointError(f"--model.pretrained: there is no weight file {pretrained}")
+            raise CheckpointError(
+                f"there is no weight file {pretrained}: pass --model.pretrained <weights file>, or "
+                "--model.pretrained true for timm's published weights"
+            )
         overlay = {"file": pretrained}
     try:
         model: nn.Module = timm.create_model(
@@ -378,10 +390,13 @@ def _build_backbone(
         return model
     except Exception as error:
         if not pretrained:
-            raise EuroSATError(f"backbone {name} cannot be built: {error}") from error
+            raise EuroSATError(
+                f"backbone {name} cannot be built ({error}): correct --model.backbone_args, or "
+                "choose another --model.backbone"
+            ) from error
         source = pretrained if isinstance(pretrained, str) else "the model hub"
         raise CheckpointError(
             f"pretrained weights of {name} cannot be loaded from {source} "
-            f"({type(error).__name__}: {error}): without a network give a local file with "
-            "--model.pretrained <weights file>, or train from scratch with --model.pretrained false"
+            f"({type(error).__name__}: {error}): pass a local file with --model.pretrained "
+            "<weights file>, or train from scratch with --model.pretrained false"
         ) from error

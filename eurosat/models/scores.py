@@ -1,4 +1,4 @@
-"""The metrics of `eurosat.metrics` as torchmetrics, which Lightning logs and gathers."""
+"""The metrics of `eurosat.metrics` as torchmetrics objects, which Lightning logs and gathers."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from eurosat.metrics import Metric, metrics
 
 
 class Score(TorchMetric):
-    """Keeps probabilities and labels, and measures all of them at the end.
+    """Keeps probabilities and labels, and computes the metric of all of them at the end.
 
-    Every process measures the answers of all processes, so that the value is exact. NumPy does the
-    sums, which are then the same each time; CUDA has no deterministic kernel for some of them.
+    Every process measures the answers of all processes, so that the value is exact. NumPy computes
+    the sums, because CUDA has no deterministic kernel for some sums.
     """
 
     full_state_update = False
@@ -45,7 +45,7 @@ class Score(TorchMetric):
         self.labels.append(labels)
 
     def compute(self) -> Tensor:
-        """Measure what was kept; the value is float64 and lies on the CPU."""
+        """Compute the metric of the kept answers, as a float64 tensor on the CPU."""
         probabilities = dim_zero_cat(self.probabilities).cpu().numpy()
         labels = dim_zero_cat(self.labels).cpu().numpy()
         return torch.tensor(self.metric.score(probabilities, labels), dtype=torch.float64)
@@ -58,9 +58,9 @@ def score_collection(prefix: str) -> MetricCollection:
         prefix: Start of the names, such as ``val/``.
 
     Returns:
-        One `Score` a metric. They share the tensors that they keep.
+        One `Score` per metric. The scores share the tensors that they keep.
     """
-    # Groups would save nothing: a state is a list of references to the same tensors.
+    # Groups would save no memory, because a state is a list of references to the same tensors.
     return MetricCollection(
         {metric.name: Score(metric) for metric in metrics()}, prefix=prefix, compute_groups=False
     )

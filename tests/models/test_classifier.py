@@ -54,7 +54,7 @@ def test_any_timm_backbone_takes_any_bands(backbone: str, bands: str) -> None:
 
 
 def test_a_backbone_that_does_not_exist_is_answered_with_close_names() -> None:
-    with pytest.raises(EuroSATError, match=r"no model 'resnet19'; close names are .*resnet18"):
+    with pytest.raises(EuroSATError, match=r"no model 'resnet19': choose .*resnet18"):
         EuroSATClassifier(backbone="resnet19")
 
 

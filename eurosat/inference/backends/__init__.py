@@ -1,8 +1,8 @@
-"""The backends and formats there are: those of this folder, and those of installed packages.
+"""The registry of backends and formats, which come from this folder and from installed packages.
 
-Every module of this folder registers what it brings when it is imported. A package of somebody
-else does the same and names its module as an entry point of the group ``eurosat.backends``, so that
-every process, including the workers of a service, finds it.
+Every module of this folder registers its backend and its formats when it is imported. An installed
+package names a module as an entry point of the group ``eurosat.backends``. Every process, such as a
+worker of a service, imports the module, and the module registers its backend and its formats.
 """
 
 import importlib
@@ -20,18 +20,18 @@ ENTRY_POINTS = "eurosat.backends"
 
 _log = logging.getLogger(__name__)
 
-_backends: dict[str, type[Backend]] = {}  # by ending
+_backends: dict[str, type[Backend]] = {}  # by suffix
 _formats: dict[str, Format] = {}  # by name
 
 
 def register_backend(backend: type[Backend]) -> type[Backend]:
-    """Add a backend; used as a class decorator.
+    """Add a backend; the function is a class decorator.
 
     Raises:
-        ValueError: The ending has no dot, or another backend has it.
+        ValueError: The suffix has no dot, or another backend has the same suffix.
     """
     if not backend.suffix.startswith("."):
-        raise ValueError(f"the ending {backend.suffix!r} of {backend.__name__} has no dot")
+        raise ValueError(f"the suffix {backend.suffix!r} of {backend.__name__} has no dot")
     if _backends.setdefault(backend.suffix, backend) is not backend:
         taken = _backends[backend.suffix].__name__
         raise ValueError(f"{taken} already reads files that end in {backend.suffix}")
@@ -42,20 +42,20 @@ def register_format(format: Format) -> None:
     """Add a format.
 
     Raises:
-        ValueError: Another format has the name.
+        ValueError: Another format has the same name.
     """
     if _formats.setdefault(format.name, format) is not format:
-        raise ValueError(f"there is already a format {format.name}")
+        raise ValueError(f"there is already a format {format.name}: choose another name")
 
 
 def formats() -> dict[str, Format]:
-    """The formats that `eurosat export` writes, by name."""
+    """Give the formats that `eurosat export` writes, by name."""
     _load()
     return dict(_formats)
 
 
 def find_format(name: str) -> Format:
-    """The format of a name.
+    """Find a format by its name.
 
     Raises:
         ExportError: There is no such format.
@@ -67,22 +67,23 @@ def find_format(name: str) -> Format:
 
 
 def model_suffixes() -> tuple[str, ...]:
-    """Endings of model files."""
+    """Give the suffixes of model files."""
     _load()
     return tuple(_backends)
 
 
 def find_backend(path: PurePath) -> type[Backend]:
-    """The backend that runs a file, by the file's ending.
+    """Find the backend that runs a file, by the file's suffix.
 
     Raises:
-        ModelFileError: No backend reads such files.
+        ModelFileError: No backend reads files with the suffix.
     """
     suffixes = model_suffixes()
     if path.suffix not in suffixes:
         raise ModelFileError(
-            f"{path} is no model file: expected an ending of {', '.join(suffixes)}, or a package "
-            "that reads other files"
+            f"{path} is not a model file that an installed backend reads: give a file that ends "
+            f"in {', '.join(suffixes)}, or install a package that reads {path.suffix or 'such'} "
+            "files"
         )
     return _backends[path.suffix]
 
@@ -94,7 +95,7 @@ def _load() -> None:
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         try:
             point.load()
-        except Exception as error:  # a model in another format must still be served
+        except Exception as error:  # Models in other formats must still run.
             _log.warning(
                 "the formats of the plugin %s cannot be used (%s: %s): upgrade or uninstall %s",
                 point.name,

@@ -1,4 +1,4 @@
-"""Checkpoints of runs, under PyTorch."""
+"""The backend that runs checkpoints with PyTorch."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from eurosat.inference.backends import register_backend
 
 @register_backend
 class CheckpointBackend(Backend):
-    """A checkpoint under PyTorch, loaded as weights only."""
+    """A checkpoint, which PyTorch loads as weights only and runs."""
 
     suffix = ".ckpt"
     install = "eurosat[train]"
@@ -24,7 +24,8 @@ class CheckpointBackend(Backend):
 
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise ModelFileError(
-                f"{path} cannot run on {device}: PyTorch finds no CUDA device; choose --device cpu"
+                f"{path} cannot run on {device}, because PyTorch finds no CUDA device: choose "
+                "--device cpu"
             )
         torch.set_num_threads(threads)
         self._torch = torch

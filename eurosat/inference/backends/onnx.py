@@ -1,4 +1,4 @@
-"""ONNX files: made by PyTorch's exporter, run by ONNX Runtime, in float32 and in int8."""
+"""ONNX files in float32 and in int8: PyTorch's exporter makes them, and ONNX Runtime runs them."""
 
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _CALIBRATION_BATCH = 10
 
 @register_backend
 class OnnxBackend(Backend):
-    """An ONNX file under ONNX Runtime."""
+    """An ONNX file, which ONNX Runtime runs."""
 
     suffix = ".onnx"
     install = "eurosat[serve]"
@@ -35,19 +35,22 @@ class OnnxBackend(Backend):
         if kind == "cuda":
             if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
                 raise ModelFileError(
-                    f"{path} cannot run on {device}: the installed onnxruntime is for CPUs; "
-                    "pip install onnxruntime-gpu in its place, or choose --device cpu"
+                    f"{path} cannot run on {device}, because the installed onnxruntime is for "
+                    "CPUs: replace onnxruntime with onnxruntime-gpu, or choose --device cpu"
                 )
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(index or 0)}))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        # Threads that wait between layers may spin for a moment, which saves a quarter of the
-        # latency; for longer they would take the cores from the server between requests.
+        # Threads that wait between layers spin for 50 us, which saves a quarter of the latency.
+        # Threads that spin longer would use the server's cores between requests.
         options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=providers)
-        except Exception as error:  # onnxruntime has no public base class for its errors
-            raise ModelFileError(f"{path} is damaged or not an ONNX model ({error})") from error
+        except Exception as error:  # onnxruntime has no public base class for its errors.
+            raise ModelFileError(
+                f"{path} is damaged or not an ONNX model ({error}): export the file again from its "
+                "checkpoint"
+            ) from error
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.card = ModelCard.from_json(metadata.get(CARD_KEY), str(path))
         self._input = self._session.get_inputs()[0].name
@@ -59,7 +62,7 @@ class OnnxBackend(Backend):
 
     @classmethod
     def cuda_devices(cls) -> int:
-        """Number of CUDA devices, if the installed ONNX Runtime is the one for GPUs."""
+        """Number of CUDA devices; 0 if the installed ONNX Runtime is for CPUs only."""
         import onnxruntime
         from litserve.connector import check_cuda_with_nvidia_smi
 
@@ -73,7 +76,7 @@ def convert(predictor: "Predictor", card: ModelCard) -> Any:
 
     Args:
         predictor: The model.
-        card: Its card.
+        card: The model's card.
 
     Returns:
         An `onnx.ModelProto` with the input ``patches`` and the output ``probabilities``.
@@ -92,7 +95,7 @@ def convert(predictor: "Predictor", card: ModelCard) -> Any:
     )
     assert program is not None
     model = program.model_proto
-    # The exporter notes the source line of every node, with the folders of this machine.
+    # The exporter records the source line of every node with the paths of the exporting machine.
     for item in (*model.graph.node, *model.graph.input, *model.graph.output):
         item.ClearField("metadata_props")
     for item in (*model.graph.value_info, *model.graph.initializer):
@@ -104,15 +107,15 @@ def convert(predictor: "Predictor", card: ModelCard) -> Any:
 
 
 def _pool_maxima(model: Any) -> None:
-    """Turn maxima over a whole feature map into max-pooling, the same for less.
+    """Replace maxima over a whole feature map with max-pooling, which gives the same values.
 
-    OpenVINO has a fast int8 kernel for pooling only.
+    OpenVINO has a fast int8 kernel for pooling and none for maxima.
     """
     from onnx import helper, numpy_helper
 
     constants = {value.name: numpy_helper.to_array(value) for value in model.graph.initializer}
     shapes = {value.name: value.type.tensor_type.shape.dim for value in model.graph.value_info}
-    for place, node in reversed(list(enumerate(model.graph.node))):
+    for position, node in reversed(list(enumerate(model.graph.node))):
         if node.op_type != "ReduceMax" or len(node.input) != 2:
             continue
         keeps = [attribute.i for attribute in node.attribute if attribute.name == "keepdims"]
@@ -120,20 +123,20 @@ def _pool_maxima(model: Any) -> None:
         sizes = [size.dim_value for size in shapes.get(node.input[0], ())][2:]
         if keeps != [0] or axes is None or axes.tolist() != [2, 3] or len(sizes) != 2:
             continue
-        if 0 in sizes:  # not known before it runs
+        if 0 in sizes:  # The size is known only when the model runs.
             continue
         pooled = f"{node.output[0]}_pooled"
         nodes = [
             helper.make_node("MaxPool", node.input[:1], [pooled], pooled, kernel_shape=sizes),
             helper.make_node("Flatten", [pooled], node.output, f"{pooled}_flat"),
         ]
-        del model.graph.node[place]
+        del model.graph.node[position]
         for new in reversed(nodes):
-            model.graph.node.insert(place, new)
+            model.graph.node.insert(position, new)
 
 
 def calibration_batches(patches: Patches) -> Iterator[Patches]:
-    """Calibration patches in batches, with a progress bar.
+    """Give calibration patches in batches, and show a progress bar.
 
     Args:
         patches: Raw patches, shape (N, C, size, size).
@@ -162,11 +165,12 @@ def _save(model: Any, path: Path, card: ModelCard) -> None:
 
 
 def _quantise(model: Any, calibration: Patches) -> Any:
-    """QDQ with uint8 activations and int8 weights, the pair that x86 multiplies fastest.
+    """Quantise to QDQ with uint8 activations and int8 weights, which x86 multiplies fastest.
 
-    The last layer and its softmax stay in float32: they cost nothing, and probabilities in steps
-    of 1/255 would not sum to 1. Ranges are the smallest and largest values seen: clipping by
-    percentile or entropy found no higher accuracy, and takes longer.
+    The last layer and its softmax stay in float32, because they take almost no time, and because
+    probabilities in steps of 1/255 would not sum to 1. The range of an activation runs from the
+    smallest to the largest calibration value. Clipping by percentile or by entropy gave no higher
+    accuracy and took longer.
     """
     import onnx
     from onnxruntime.quantization import (
@@ -188,7 +192,7 @@ def _quantise(model: Any, calibration: Patches) -> Any:
     with tempfile.TemporaryDirectory(prefix="eurosat-export-") as folder:
         original, prepared, quantised = (Path(folder, f"{step}.onnx") for step in range(3))
         onnx.save(model, original)
-        # Symbolic shapes are only needed by quantisers of transformers on GPUs, and fail here.
+        # Only transformers on GPUs need symbolic shapes, and inferring the shapes fails here.
         quant_pre_process(original, prepared, skip_symbolic_shape=True)
         quantize_static(
             prepared,
@@ -205,7 +209,7 @@ def _quantise(model: Any, calibration: Patches) -> Any:
 
 
 def _last_layers(model: Any) -> list[str]:
-    """Names of the softmax that gives the output, and of the layer before it."""
+    """Find the names of the softmax that gives the output, and of the layer before the softmax."""
     makers = {output: node for node in model.graph.node for output in node.output}
     softmax = makers[model.graph.output[0].name]
     return [softmax.name, makers[softmax.input[0]].name]
@@ -213,12 +217,12 @@ def _last_layers(model: Any) -> list[str]:
 
 _PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
 register_format(
-    Format("onnx", "float32, ONNX Runtime, also on GPUs", OnnxBackend, _build, _PACKAGES)
+    Format("onnx", "float32, for ONNX Runtime on CPUs and GPUs", OnnxBackend, _build, _PACKAGES)
 )
 register_format(
     Format(
         "onnx-int8",
-        "8-bit integers, ONNX Runtime; several times as fast, approximate",
+        "8-bit integers, for ONNX Runtime; several times as fast, approximate",
         OnnxBackend,
         _build_int8,
         _PACKAGES,

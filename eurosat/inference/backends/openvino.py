@@ -1,4 +1,4 @@
-"""OpenVINO files: converted from ONNX, run by OpenVINO, in float32 and in int8."""
+"""OpenVINO files in float32 and in int8, which OpenVINO converts from ONNX and runs."""
 
 import gc
 import hashlib
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from eurosat.models.predictor import Predictor
 
 _WEIGHTS_KEY = "eurosat_weights"
-"""Key of the SHA-256 of the .bin, in the .xml's metadata."""
+"""Key of the .bin file's SHA-256 in the metadata of the .xml file."""
 
 
 @register_backend
 class OpenVinoBackend(Backend):
-    """An OpenVINO file: a .xml with its weights in the .bin beside it."""
+    """An OpenVINO model: a .xml file, and a .bin file in the same folder with the weights."""
 
     suffix = ".xml"
     companion_suffixes = (".bin",)
@@ -35,13 +35,14 @@ class OpenVinoBackend(Backend):
 
         if device.startswith("cuda"):
             raise ModelFileError(
-                f"{path} cannot run on {device}: OpenVINO runs on Intel's and AMD's CPUs; "
-                "choose --device cpu, or export to onnx"
+                f"{path} cannot run on {device}, because OpenVINO runs on Intel's and AMD's CPUs: "
+                "choose --device cpu, or export the checkpoint to onnx"
             )
         settings = {
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",  # as the gate measured it, on any machine
+            # The parity gate measured float32; OpenVINO's default precision depends on the CPU.
+            "INFERENCE_PRECISION_HINT": "f32",
         }
         try:
             core = openvino.Core()
@@ -52,7 +53,8 @@ class OpenVinoBackend(Backend):
                 self._compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
             raise ModelFileError(
-                f"{path} is damaged, not an OpenVINO model, or lacks its .bin file ({error})"
+                f"{path} is damaged, not an OpenVINO model, or lacks its .bin file ({error}): copy "
+                "both files of the export again"
             ) from error
         self._request = self._compiled.create_infer_request()
 
@@ -68,7 +70,11 @@ def _rt_info(model: Any, key: str) -> str | None:
 
 
 def _check_weights(path: Path, expected: str | None) -> None:
-    """Two files may get separated: the .bin of another model would fit many an .xml."""
+    """Check that the .bin file belongs to the .xml file, because OpenVINO accepts other weights.
+
+    Raises:
+        ModelFileError: The .bin file is missing, damaged or of another model.
+    """
     weights = path.with_suffix(".bin")
     if not weights.is_file() or _sha256(weights) != expected:
         raise ModelFileError(
@@ -90,7 +96,7 @@ def _build_int8(predictor: "Predictor", card: ModelCard, calibration: Patches | 
     assert calibration is not None
     with kept_signal_stack():
         model = _quantise(_convert(predictor, card), calibration)
-        gc.collect()  # the models that NNCF has compiled on the way
+        gc.collect()  # NNCF has compiled models, which must be freed before the stack is restored.
     return lambda path, card: _save(model, path, card)
 
 
@@ -105,10 +111,10 @@ def _convert(predictor: "Predictor", card: ModelCard) -> Any:
 
 
 def _convert_flat(model: Any) -> None:
-    """Convert uint16 patches to float32 as rows of pixels, and give them their shape again.
+    """Flatten uint16 patches, convert them to float32, and restore their shape.
 
-    OpenVINO wants channels last before an int8 convolution and may reorder the raw patches for
-    that, which it cannot do with uint16; rows have no channels to reorder.
+    Before an int8 convolution OpenVINO moves the channels of the patches to the end, and OpenVINO
+    cannot reorder uint16. Flattened patches have no channels that OpenVINO could reorder.
     """
     from openvino import opset13
 
@@ -124,7 +130,7 @@ def _convert_flat(model: Any) -> None:
 
 
 def _save(model: Any, path: Path, card: ModelCard) -> None:
-    """Write .xml and .bin; the .xml says which .bin is its own."""
+    """Write the .xml and the .bin file; the .xml file holds the SHA-256 of the .bin file."""
     import openvino
 
     model.set_rt_info(card.to_json(), CARD_KEY)
@@ -135,11 +141,11 @@ def _save(model: Any, path: Path, card: ModelCard) -> None:
 
 
 def _quantise(model: Any, calibration: Patches) -> Any:
-    """NNCF, with the ranges of activations from the smallest to the largest value seen.
+    """Quantise with NNCF; activations range from the smallest to the largest calibration value.
 
-    NNCF's own choice averages the extremes over images, which clips the bright ones: it cost
-    1.5 to 6 points of accuracy on EuroSAT. With full ranges its bias correction has nothing left
-    to correct.
+    NNCF's default averages the extremes over images, which clips the values of bright images and
+    cost 1.5 to 6 points of accuracy on EuroSAT. With full ranges the bias correction of NNCF
+    changes nothing, so it is off.
     """
     import nncf
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
@@ -160,12 +166,12 @@ def _quantise(model: Any, calibration: Patches) -> Any:
 
 _PACKAGES = ("torch", "onnx", "onnxscript", "openvino")
 register_format(
-    Format("openvino", "float32, Intel's and AMD's CPUs", OpenVinoBackend, _build, _PACKAGES)
+    Format("openvino", "float32, for Intel's and AMD's CPUs", OpenVinoBackend, _build, _PACKAGES)
 )
 register_format(
     Format(
         "openvino-int8",
-        "8-bit integers, Intel's and AMD's CPUs; the fastest there, approximate",
+        "8-bit integers, for Intel's and AMD's CPUs; the fastest on CPUs, approximate",
         OpenVinoBackend,
         _build_int8,
         (*_PACKAGES, "nncf"),
