@@ -40,8 +40,9 @@ TINY = (
     "--trainer.devices=1",
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",
+    "--report=false",
 )
-"""Options that make any experiment a matter of seconds."""
+"""Options that make any experiment a matter of seconds; drawing the report takes most of them."""
 
 SMALL_MODEL = (
     "--model.backbone=patchnet",
@@ -148,7 +149,8 @@ def train_once(session_folder: SessionFolder, store_root: Path) -> Callable[...,
 def trained(train_once: Callable[..., Run]) -> Run:
     """One finished fit, shared by the tests that only look at it."""
     augmentation = '--data.augmentations=[{"class_path": "albumentations.D4"}]'
-    return train_once("trained", "--experiment=tiny", "--trainer.max_epochs=2", augmentation)
+    options = ("--experiment=tiny", "--trainer.max_epochs=2", "--report=true")
+    return train_once("trained", *options, augmentation)
 
 
 def wandb_without_account(folder: Path) -> dict[str, str]:

@@ -40,7 +40,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def run(tmp_path):
+def run_folder(tmp_path):
     folder = tmp_path / "outputs" / "trial" / "2026-01-02T03-04-05"
     (folder / "figures").mkdir(parents=True)
     (folder / "checkpoints").mkdir()
@@ -103,8 +103,8 @@ def text_of(html):
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html.split("</style>")[1]))
 
 
-def test_headline(run):
-    text = text_of(write_page(run, run).read_text())
+def test_headline(run_folder):
+    text = text_of(write_page(run_folder, run_folder).read_text())
     assert "Test accuracy 80.00% 95% interval 49.02% to 94.33%" in text
     assert "10 test images" in text
     assert "Macro accuracy 87.50%" in text
@@ -113,12 +113,12 @@ def test_headline(run):
     assert "Loss n/a" in text
 
 
-def test_page_is_self_contained_and_well_formed(run):
-    page = Page(write_report(run).read_text())
+def test_page_is_self_contained_and_well_formed(run_folder):
+    page = Page(write_report(run_folder).read_text())
     sources = [url for url in page.urls if url.startswith("data:image/png;base64,")]
     pictures = [base64.b64decode(url.partition(",")[2]) for url in sources]
     names = ("learning_curves", "confusion_matrix", "reliability_diagram", "confident_mistakes")
-    drawn = [(run / "figures" / f"{name}.png").read_bytes() for name in names]
+    drawn = [(run_folder / "figures" / f"{name}.png").read_bytes() for name in names]
     assert pictures == [*drawn, PNG + b"zebra"]
     links = [url for url in page.urls if url not in sources]
     assert "checkpoints/epoch%3D1%20best.ckpt" in links
@@ -127,10 +127,10 @@ def test_page_is_self_contained_and_well_formed(run):
     assert not {"script", "link", "iframe"} & set(page.tags)
 
 
-def test_everything_is_escaped(run):
-    with (run / "predictions.csv").open("a") as file:
+def test_everything_is_escaped(run_folder):
+    with (run_folder / "predictions.csv").open("a") as file:
         file.write("a.jpg,Marsh & <fen>,<bog>,1,1,0\n")
-    html = write_page(run, run).read_text()
+    html = write_page(run_folder, run_folder).read_text()
     for raw, escaped in (
         ("<script>", "&lt;script&gt;alert(&#x27;$title&#x27;)"),
         ("<1>", "<h1>trial &lt;1&gt;</h1>"),
@@ -144,8 +144,8 @@ def test_everything_is_escaped(run):
         assert escaped in html
 
 
-def test_classes_come_weakest_first_with_their_confusions(run):
-    html = write_page(run, run).read_text()
+def test_classes_come_weakest_first_with_their_confusions(run_folder):
+    html = write_page(run_folder, run_folder).read_text()
     rows = [text_of(f"</style>{row}").split() for row in re.findall("<tr>.*?</tr>", html)]
     forest, river = (
         rows.index(["Forest", "75.00%", "8", "River", "(2)"]),
@@ -155,8 +155,8 @@ def test_classes_come_weakest_first_with_their_confusions(run):
     assert f"width:75.00%;background:{COLOURS['Forest']}" in html
 
 
-def test_run_card(run):
-    text = text_of(write_page(run, run).read_text())
+def test_run_card(run_folder):
+    text = text_of(write_page(run_folder, run_folder).read_text())
     assert "abc123 with uncommitted changes" in text
     assert "bands: B04, B03" in text
     for fact in ("data-print", "split-print", "1:02:03", "1,234 images/s", "torch 2.8.0"):
@@ -165,10 +165,10 @@ def test_run_card(run):
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
-def test_banner_only_on_synthetic_data(run, synthetic):
-    card = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps(card | {"synthetic": synthetic}))
-    assert ("Synthetic data:" in write_page(run, run).read_text()) is synthetic
+def test_banner_only_on_synthetic_data(run_folder, synthetic):
+    card = json.loads((run_folder / "run.json").read_text())
+    (run_folder / "run.json").write_text(json.dumps(card | {"synthetic": synthetic}))
+    assert ("Synthetic data:" in write_page(run_folder, run_folder).read_text()) is synthetic
 
 
 @pytest.mark.parametrize(
@@ -184,14 +184,14 @@ def test_banner_only_on_synthetic_data(run, synthetic):
         ("checkpoints", ".ckpt"),
     ],
 )
-def test_missing_part_costs_only_its_section(run, missing, lost):
-    whole = write_report(run).read_text()
-    shutil.rmtree(run / "figures")
-    path = run / missing
+def test_missing_part_costs_only_its_section(run_folder, missing, lost):
+    whole = write_report(run_folder).read_text()
+    shutil.rmtree(run_folder / "figures")
+    path = run_folder / missing
     if path.is_file():
         path.unlink()
     shutil.rmtree(path, ignore_errors=True)
-    html = write_report(run).read_text()
+    html = write_report(run_folder).read_text()
     Page(html)
     assert lost in whole
     assert lost not in html
@@ -206,27 +206,30 @@ def test_empty_run_folder_gives_a_page(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_the_verb_draws_the_report_anew(run, tmp_path, capsys):
-    assert main(["report", str(run)]) == 0
-    page = (run / "report.html").read_bytes()
-    assert f"report in {run / 'report.html'}" in capsys.readouterr().out
-    (run / "report.html").unlink()
-    shutil.rmtree(run / "figures")
-    before = {path.name for path in run.iterdir()}
-    assert main(["report", str(run), f"--output={tmp_path / 'drawn'}"]) == 0
-    assert {path.name for path in run.iterdir()} == before
-    place = tmp_path / "drawn" / run.name
+def test_the_verb_draws_the_report_anew(run_folder, tmp_path, capsys):
+    assert main(["report", str(run_folder)]) == 0
+    page = (run_folder / "report.html").read_bytes()
+    assert f"report in {run_folder / 'report.html'}" in capsys.readouterr().out
+    (run_folder / "report.html").unlink()
+    shutil.rmtree(run_folder / "figures")
+    before = {path.name for path in run_folder.iterdir()}
+    assert main(["report", str(run_folder), f"--output={tmp_path / 'drawn'}"]) == 0
+    assert {path.name for path in run_folder.iterdir()} == before
+    place = tmp_path / "drawn" / run_folder.name
     assert {path.name for path in place.iterdir()} == {"figures", "report.html"}
     links = [url for url in Page((place / "report.html").read_text()).urls if "data:" not in url]
     assert {(place / unquote(link)).resolve() for link in links} == {
         *(
-            run / name
+            run_folder / name
             for name in ("metrics.csv", "metrics.json", "predictions.csv", "mistakes.npz")
         ),
-        *(run / name for name in ("run.json", "config.yaml", "checkpoints/epoch=1 best.ckpt")),
+        *(
+            run_folder / name
+            for name in ("run.json", "config.yaml", "checkpoints/epoch=1 best.ckpt")
+        ),
     }
-    assert main(["report", str(run)]) == 0
-    again = (run / "report.html").read_bytes()
+    assert main(["report", str(run_folder)]) == 0
+    again = (run_folder / "report.html").read_bytes()
     assert len(again) < len(page)  # the zebra is gone, and all else is as it was
     assert b"zebra" not in again
 
@@ -252,27 +255,27 @@ def test_a_run_of_the_first_layout_has_a_report(tmp_path):
         ("profile.json", '{"phases": '),
     ],
 )
-def test_a_damaged_file_is_named_and_the_page_stays(name, content, run, capsys):
-    write_report(run)
-    before = (run / "report.html").read_bytes()
-    (run / name).write_text(content)
-    assert main(["report", str(run)]) == 2
+def test_a_damaged_file_is_named_and_the_page_stays(name, content, run_folder, capsys):
+    write_report(run_folder)
+    before = (run_folder / "report.html").read_bytes()
+    (run_folder / name).write_text(content)
+    assert main(["report", str(run_folder)]) == 2
     error = capsys.readouterr().err
-    assert f"eurosat report: error: {run / name} is damaged (" in error
-    assert (run / "report.html").read_bytes() == before
+    assert f"eurosat report: error: {run_folder / name} is damaged (" in error
+    assert (run_folder / "report.html").read_bytes() == before
 
 
-def test_a_folder_that_is_no_run_is_refused(run, tmp_path, capsys):
-    assert main(["report", str(run), str(tmp_path)]) == 2
+def test_a_folder_that_is_no_run_is_refused(run_folder, tmp_path, capsys):
+    assert main(["report", str(run_folder), str(tmp_path)]) == 2
     assert f"{tmp_path} holds no run.json" in capsys.readouterr().err
-    assert not (run / "report.html").exists()
+    assert not (run_folder / "report.html").exists()
 
 
-def test_two_runs_of_one_name_do_not_share_a_place(run, tmp_path, capsys):
-    shutil.copytree(run, tmp_path / "other" / run.name)
-    folders = [str(run), str(tmp_path / "other" / run.name)]
+def test_two_runs_of_one_name_do_not_share_a_place(run_folder, tmp_path, capsys):
+    shutil.copytree(run_folder, tmp_path / "other" / run_folder.name)
+    folders = [str(run_folder), str(tmp_path / "other" / run_folder.name)]
     assert main(["report", *folders, f"--output={tmp_path / 'drawn'}"]) == 2
-    assert f"several runs have the name {run.name}" in capsys.readouterr().err
+    assert f"several runs have the name {run_folder.name}" in capsys.readouterr().err
     assert not (tmp_path / "drawn").exists()
 
 

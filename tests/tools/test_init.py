@@ -70,14 +70,21 @@ def test_the_wheel_alone_lays_out_a_project_and_trains_in_it(project: Checkout) 
     where = project.run("python", "-c", "import eurosat; print(eurosat.__file__)")
     assert where.startswith(project.environment["PYTHONPATH"])
     options = [option for option in (*TINY, *SMALL_MODEL) if "source" not in option]
-    project.run("eurosat", "fit", "--config", "configs/quickstart.yaml", *options)
+    project.run("eurosat", "fit", "--config", "configs/quickstart.yaml", *options, "--report=true")
     (run,) = (project.folder / "outputs/quickstart").iterdir()
     assert {"report.html", "metrics.json"} <= files_in(run)
 
 
 def test_the_pipeline_of_a_project_depends_on_the_installed_version(project: Checkout) -> None:
     settings = yaml.safe_load((project.folder / "dvc.yaml").read_text())
-    assert settings["stages"].keys() == {"version", "prepare", "train", "evaluate", "export"}
+    assert settings["stages"].keys() == {
+        "version",
+        "prepare",
+        "train",
+        "evaluate",
+        "report",
+        "export",
+    }
     made = {
         out if isinstance(out, str) else next(iter(out))
         for stage in settings["stages"].values()

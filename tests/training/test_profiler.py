@@ -81,7 +81,7 @@ class Failing(Callback):
 def test_the_phases_add_up_to_the_time_of_the_loop(
     run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fitted = run("fit", *QUICK, "--profile")
+    fitted = run("fit", *QUICK, "--profile", "--report=true")
     profile = fitted.json("profile.json")
     assert profile["steps"] == STEPS - WARM_UP_STEPS
     assert profile["warm_up"]["steps"] == WARM_UP_STEPS
@@ -158,7 +158,7 @@ def test_the_clock_is_a_real_one(run: Callable[..., Run]) -> None:
 
 
 def test_a_trace_shows_training_steps(run: Callable[..., Run]) -> None:
-    fitted = run("fit", *QUICK, "--profile=trace")
+    fitted = run("fit", *QUICK, "--profile=trace", "--report=true")
     with gzip.open(fitted.folder / "trace.json.gz") as file:
         events = json.load(file)["traceEvents"]
     names = [event.get("name", "") for event in events if event.get("cat") == "user_annotation"]
@@ -183,8 +183,9 @@ def test_the_search_for_a_learning_rate_is_not_the_training(run: Callable[..., R
 def test_a_training_that_fails_leaves_the_profile_of_what_it_did(
     run: Callable[..., Run], tmp_path: Path
 ) -> None:
+    failing = "--trainer.callbacks=tests.training.test_profiler.Failing"
     with pytest.raises(RuntimeError, match="enough"):
-        run("fit", *QUICK, "--profile", "--trainer.callbacks=tests.training.test_profiler.Failing")
+        run("fit", *QUICK, "--profile", failing, "--report=true")
     (profile,) = tmp_path.glob("outputs/*/*/profile.json")
     assert json.loads(profile.read_text())["steps"] == 11 - WARM_UP_STEPS
     assert "Bottleneck" in profile.with_name("report.html").read_text()
