@@ -135,6 +135,6 @@ def _run_tool(verb: str, tool: Callable[..., int | None], arguments: Sequence[st
             settings |= {"nargs": "?", "default": argparse.SUPPRESS}
         parser.add_argument(parameter.name, **settings)
     parser.add_function_arguments(tool, skip={parameter.name for parameter in positional})
-    parsed = parser.instantiate_classes(parser.parse_args(list(arguments)))
+    parsed = parser.instantiate(parser.parse_args(list(arguments)))
     del parsed["config"]
     return tool(**parsed.as_dict()) or 0
