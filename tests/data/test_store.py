@@ -1,5 +1,6 @@
 """The store: decoded once, whole or not at all, whoever asks and whoever dies."""
 
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from eurosat.data.sources import Listing, Source, find_source
 from eurosat.data.store import Store, prepare
 from eurosat.errors import DataSourceError
 from eurosat.labels import CLASSES
-from tests.conftest import jpeg, shared_data, write_zip
+from tests.conftest import REPOSITORY, jpeg, shared_data, write_zip
 
 SETTINGS: dict[str, Any] = {"rgb": True, "classes": CLASSES, "verify": True}
 
@@ -206,3 +207,15 @@ def test_a_complete_data_set_with_other_contents_is_refused_unless_asked_for(
         prepare(source, tmp_path / "data" / "store", **SETTINGS | {"verify": False}).card.verified
         is False
     )
+
+
+def test_the_first_layout_of_a_store_is_read_and_unknown_fields_are_ignored(
+    tmp_path: Path,
+) -> None:
+    source = find_source("synthetic", rgb=True, synthetic_images=120)
+    made = prepare(source, tmp_path / "store", **SETTINGS)
+    first = json.loads((REPOSITORY / "tests/fixtures/layout-1/store.json").read_text())
+    assert first["source_fingerprint"] == source.fingerprint  # the settings mean the same data
+    file = tmp_path / "store" / "store.json"
+    file.write_text(json.dumps(first | {"a_later_field": 1}))
+    assert prepare(source, tmp_path / "store", **SETTINGS).card == made.card
