@@ -1,10 +1,10 @@
-"""The expected calibration error, for metrics, for intervals and for the reliability diagram."""
+"""The expected calibration error, which metrics, intervals and the reliability diagram use."""
 
 import numpy as np
 import numpy.typing as npt
 
 BINS = 15
-"""Equal-width bins of confidence, as many as Guo et al. use."""
+"""Number of equal-width bins of confidence, the number of Guo et al."""
 
 
 def confidence_bins(
@@ -18,7 +18,7 @@ def confidence_bins(
 
     Returns:
         Number of the bin of each confidence, int64, shape (N,), from 0. A confidence of exactly 1
-        lies in bin number ``bins``, which holds nothing else.
+        is in the additional bin number ``bins``.
     """
     edges = np.linspace(0, 1, bins + 1, dtype=np.float32)
     return np.searchsorted(edges, confidence.astype(np.float32), side="right") - 1
@@ -47,22 +47,22 @@ class CalibrationError:
         """
         self._gaps: npt.NDArray[np.float64] = correct - confidence.astype(np.float64)
         self._bins = confidence_bins(confidence, bins)
-        self._count = bins + 1  # with the bin of confidences of exactly 1
+        self._count = bins + 1  # The additional bin holds the confidences of exactly 1.
 
     def overall(self) -> float:
-        """Give the error of all images, 0 to 1; 0 if there is none."""
+        """Compute the error of all images, 0 to 1; 0 if there are no images."""
         if not len(self._gaps):
             return 0.0
         return float(self.of_rows(np.arange(len(self._gaps))[None])[0])
 
     def of_rows(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Give the error of each row of images.
+        """Compute the error of each row of images.
 
         Args:
             indices: Indices of images, int64, shape (R, M) with M of 1 or more.
 
         Returns:
-            One error a row, float64, shape (R,).
+            One error per row, float64, shape (R,).
         """
         rows = np.arange(len(indices))[:, None] * self._count
         sums = np.bincount(

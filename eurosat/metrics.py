@@ -1,9 +1,8 @@
-"""The list of metrics: what a validation, a test, a report, a study and the gate measure.
+"""The list of metrics that validation, test, report, study and gate measure.
 
 A metric is one function of probabilities and labels. An entry of the list is logged as
 ``val/NAME`` and ``test/NAME``, and appears in ``metrics.json``, ``report.html``, a study's
-``runs.csv`` and the gate's report. The list lies below `eurosat.models`, which logs the metrics,
-and needs NumPy only.
+``runs.csv`` and the gate's report. The module needs NumPy only, and `eurosat.models` imports it.
 """
 
 import math
@@ -23,7 +22,7 @@ Labels = npt.NDArray[np.int64]
 """Index of each image's true class, int64, shape (N,)."""
 
 MISSING = "n/a"
-"""How a value is shown that was not measured or is not a number."""
+"""The text for a value that was not measured or is not a number."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +30,11 @@ class Metric:
     """One entry of the list of metrics.
 
     Attributes:
-        name: Key in ``metrics.json`` and in the names that are logged, such as ``val/NAME``.
+        name: Key in ``metrics.json`` and end of the logged names, such as ``val/NAME``.
         title: Name for people, such as "Macro F1".
-        score: Measures the answers to N images, N of 1 or more; NaN says that the metric is not
-            defined for the images. All processes of a training get the same images.
-        shown: Whether people see the value as a percentage or as a decimal number.
+        score: Computes the value from the answers to N images, N of 1 or more; NaN means that the
+            metric is not defined for the images. All processes of a training get the same images.
+        shown: Whether the value is shown as a percentage or as a decimal number.
         better: Whether the smallest or the largest value is the best.
     """
 
@@ -46,7 +45,7 @@ class Metric:
     better: Literal["min", "max"] = "max"
 
     def text(self, value: object) -> str:
-        """Show a value to people; "n/a" stands for a value that is no finite number."""
+        """Format a value for people; a value that is no finite number becomes "n/a"."""
         number = finite(value)
         if number is None:
             return MISSING
@@ -54,41 +53,42 @@ class Metric:
 
 
 def accuracy(probabilities: Probabilities, labels: Labels) -> float:
-    """Fraction of the images that are recognised."""
+    """Compute the fraction of the images that are classified correctly."""
     return float((probabilities.argmax(axis=1) == labels).mean())
 
 
 def accuracy_macro(probabilities: Probabilities, labels: Labels) -> float:
-    """Mean recall over the classes that are a label or a prediction of some image."""
+    """Compute the mean recall over the classes that are a label or a prediction of some image."""
     hits, actual, predicted = _counts(probabilities, labels)
     some = (actual + predicted) > 0
     return float((hits[some] / np.maximum(actual[some], 1)).mean())
 
 
 def f1_macro(probabilities: Probabilities, labels: Labels) -> float:
-    """Mean F1 score over the classes that are a label or a prediction of some image."""
+    """Compute the mean F1 score over the classes that are a label or a prediction of some image."""
     hits, actual, predicted = _counts(probabilities, labels)
     some = (actual + predicted) > 0
     return float((2 * hits[some] / (actual + predicted)[some]).mean())
 
 
 def calibration_error(probabilities: Probabilities, labels: Labels) -> float:
-    """Expected calibration error in 15 bins: see `eurosat.calibration.CalibrationError`."""
+    """Compute the expected calibration error; see `eurosat.calibration.CalibrationError`."""
     correct = probabilities.argmax(axis=1) == labels
     return CalibrationError(probabilities.max(axis=1), correct).overall()
 
 
 def brier_score(probabilities: Probabilities, labels: Labels) -> float:
-    """Mean squared distance of the probabilities to the truth, 0 to 2 (Brier, 1950)."""
+    """Compute the mean squared distance from probabilities to labels, 0 to 2 (Brier, 1950)."""
     distances = probabilities.astype(np.float64)
     distances[np.arange(len(labels)), labels] -= 1
     return float((distances**2).sum(axis=1).mean())
 
 
 def log_loss(probabilities: Probabilities, labels: Labels) -> float:
-    """Mean of minus the logarithm of the true class's probability, in nats.
+    """Compute the mean negative logarithm of the true class's probability, in nats.
 
-    A probability of 0, as int8 may give, counts as the smallest positive normal float32.
+    A probability of 0, which an int8 model may give, counts as the smallest positive normal
+    float32.
     """
     true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return float(-np.log(np.maximum(true, np.finfo(np.float32).tiny)).mean())
@@ -97,7 +97,7 @@ def log_loss(probabilities: Probabilities, labels: Labels) -> float:
 def _counts(
     probabilities: Probabilities, labels: Labels
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Images of each class that are recognised, that have it as label, and as prediction."""
+    """Count, for each class, the correct predictions, the labels and the predictions."""
     predicted = probabilities.argmax(axis=1)
     recognised = labels[predicted == labels]
     hits, actual, answers = (
@@ -123,10 +123,11 @@ def metrics() -> tuple[Metric, ...]:
 
 
 def register_metric(metric: Metric) -> None:
-    """Append a metric to the list; models that are built from then on log it.
+    """Append a metric to the list; models that are built after the call log the metric.
 
     Raises:
-        ValueError: The name is taken, or is not made of letters, digits and underscores.
+        ValueError: Another metric has the name, or the name has a character other than letters,
+            digits and underscores.
     """
     if not metric.name.isidentifier() or metric.name == "per_class":
         raise ValueError(
@@ -139,9 +140,9 @@ def register_metric(metric: Metric) -> None:
 
 
 def metric_named(name: str) -> Metric:
-    """Find a metric by its name; an unknown name gives a metric with the name for a title.
+    """Find a metric by its name; an unknown name gives a metric whose title is the name.
 
-    Files of other versions hold metrics that this version does not know.
+    Files of other versions may hold metrics that this version does not know.
     """
     for metric in _METRICS:
         if metric.name == name:
@@ -156,8 +157,8 @@ def values_of(record: Mapping[str, Any]) -> dict[str, float | None]:
         record: Content of the file.
 
     Returns:
-        Value of every metric of the list, in its order, then of every other number in the file;
-        None for a value that is missing or is no finite number.
+        Values of the metrics in the order of the list, then values of the other numbers in the
+        file; None for a value that is missing or is no finite number.
     """
     names = [metric.name for metric in _METRICS]
     names += [
@@ -167,13 +168,13 @@ def values_of(record: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def logged_names() -> list[str]:
-    """Give the names that a run logs: those of its training, its validations and its test."""
+    """Give the names that a run logs in its training, its validations and its test."""
     evaluated = [f"{stage}/{metric.name}" for stage in ("val", "test") for metric in _METRICS]
     return ["train/loss", "train/accuracy", *evaluated]
 
 
 def finite(value: object) -> float | None:
-    """Give a finite number as float, and None for anything else: JSON's null, NaN, a text."""
+    """Convert a finite number to float; JSON's null, NaN, a text or another value becomes None."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)

@@ -1,4 +1,4 @@
-"""The run card, ``run.json``: what was run, on what, with what, how fast, and how it ended."""
+"""The run card, ``run.json``: command, data, software, hardware, speed and status of a run."""
 
 import json
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
@@ -40,7 +40,7 @@ class RunData:
         classes: Class names in label order.
         images: Number of images in all splits.
         fingerprint: SHA-256 over pixels, labels and names.
-        verified: Whether the files are the published ones; None where no checksum is known.
+        verified: Whether the files are the published files; None if no checksum is known.
     """
 
     source: str
@@ -52,7 +52,7 @@ class RunData:
 
     @classmethod
     def from_dict(cls, content: Any) -> "RunData":
-        """Read what a run card or a model card holds under ``data``.
+        """Read the entry ``data`` of a run card or a model card.
 
         Raises:
             ValueError: A value is missing or has another type.
@@ -72,8 +72,8 @@ class RunSplit:
         val: Number of validation images.
         test: Number of test images.
         seed: Seed of a stratified split.
-        fractions: Fractions of training, validation and test images that were asked for; None for
-            a split of another kind, and in a card that is older than this field.
+        fractions: Requested fractions of training, validation and test images; None for a split
+            without fractions, and in a card that is older than this field.
     """
 
     kind: str
@@ -86,7 +86,7 @@ class RunSplit:
 
     @classmethod
     def from_dict(cls, content: Any) -> "RunSplit":
-        """Read what a run card or a model card holds under ``split``.
+        """Read the entry ``split`` of a run card or a model card.
 
         Raises:
             ValueError: A value is missing or has another type.
@@ -97,30 +97,30 @@ class RunSplit:
 
 @dataclass(frozen=True)
 class RunCard:
-    """What a run was and how it ended; None is unknown, or not known yet.
+    """The description of a run and its status; None stands for an unknown value.
 
     Attributes:
         experiment: Name of the experiment.
         status: ``running``, ``finished``, ``interrupted``, ``terminated``, or ``diverged`` or
             ``failed`` with the reason after a colon.
         command: The command line.
-        seed: Seed of all random numbers but the split's.
+        seed: Seed of all random numbers except the split's.
         started: Start of the run, ISO 8601, UTC.
         eurosat: Version of this package.
-        git: Revision of the code; None outside of a checkout.
-        packages: Version by name of a package; None for one that is not installed.
+        git: Revision of the code; None outside of a git checkout.
+        packages: Versions by package name; None for a package that is not installed.
         hardware: The machine and the devices.
         model: The network.
-        wall_seconds: Time from the start to the end of the command.
-        train_seconds: Time in training steps.
-        images_per_second: Images a second in training steps, of all processes.
-        epochs: Number of epochs trained; None if the run only measured.
+        wall_seconds: Time from the start to the end of the command in seconds.
+        train_seconds: Time of the training steps in seconds.
+        images_per_second: Images per second in training steps, of all processes.
+        epochs: Number of trained epochs; None if the run did not train.
         best_checkpoint: Path of the best checkpoint, relative to the run's folder.
         monitor: The metric that chose the best checkpoint.
         mode: Whether the best checkpoint has the smallest or the largest ``monitor``.
         synthetic: Whether the images are generated.
         data: The images.
-        split: Their split.
+        split: The split of the images.
         layout: Version of this card's layout.
     """
 
@@ -147,19 +147,19 @@ class RunCard:
     layout: int = _LAYOUT
 
     def to_json(self) -> dict[str, Any]:
-        """The card as JSON values, every field included."""
-        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # lists, not tuples
+        """Give all fields of the card as JSON values."""
+        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # Tuples become lists.
         return content
 
     def write(self, folder: Path) -> None:
-        """Write the card into a run's folder, whole or not at all."""
+        """Write the card to a run's folder; the write is atomic."""
         write_json(folder / RUN_CARD, self.to_json())
 
 
 def read_run_card(folder: Path) -> RunCard | None:
     """Read the run card of a run's folder.
 
-    Fields that an older or an unfinished run lacks get their defaults, and fields that this version
+    Fields that an older or an unfinished run lacks get their defaults. Fields that this version
     does not know are ignored.
 
     Args:
@@ -175,8 +175,8 @@ def read_run_card(folder: Path) -> RunCard | None:
     try:
         content = json.loads(path.read_text("utf-8"))
         if not isinstance(content, dict):
-            raise ValueError("it holds no JSON object")
-        layout = content.get("layout", 1)  # the first cards had no number
+            raise ValueError("the file holds no JSON object")
+        layout = content.get("layout", 1)  # The first cards had no number.
         if type(layout) is int and layout > _LAYOUT:
             raise RunCardError(
                 f"{path} has layout {layout}, and this version reads layouts up to {_LAYOUT}: "
@@ -187,14 +187,14 @@ def read_run_card(folder: Path) -> RunCard | None:
         return None
     except (OSError, ValueError) as error:
         raise RunCardError(
-            f"{path} is damaged ({error}): restore the file, or delete it to go on without the "
-            "run's record"
+            f"{path} is damaged ({error}): restore the file, or delete the file to continue "
+            "without the run's record"
         ) from error
     return card
 
 
-def _build(kind: Any, value: Any, place: str) -> Any:
-    """Make the value of a type annotation from JSON.
+def _build(kind: Any, value: Any, title: str) -> Any:
+    """Convert a JSON value, called ``title`` in errors, to the type of an annotation.
 
     Raises:
         ValueError: The JSON value does not fit the annotation.
@@ -204,7 +204,7 @@ def _build(kind: Any, value: Any, place: str) -> Any:
         for entry in fields(kind):
             needed = entry.default is MISSING and entry.default_factory is MISSING
             if needed and entry.name not in value:
-                raise ValueError(f"{place} lacks {entry.name}")
+                raise ValueError(f"{title} lacks {entry.name}")
         known = {name: hint for name, hint in hints.items() if name in value}
         return kind(**{name: _build(hint, value[name], name) for name, hint in known.items()})
     options = get_args(kind)
@@ -212,15 +212,15 @@ def _build(kind: Any, value: Any, place: str) -> Any:
         case origin if origin in (Union, UnionType):
             if value is None and NoneType in options:
                 return None
-            return _build(options[0], value, place)
+            return _build(options[0], value, title)
         case origin if origin is Literal and value in options:
             return value
         case origin if origin is tuple and isinstance(value, list):
-            return tuple(_build(options[0], item, place) for item in value)
+            return tuple(_build(options[0], item, title) for item in value)
         case origin if origin is dict and isinstance(value, dict):
-            return {name: _build(options[1], item, place) for name, item in value.items()}
+            return {name: _build(options[1], item, title) for name, item in value.items()}
         case None if kind is float and type(value) in (int, float):
             return value
         case None if type(value) is kind:
             return value
-    raise ValueError(f"{place} is {value!r}, expected {getattr(kind, '__name__', kind)}")
+    raise ValueError(f"{title} is {value!r}, expected {getattr(kind, '__name__', kind)}")

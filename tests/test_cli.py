@@ -493,4 +493,4 @@ def test_prepare_shows_what_it_prepared(
     assert main(["prepare", "--settings=none.yaml"]) == 2
     assert "none.yaml has no usable group 'data' ([Errno 2]" in capsys.readouterr().err
     assert main(["prepare", "--source=nowhere.zip"]) == 2
-    assert "eurosat prepare: error: no data at nowhere.zip" in capsys.readouterr().err
+    assert "eurosat prepare: error: there are no data at nowhere.zip" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What a run or a comparison found: predictions, intervals, figures and reports."""
+"""Results of a run or a comparison: predictions, intervals, figures and reports."""
 
 from typing import TYPE_CHECKING
 

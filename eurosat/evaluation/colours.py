@@ -26,8 +26,8 @@ def class_colours(classes: Sequence[str]) -> dict[str, str]:
         classes: Class names in index order.
 
     Returns:
-        sRGB hex by class name: EuroSAT's own colour where it has one, otherwise an evenly spaced
-        one of the turbo colour map.
+        sRGB hex by class name: the colour in `COLOURS` if the class has one, otherwise an evenly
+        spaced colour of the turbo colour map.
     """
     if set(classes) <= COLOURS.keys():
         return {name: COLOURS[name] for name in classes}

@@ -1,4 +1,7 @@
-"""Intervals: how sure a figure is, alone, over several runs, and between two models."""
+"""Confidence intervals of a proportion, of the mean of several runs, and of two models' difference.
+
+Every interval is a pair: its lower and its upper end.
+"""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -13,21 +16,24 @@ Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 
 RESAMPLES = 10_000
-"""Of a bootstrap: an end of its 95 % interval then moves by 1 % of the width from seed to seed."""
+"""Number of resamples of a bootstrap.
+
+With this number, an end of the 95 % interval varies by 1 % of the width from seed to seed.
+"""
 
 _SEED = 0
-_CHUNK = 250  # resamples drawn at once: some megabytes of indices
+_CHUNK = 250  # Drawing 250 resamples at once takes some megabytes of indices.
 
 
 def wilson_interval(proportion: float, count: int) -> Interval:
-    """Bound a proportion by Wilson's 95 % score interval (JASA 22, 1927).
+    """Compute Wilson's 95 % score interval of a proportion (JASA 22, 1927).
 
     Args:
-        proportion: Observed share, in [0, 1], of ``count`` observations.
+        proportion: Observed fraction, in [0, 1], of ``count`` observations.
         count: Number of independent observations, at least 1.
 
     Returns:
-        Lower and upper bound, in [0, 1].
+        Lower and upper end, in [0, 1].
     """
     from scipy.stats import binomtest
 
@@ -36,13 +42,13 @@ def wilson_interval(proportion: float, count: int) -> Interval:
 
 
 def student_interval(values: Sequence[float]) -> Interval:
-    """Bound the mean of two independent values or more by Student's 95 % t interval.
+    """Compute Student's 95 % t interval of the mean of two or more independent values.
 
     Args:
-        values: One value a run.
+        values: One value per run.
 
     Returns:
-        Lower and upper bound; both are the mean where all values are equal.
+        Lower and upper end; if all values are equal, both ends are the mean.
     """
     from scipy.stats import sem, t
 
@@ -56,18 +62,18 @@ def student_interval(values: Sequence[float]) -> Interval:
 def bootstrap(
     statistic: Callable[[npt.NDArray[np.int64]], Floats], count: int, confidence: float = 0.95
 ) -> Interval:
-    """Percentile interval of a statistic over resampled images (Efron, 1979).
+    """Compute the percentile interval of a statistic over resampled images (Efron, 1979).
 
-    Paired where the statistic takes both models' answers to the same images: what makes an image
-    hard for both does not widen the interval.
+    The interval is paired if the statistic takes both models' answers to the same images. Images
+    that are difficult for both models then do not widen the interval.
 
     Args:
-        statistic: Takes indices of images, int64, shape (R, count), and gives one value a row.
+        statistic: Takes indices of images, int64, shape (R, count), and returns one value per row.
         count: Number of images.
-        confidence: Probability that the interval is to hold.
+        confidence: Confidence level of the interval, in (0, 1).
 
     Returns:
-        Its lower and upper end; the same for the same statistic, each time.
+        Lower and upper end; repeated calls with the same statistic give the same interval.
     """
     values = np.concatenate([statistic(indices) for indices in _resamples(count)])
     tail = (1 - confidence) / 2
@@ -82,25 +88,27 @@ def _resamples(count: int) -> Iterator[npt.NDArray[np.int64]]:
 
 
 def mean_interval(values: Floats, confidence: float = 0.95) -> Interval:
-    """`bootstrap` of the mean of one value an image, such as a difference of two models."""
+    """Bootstrap the mean of one value per image, such as a difference of two models."""
     return bootstrap(lambda indices: values[indices].mean(axis=1), len(values), confidence)
 
 
 def paired_interval(differences: Floats, confidence: float = 0.95) -> Interval:
-    """Score interval of the mean difference of two models on the same images.
+    """Compute Tango's score interval of the mean difference of two models on the same images.
 
-    Of Tango (Statistics in Medicine 17, 1998, 891-908). It holds its confidence where few images
-    differ, and stays open where none does; the bootstrap cannot draw what it has not seen.
+    The interval (Tango, Statistics in Medicine 17, 1998, 891-908) keeps its confidence level if the
+    models' answers differ on few images, and has a width above 0 if the answers differ on none. A
+    bootstrap interval would have the width 0 then.
 
     Args:
-        differences: One value an image: 1 if only the candidate is correct, -1 if only the
-            baseline is, 0 otherwise; or a difference of shares, which lies between. Shares vary
-            less than whole images, by a factor estimated from them (quasi-likelihood, Wedderburn,
-            Biometrika 61, 1974, 439-447); but they get no narrower an interval than equal answers.
-        confidence: Probability that the interval is to hold.
+        differences: One value per image: 1 if only the candidate is correct, -1 if only the
+            baseline is correct, 0 otherwise. A value may also be a difference of fractions,
+            between -1 and 1. Fractions vary less than answers to single images; the dispersion is
+            estimated from the fractions (quasi-likelihood, Wedderburn, Biometrika 61, 1974,
+            439-447). The interval is never narrower than the interval of equal answers.
+        confidence: Confidence level of the interval, in (0, 1).
 
     Returns:
-        Its lower and upper end.
+        Lower and upper end.
     """
     gained = float(np.maximum(differences, 0).sum())
     lost = float(np.maximum(-differences, 0).sum())
@@ -116,16 +124,16 @@ def paired_interval(differences: Floats, confidence: float = 0.95) -> Interval:
 
 
 def _lower_end(gained: float, lost: float, count: float, quantile: float) -> float:
-    """The smallest mean difference that the score test does not reject, found by bisection."""
+    """Find the smallest mean difference that the score test does not reject, by bisection."""
     low, high = -1.0, (gained - lost) / count
     for _ in range(50):
         middle = (low + high) / 2
-        # The likeliest share of lost images, if the mean difference were this: a root of
-        # 2 count x^2 + linear x + constant.
+        # The maximum-likelihood fraction of lost images, given the mean difference `middle`, is a
+        # root of 2 count x^2 + linear x + constant.
         linear = (2 * count - gained + lost) * middle - gained - lost
         constant = -lost * middle * (1 - middle)
-        share = (math.sqrt(max(linear**2 - 8 * count * constant, 0)) - linear) / (4 * count)
-        variance = max(2 * share + middle * (1 - middle), 0)
+        fraction = (math.sqrt(max(linear**2 - 8 * count * constant, 0)) - linear) / (4 * count)
+        variance = max(2 * fraction + middle * (1 - middle), 0)
         if gained - lost - count * middle >= quantile * math.sqrt(count * variance):
             low = middle
         else:
@@ -134,23 +142,23 @@ def _lower_end(gained: float, lost: float, count: float, quantile: float) -> flo
 
 
 def smallest_loss_ruled_out(count: int) -> float:
-    """The loss that `paired_interval` still allows if all of so many images got equal answers."""
+    """Compute the largest loss within the 95 % `paired_interval` of ``count`` equal answers."""
     return _end_of_equal(count, _quantile(0.95))
 
 
 def images_to_rule_out(loss: float) -> float:
-    """How many images with equal answers rule out a loss of this share; infinity for no loss."""
+    """Compute how many images with equal answers rule out a loss in (0, 1); infinity for 0."""
     squared = _quantile(0.95) ** 2
     return math.ceil(squared * (1 - loss) / loss) if loss else math.inf
 
 
 def _end_of_equal(count: int, quantile: float) -> float:
-    """What `_lower_end` gives without any change, with the other sign."""
+    """Compute the negative of `_lower_end` for answers that are all equal."""
     return quantile**2 / (count + quantile**2)
 
 
 def _quantile(confidence: float) -> float:
-    """Of the normal distribution, for both sides."""
+    """Compute the two-sided quantile of the standard normal distribution."""
     return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
@@ -159,16 +167,20 @@ def calibration_interval(
     baseline: npt.NDArray[np.float32],
     labels: npt.NDArray[np.int64],
 ) -> Interval:
-    """Basic bootstrap interval of the difference of two models' calibration errors.
+    """Compute the basic bootstrap interval of the difference of two models' calibration errors.
 
-    A resample of few images is less calibrated than they are, and most so if they are calibrated
-    well. The percentiles of the difference therefore lie too near to 0; the basic interval (Davison
-    & Hinkley, 1997, section 5.2.1) takes their distance from what was found to the other side.
+    A resample of few images has a larger calibration error than the images, and the increase is
+    largest for well calibrated answers. The percentiles of the difference are therefore too close
+    to 0. The basic interval (Davison & Hinkley, 1997, section 5.2.1) reflects the percentiles about
+    the observed difference, which corrects the bias.
 
     Args:
-        candidate: Probabilities, float32, shape (N, classes).
-        baseline: Those of the other model.
+        candidate: Probabilities of the candidate, float32, shape (N, classes).
+        baseline: Probabilities of the baseline, float32, shape (N, classes).
         labels: int64, shape (N,).
+
+    Returns:
+        Lower and upper end.
     """
     ours, theirs = (
         CalibrationError(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)

@@ -1,4 +1,4 @@
-"""The page that every report is: one self-contained HTML file in one style."""
+"""The HTML page of every report: one self-contained file in one style."""
 
 from collections.abc import Iterable
 from html import escape
@@ -6,19 +6,19 @@ from importlib.resources import files
 from string import Template
 
 BANNER = (
-    '<p class="banner">Synthetic data: these numbers show that the program works and say nothing'
-    " about land use.</p>"
+    '<p class="banner">Synthetic data: the numbers on this page show that the program works,'
+    " and say nothing about real land use.</p>"
 )
 
 
 def render_page(title: str, subtitle: str, sections: Iterable[str], *, synthetic: bool) -> str:
-    """One self-contained page in the style of all reports.
+    """Render a self-contained page in the style of all reports.
 
     Args:
         title: Heading, plain text.
-        subtitle: The line below it, plain text.
-        sections: HTML; empty ones are left out.
-        synthetic: Whether to say in a banner that the data are synthetic.
+        subtitle: Line below the heading, plain text.
+        sections: HTML of the sections; empty sections are left out.
+        synthetic: Whether a banner says that the data are synthetic.
     """
     page = Template(files(__package__).joinpath("page.html").read_text("utf-8"))
     return page.substitute(

@@ -1,4 +1,4 @@
-"""What a test found, patch by patch."""
+"""The predictions of a test for every patch."""
 
 from dataclasses import dataclass
 from typing import Any, cast
@@ -9,18 +9,18 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a test found, patch by patch, in the order of the data."""
+    """The predictions of a test for every patch, in the order of the data."""
 
     classes: tuple[str, ...]
     """The C class names in index order."""
     files: list[str]
-    """Name of each patch's file, N of them."""
+    """Name of each patch's file, N names."""
     indices: npt.NDArray[np.int64]
     """Position of each patch in the store, shape (N,)."""
     labels: npt.NDArray[np.int64]
     """Index of each patch's true class, shape (N,)."""
     probabilities: npt.NDArray[np.float64]
-    """Shape (N, C), in [0, 1]."""
+    """Class probabilities of each patch, shape (N, C), in [0, 1]."""
 
     @property
     def predicted(self) -> npt.NDArray[np.int64]:
@@ -29,22 +29,22 @@ class Predictions:
 
     @property
     def confidence(self) -> npt.NDArray[np.float64]:
-        """Probability of that class, shape (N,)."""
+        """Probability of the most probable class, shape (N,)."""
         return cast("npt.NDArray[np.float64]", self.probabilities.max(axis=1))
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:
-        """Whether that class is the true one, shape (N,)."""
+        """Whether the most probable class is the true class, shape (N,)."""
         return cast("npt.NDArray[np.bool_]", self.predicted == self.labels)
 
 
 def per_class_accuracy(
     confusion: np.ndarray[Any, Any], classes: tuple[str, ...]
 ) -> dict[str, float | None]:
-    """Share of each class's patches that were recognised.
+    """Compute the fraction of each class's patches that are classified correctly.
 
     Args:
-        confusion: int, shape (C, C), rows are true classes.
+        confusion: int, shape (C, C); rows are true classes.
         classes: Class names.
 
     Returns:

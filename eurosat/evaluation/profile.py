@@ -32,8 +32,8 @@ def summarise(seconds: npt.NDArray[np.float64], batch_size: int) -> dict[str, An
 
     Args:
         seconds: Time of each step in each phase, shape (steps, phases), in the order of `PHASES`.
-            What happens between two steps counts for the first.
-        batch_size: Patches a step, of all processes.
+            Time between two steps counts for the first step.
+        batch_size: Patches per step, of all processes.
 
     Returns:
         ``steps``, ``images_per_second`` (validation and checkpoints left out), ``phases`` and
@@ -42,7 +42,7 @@ def summarise(seconds: npt.NDArray[np.float64], batch_size: int) -> dict[str, An
     total = seconds.sum()
     phases: dict[str, dict[str, float | None]] = {}
     for phase, column in zip(PHASES, seconds.T, strict=True):
-        # Few steps are followed by a validation or a checkpoint: no step is typical of these.
+        # Few steps are followed by a validation or a checkpoint, so the median step has neither.
         typical = None if phase in _BETWEEN_STEPS else 1000 * column
         phases[phase] = {
             "seconds": float(column.sum()),
@@ -51,20 +51,20 @@ def summarise(seconds: npt.NDArray[np.float64], batch_size: int) -> dict[str, An
             "p95_ms": None if typical is None else float(np.percentile(typical, 95)),
         }
     training = sum(phases[phase]["seconds"] or 0 for phase in PHASES if phase not in _BETWEEN_STEPS)
-    # The same remedies help against both passes through the model: they are one candidate.
+    # The same advice helps against the forward and the backward pass, so both are one candidate.
     candidates = [list(_MODEL), *([phase] for phase in PHASES if phase not in _MODEL)]
-    shares = [sum(phases[phase]["share"] or 0 for phase in group) for group in candidates]
-    worst = max(range(len(shares)), key=shares.__getitem__)
+    fractions = [sum(phases[phase]["share"] or 0 for phase in group) for group in candidates]
+    worst = max(range(len(fractions)), key=fractions.__getitem__)
     return {
         "steps": len(seconds),
         "images_per_second": len(seconds) * batch_size / training,
         "phases": phases,
-        "bottleneck": {"phases": candidates[worst], "share": shares[worst]},
+        "bottleneck": {"phases": candidates[worst], "share": fractions[worst]},
     }
 
 
 def advise(phases: Sequence[Phase], config: Any, *, device: str, precision: str) -> Iterator[str]:
-    """What to try against a bottleneck, and what it is set to now.
+    """Advise settings against a bottleneck, with the current values.
 
     Args:
         phases: The phases of the bottleneck.
@@ -73,70 +73,76 @@ def advise(phases: Sequence[Phase], config: Any, *, device: str, precision: str)
         precision: Lightning's precision, such as 'bf16-mixed'.
 
     Yields:
-        What may help, with the option to change; what cannot help this run is left out.
+        One piece of advice with the option to change; advice that cannot help the run is left out.
     """
     data, model, trainer = config.data, config.model, config.trainer
-    larger = f"larger batches: --data.batch_size (now {data.batch_size})"
+    larger = f"use larger batches: --data.batch_size (now {data.batch_size})"
+    fewer_steps = f"use larger batches for fewer steps: --data.batch_size (now {data.batch_size})"
     match phases[0]:
         case "data":
             cores = os.cpu_count() or 1
             if data.num_workers < cores:
-                yield f"more workers: --data.num_workers (now {data.num_workers}, {cores} cores)"
+                yield (
+                    f"use more workers: --data.num_workers (now {data.num_workers}, {cores} cores)"
+                )
             if data.augmentations:
                 names = _class_names(data.augmentations)
-                yield f"fewer or cheaper augmentations: --data.augmentations (now {names})"
-            yield f"the decoded data on a faster disk: --data.root (now {data.root})"
+                yield f"use fewer or faster augmentations: --data.augmentations (now {names})"
+            yield f"keep the decoded data on a faster disk: --data.root (now {data.root})"
         case "transfer":
             yield larger
             if device == "cuda" and not data.num_workers:
-                yield "memory pinned beside the training: --data.num_workers 1 (now 0)"
+                yield "pin memory in a worker process: --data.num_workers 1 (now 0)"
         case "forward" | "backward":
             if precision == "32-true" and computes_bf16(device):
-                yield "16 bits: --trainer.precision bf16-mixed (now 32-true)"
+                yield "compute in 16 bits: --trainer.precision bf16-mixed (now 32-true)"
             if not model.channels_last:
-                yield "the layout that convolutions prefer: --model.channels_last true"
+                yield "keep the channels last in memory: --model.channels_last true"
             if not model.compile:
-                yield "a compiled backbone: --model.compile true"
+                yield "compile the backbone: --model.compile true"
             if device == "cuda" and trainer.deterministic:
-                yield "kernels that never repeat exactly: --trainer.deterministic false"
+                yield (
+                    "allow faster kernels, whose results differ from run to run: "
+                    "--trainer.deterministic false"
+                )
             if model.pretrained and not model.freeze_backbone:
-                yield "the last layer alone: --model.freeze_backbone true"
-            yield f"a smaller backbone: --model.backbone (now {model.backbone})"
-            yield f"fewer epochs: --trainer.max_epochs (now {trainer.max_epochs})"
+                yield "train only the last layer: --model.freeze_backbone true"
+            yield f"choose a smaller backbone: --model.backbone (now {model.backbone})"
+            yield f"train fewer epochs: --trainer.max_epochs (now {trainer.max_epochs})"
         case "optimiser":
             name = _class_names(model.optimizer) or "AdamW"
             if name not in ("AdamW", "SGD"):
-                yield f"a cheaper optimiser: --model.optimizer torch.optim.AdamW (now {name})"
+                yield f"use a faster optimiser: --model.optimizer torch.optim.AdamW (now {name})"
             elif not (model.optimizer and model.optimizer.init_args.fused):
                 yield (
-                    f"one kernel for all weights: --model.optimizer torch.optim.{name} "
+                    f"use one kernel for all weights: --model.optimizer torch.optim.{name} "
                     "--model.optimizer.init_args.fused true"
                 )
             if model.ema_decay is not None:
-                yield "no moving average of the weights: --model.ema_decay null"
-            yield f"{larger}, for fewer steps"
+                yield "turn off the moving average of the weights: --model.ema_decay null"
+            yield fewer_steps
         case "logging":
             if trainer.callbacks:
                 names = _class_names(trainer.callbacks)
-                yield f"fewer callbacks: --trainer.callbacks (now {names})"
+                yield f"use fewer callbacks: --trainer.callbacks (now {names})"
             if trainer.logger:
-                yield f"fewer loggers: --trainer.logger (now {_class_names(trainer.logger)})"
+                yield f"use fewer loggers: --trainer.logger (now {_class_names(trainer.logger)})"
             if trainer.enable_progress_bar is not False:
-                yield "no progress bar: --trainer.enable_progress_bar false"
-            yield f"{larger}, for fewer steps"
+                yield "turn off the progress bar: --trainer.enable_progress_bar false"
+            yield fewer_steps
         case "validation":
             every = trainer.check_val_every_n_epoch or 1
-            yield f"it less often: --trainer.check_val_every_n_epoch (now {every})"
-            yield "a part of it: --trainer.limit_val_batches 0.5"
+            yield f"validate less often: --trainer.check_val_every_n_epoch (now {every})"
+            yield "validate on a fraction of the batches: --trainer.limit_val_batches 0.5"
         case "checkpoint":
             every = config.checkpoint.every_n_epochs or 1
-            yield f"it less often: --checkpoint.every_n_epochs (now {every})"
-            yield f"a faster disk: --output_root (now {config.output_root})"
+            yield f"save checkpoints less often: --checkpoint.every_n_epochs (now {every})"
+            yield f"write to a faster disk: --output_root (now {config.output_root})"
         case "other":
-            yield f"{larger}, for fewer turns of the loop"
+            yield fewer_steps
 
 
 def _class_names(items: Any) -> str:
-    """Names of configured objects: a list of them, one, or none."""
+    """Give the class names of configured objects: of a list, of a single object or of None."""
     found = items if isinstance(items, list) else [items] if items else []
     return ", ".join(str(item.class_path).rpartition(".")[2] for item in found)

@@ -1,14 +1,14 @@
-"""A profile for people: the table of its phases, and the lines on its bottleneck."""
+"""Showing a profile to people: a table of the phases, and advice against the bottleneck."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def show(profile: Mapping[str, Any]) -> None:
-    """Print a profile as a table, with its bottleneck and what to try.
+    """Print a profile as a table, and the advice against the profile's bottleneck.
 
     Args:
-        profile: What `profile.json` holds.
+        profile: Content of `profile.json`.
     """
     import rich
     from rich import box
@@ -20,12 +20,12 @@ def show(profile: Mapping[str, Any]) -> None:
         box=box.SIMPLE_HEAD,
     )
     table.add_column("phase")
-    for name in ("share", "seconds", "median ms/step", "p95 ms/step"):
+    for name in ("fraction", "seconds", "median ms/step", "p95 ms/step"):
         table.add_column(name, justify="right")
     for name, phase in profile["phases"].items():
         slow = "bold" if name in profile["bottleneck"]["phases"] else ""
         table.add_row(name, *phase_cells(phase), style=slow)
-    console = rich.get_console()  # which a progress bar that is still there shares
+    console = rich.get_console()  # A progress bar that is still shown uses the same console.
     console.print(table)
     heading, *advice = bottleneck_lines(profile)
     for line in (heading, *(f"  - {line}" for line in advice)):
@@ -33,7 +33,7 @@ def show(profile: Mapping[str, Any]) -> None:
 
 
 def phase_cells(phase: Mapping[str, float | None]) -> list[str]:
-    """Share, seconds, median and 95th percentile of a phase, to read."""
+    """Format fraction, seconds, median and 95th percentile of a phase as texts."""
     median, p95 = (
         "" if value is None else f"{value:.2f}" for value in (phase["median_ms"], phase["p95_ms"])
     )
@@ -41,10 +41,10 @@ def phase_cells(phase: Mapping[str, float | None]) -> list[str]:
 
 
 def bottleneck_lines(profile: Mapping[str, Any]) -> list[str]:
-    """The bottleneck, and below it what to try."""
+    """Give a line that names the bottleneck, then one line per piece of advice."""
     bottleneck = profile["bottleneck"]
     name = " and ".join(bottleneck["phases"])
     return [
-        f"Bottleneck: {name} ({bottleneck['share']:.0%} of the time). Try:",
+        f"Bottleneck: {name} ({bottleneck['share']:.0%} of the time). Advice:",
         *bottleneck["advice"],
     ]

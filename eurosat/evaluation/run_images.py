@@ -1,4 +1,4 @@
-"""The images that a model is calibrated, compared and measured on: those of its run."""
+"""Opening the images of a model's run, which calibrate, compare and measure the model."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run_config(file: Path) -> Path:
-    """Where the configuration of a file's run is, if the file lies among its checkpoints."""
+    """Give the path of the run's configuration for a file among the run's checkpoints."""
     return file.parent.parent / "config.yaml"
 
 
@@ -29,24 +29,24 @@ def open_images(
     split_files: str | None = None,
     exact: bool = False,
 ) -> "OpenedData":
-    """Open the data that a model was made of, split as its run split them.
+    """Open the data of a model's run, with the run's split.
 
-    In its run folder a file has the run's ``config.yaml`` above it. Elsewhere its card says how
-    the data were split, and ``source`` where they are.
+    In a run folder, the run's ``config.yaml`` describes the data. Outside of a run folder, the
+    model's card describes the split, and ``source`` names the data.
 
     Args:
-        file: The checkpoint, or a file made of it.
-        card: Its card.
-        source: Another source than the run's; needed outside of the run folder.
-        root: Another folder for decoded data than the run's.
-        split_files: Another folder of lists than the run's, where those make the split.
+        file: The checkpoint, or a file that was made from the checkpoint.
+        card: The card of the file.
+        source: Another source than the run's source; needed outside of the run folder.
+        root: Another folder for decoded data than the run's folder.
+        split_files: Another folder of lists than the run's folder, if lists made the split.
         exact: Refuse other images or another split than the run's even if ``source`` is given.
 
     Returns:
-        The data, split as in the run.
+        The data with the run's split.
 
     Raises:
-        ImagesError: The run's data cannot be found, or are not those of the run.
+        ImagesError: The run's data cannot be found, or the found data differ from the run's data.
     """
     from eurosat.data.datamodule import EuroSATDataModule
 
@@ -59,13 +59,13 @@ def open_images(
         settings["split_files"] = split_files
     if "source" not in settings:
         raise ImagesError(
-            f"{file} has no config.yaml two folders above it, so the place of its run's data is "
+            f"{file} has no config.yaml two folders above it, so the source of its run's data is "
             "unknown: leave the file in its run folder, or give --source"
         )
     if settings.get("split") == "files" and not settings.get("split_files"):
         raise ImagesError(
-            f"the split of {file} was made by lists of file names: leave the file in its run "
-            "folder, or give the lists' folder with --split_files"
+            f"lists of file names made the split of {file}, and their folder is unknown: leave the "
+            "file in its run folder, or give the lists' folder with --split_files"
         )
     data = EuroSATDataModule(**settings, bands=list(card.bands), classes=card.classes)
     try:
@@ -73,8 +73,8 @@ def open_images(
         data.setup("validate")
     except EuroSATError as error:
         raise ImagesError(
-            f"the images to compare on cannot be had ({error}); --source and --root say where "
-            "the data of this run are"
+            f"the images of the run of {file} cannot be opened ({error}): give the data with "
+            "--source and --root"
         ) from error
     _check_same(data.opened, data.source, file, card, chosen=source is not None, exact=exact)
     return data.opened
@@ -85,26 +85,26 @@ def _run_settings(config: Path) -> dict[str, Any] | None:
         return None
     try:
         content = yaml.safe_load(config.read_text())["data"]
-        names = set(data_settings()) - {"bands", "classes"}  # the model's card says these
+        names = set(data_settings()) - {"bands", "classes"}  # The model's card has both.
         return {name: content[name] for name in names & set(content)}
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise ImagesError(
-            f"{config} is not the configuration of a run ({error}): put it right, or move it away "
-            "and give --source"
+            f"{config} is not the configuration of a run ({error}): correct the file, or delete "
+            "the file and give --source"
         ) from error
 
 
 def _recorded_settings(card: ModelCard) -> dict[str, Any]:
-    """Settings of the data as far as a card knows them: all but where observed images are."""
+    """Give the settings of the data that a card records: all but the source of observed images."""
     recorded = _recorded(card)
     if recorded is None:
         return {}
     data, split = recorded
     counts = (split.train, split.val, split.test)
     settings: dict[str, Any] = {
-        "verify": False,  # the fingerprint is compared, which says more
+        "verify": False,  # Comparing the fingerprints is stricter.
         "split": split.kind,
-        # Older cards lack the fractions that were asked for: those of the images take their place.
+        # Older cards lack the requested fractions; the fractions of the image counts replace them.
         "split_fractions": split.fractions or tuple(count / sum(counts) for count in counts),
     }
     if split.seed is not None:
@@ -115,10 +115,10 @@ def _recorded_settings(card: ModelCard) -> dict[str, Any]:
 
 
 def _recorded(card: ModelCard) -> tuple[RunData, RunSplit] | None:
-    """The data and the split of a model's run; None where its card does not say.
+    """Read the data and the split of a model's run; None if the card has no data or no split.
 
     Raises:
-        ImagesError: The card holds something else.
+        ImagesError: The card's data or split cannot be read.
     """
     if card.data is None or card.split is None:
         return None
@@ -127,29 +127,35 @@ def _recorded(card: ModelCard) -> tuple[RunData, RunSplit] | None:
     except ValueError as error:
         raise ImagesError(
             f"the card of {card.version} does not describe its run's images ({error}): export the "
-            "model anew from its checkpoint"
+            "model again from its checkpoint"
         ) from error
 
 
 def _check_same(
     data: "OpenedData", source: str, file: Path, card: ModelCard, *, chosen: bool, exact: bool
 ) -> None:
-    """Calibrating or comparing on images that the run tested on would make figures too good."""
+    """Refuse data that differ from the run's data.
+
+    The run's test images could otherwise calibrate the model, and its accuracy would be too high.
+
+    Raises:
+        ImagesError: The patch size, the images or the split differ.
+    """
     if data.patch_size != card.patch_size:
         raise ImagesError(
             f"the patches of {source} have {data.patch_size}x{data.patch_size} pixels, and {file} "
-            f"takes {card.patch_size}x{card.patch_size}: give data of the model's size with "
-            "--source"
+            f"takes {card.patch_size}x{card.patch_size}: give data with patches of the model's "
+            "size with --source"
         )
     recorded = _recorded(card)
     if recorded is None:
         unknown = f"{file} does not say which images it was trained and tested on"
         if exact:
             raise ImagesError(
-                f"{unknown}: give a checkpoint in its run folder, beside its run.json, or a file "
-                "exported from there"
+                f"{unknown}: give a checkpoint in its run folder with a run.json, or a file that "
+                "was exported from such a checkpoint"
             )
-        _warn(f"{unknown}: the gate may compare on others than its validation images")
+        _warn(f"{unknown}: the gate may compare on other images than the validation images")
         return
     differing = [
         name
@@ -164,18 +170,18 @@ def _check_same(
     named = " and the ".join(differing)
     if exact:
         raise ImagesError(
-            f"the {named} found at {source} differ from those of {file}: give the data that "
-            "it was trained on with --source"
-            + (", and their lists with --split_files" if data.splits.kind == "files" else "")
+            f"the {named} found at {source} differ from the run of {file}: give the run's data "
+            "with --source"
+            + (", and the run's lists with --split_files" if data.splits.kind == "files" else "")
         )
     if not chosen:
         raise ImagesError(
-            f"the {named} found at {source} differ from the run's: give the run's own data, "
-            "or --source to compare on others all the same"
+            f"the {named} found at {source} differ from the run's: restore the run's own data, "
+            "or pass --source to compare on other data"
         )
     _warn(
-        f"the {named} of {source} differ from the run's: what the gate calls training and "
-        "validation images may have been test images of this model"
+        f"the {named} of {source} differ from the run's: the gate's training and validation "
+        "images may be test images of the model"
     )
 
 

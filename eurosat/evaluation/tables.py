@@ -1,4 +1,4 @@
-"""The tables of a run: rows of ``metrics.csv``, joined by epoch."""
+"""Reading the tables of a run, and joining the rows of ``metrics.csv`` by epoch."""
 
 import csv
 from collections import defaultdict
@@ -7,19 +7,19 @@ from pathlib import Path
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a CSV file such as ``metrics.csv``, blank cells as empty strings."""
+    """Read the rows of a CSV file such as ``metrics.csv``; blank cells become empty strings."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def epoch_table(metrics: Sequence[Mapping[str, str]]) -> tuple[list[str], list[list[float]]]:
-    """Join the rows of ``metrics.csv`` that belong to one epoch.
+    """Join the rows of ``metrics.csv`` that belong to the same epoch.
 
     Args:
         metrics: Rows of ``metrics.csv``, from `read_rows`.
 
     Returns:
-        Column names, and one row for every epoch that has been validated: a table without blanks.
+        Column names, and one row without blanks per validated epoch.
     """
     columns = ["train/loss", "val/loss", "train/accuracy", "val/accuracy"]
     series = [series_of(metrics, column) for column in columns]
@@ -30,7 +30,7 @@ def epoch_table(metrics: Sequence[Mapping[str, str]]) -> tuple[list[str], list[l
 def series_of(
     rows: Sequence[Mapping[str, str]], name: str, over: str = "epoch"
 ) -> dict[float, float]:
-    """Mean of a sparse column at each value of another one, in rising order."""
+    """Average a sparse column at each value of the column ``over``, in ascending order."""
     values: defaultdict[float, list[float]] = defaultdict(list)
     for row in rows:
         if row.get(name) and row.get(over):

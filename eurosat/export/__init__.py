@@ -1,4 +1,4 @@
-"""Export: a run's checkpoint as a file to serve, behind a parity gate."""
+"""Export: converting a run's checkpoint to another format, behind a parity gate."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Making a format's model out of a checkpoint, with the errors and the quiet that a user wants."""
+"""Converting a checkpoint's model to a format, without the messages of the exporting packages."""
 
 import contextlib
 import importlib
@@ -16,7 +16,7 @@ from eurosat.models.predictor import Predictor
 
 
 def check_packages(format: Format) -> None:
-    """Make sure that the packages which make a format's files are installed.
+    """Check that the packages which make a format's files are installed.
 
     Raises:
         ExportError: A package is missing.
@@ -32,14 +32,14 @@ def check_packages(format: Format) -> None:
 
 
 def package_versions(format: Format) -> dict[str, str]:
-    """Versions of the packages that make a format's files, by import name."""
+    """Give the versions of the packages that make a format's files, by import name."""
     return {name: _version(name) for name in format.packages}
 
 
 def _version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:  # its project has another name
+    except importlib.metadata.PackageNotFoundError:  # The project has another name.
         (project, *_) = importlib.metadata.packages_distributions()[name]
         return importlib.metadata.version(project)
 
@@ -47,7 +47,7 @@ def _version(name: str) -> str:
 def build(
     format: Format, predictor: Predictor, card: ModelCard, calibration: Patches | None
 ) -> Write:
-    """Make a format's model.
+    """Convert a checkpoint's model to a format.
 
     Args:
         format: The format.
@@ -68,9 +68,9 @@ def build(
     except OSError as error:
         raise ExportError(
             f"temporary files cannot be written to {tempfile.gettempdir()} ({error.strerror}): "
-            "make room, or set TMPDIR to another folder"
+            "free space on the disk, or set TMPDIR to another folder"
         ) from error
-    except Exception as error:  # the exporters have no common class of errors
+    except Exception as error:  # The exporters have no common class of errors.
         raise ExportError(
             f"{card.backbone} cannot be exported to {format.name} "
             f"({type(error).__name__}: {error}): choose another --format"
@@ -79,7 +79,7 @@ def build(
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Without the exporters' own messages, none of which a user can act on."""
+    """Suppress the exporters' own messages, because users cannot act on the messages."""
     loggers = [logging.getLogger(name) for name in ("torch", "nncf", "onnxscript", "onnx_ir", "")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

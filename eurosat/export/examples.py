@@ -1,4 +1,4 @@
-"""Example images that travel with a model, for the service's page."""
+"""Example images in a model's card, which the service's page shows."""
 
 import base64
 import io
@@ -15,13 +15,13 @@ from eurosat.data.opened import OpenedData
 
 
 def draw_examples(data: OpenedData) -> dict[str, str]:
-    """The first validation patch of every class, as an image file, without loss.
+    """Encode the first validation patch of every class as a lossless image file.
 
     Args:
         data: The run's data.
 
     Returns:
-        Base64 by file name: PNG of RGB, GeoTIFF of the 13 bands.
+        Base64 by file name: PNG files of RGB patches, GeoTIFF files of 13-band patches.
     """
     encode, ending = (_png, ".png") if data.store.card.rgb else (_geotiff, ".tif")
     files = {}
@@ -43,7 +43,7 @@ def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
 def _geotiff(pixels: npt.NDArray[np.uint16]) -> bytes:
     height, width, count = pixels.shape
     with warnings.catch_warnings(), rasterio.MemoryFile() as memory:
-        # A store keeps no coordinates.
+        # A store keeps no coordinates, so the GeoTIFF has none.
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         with memory.open(
             driver="GTiff",

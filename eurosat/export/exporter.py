@@ -1,4 +1,4 @@
-"""From a checkpoint to a file that is served: made, compared, and only then put in its place."""
+"""The export of a checkpoint: conversion, parity gate, and move of the file to its final path."""
 
 import json
 import math
@@ -29,7 +29,7 @@ from eurosat.inference.runtime import open_model
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """What an export is asked for; `eurosat.tools.export.export` explains each."""
+    """Settings of an export; `eurosat.tools.export.export` explains each setting."""
 
     format: str = "onnx"
     output: Path | None = None
@@ -48,7 +48,7 @@ class ExportSettings:
         """Check the numbers.
 
         Raises:
-            ExportError: One is out of its range.
+            ExportError: A number is out of its range.
         """
         for name in ("images", "calibration_images"):
             if getattr(self, name) < 1:
@@ -59,10 +59,10 @@ class ExportSettings:
                 raise ExportError(f"--{name} must be 0 or more, got {value:g}")
 
     def allowed_loss(self, card: ModelCard) -> float:
-        """Percentage points of accuracy that an approximate file of this model may lose."""
+        """Give the percentage points of accuracy that an approximate file of a model may lose."""
         if self.max_accuracy_loss is not None:
             return self.max_accuracy_loss
-        # Synthetic figures say nothing of land use, and come from few images.
+        # Synthetic validation splits are small, and their accuracy does not describe real images.
         return 1.0 if card.synthetic else 0.3
 
 
@@ -72,11 +72,11 @@ class Exported:
 
     Attributes:
         path: The file.
-        format: Its format.
-        card: Its card.
-        found: What the parity gate found.
-        allowed_loss: Percentage points of accuracy that the file may lose if it is approximate.
-        size: Bytes of the file and its companion files.
+        format: The file's format.
+        card: The file's card.
+        found: Result of the parity gate.
+        allowed_loss: Percentage points of accuracy that an approximate file may lose.
+        size: Size of the file and its companion files in bytes.
     """
 
     path: Path
@@ -88,22 +88,23 @@ class Exported:
 
 
 def export_checkpoint(checkpoint: Path, settings: ExportSettings) -> Exported:
-    """Write a checkpoint in another format, behind a parity gate.
+    """Convert a checkpoint to another format, behind a parity gate.
 
-    The file is made in a temporary folder beside its place, opened from there as it will be
-    served, compared with the checkpoint, and moved to its place only if it passes.
+    The export writes the file to a temporary folder on the same disk, opens the file as the service
+    opens it, and compares the file with the checkpoint. Only a file that passes is moved to its
+    final path.
 
     Args:
         checkpoint: A ``.ckpt`` file of a run.
-        settings: What is asked for.
+        settings: Settings of the export.
 
     Returns:
-        The file.
+        The exported file.
 
     Raises:
         ModelFileError: The checkpoint is missing or not of this project.
-        ExportError: The file cannot be made or written as asked.
-        ParityError: The file does not do what the checkpoint does.
+        ExportError: The file cannot be made or written as requested.
+        ParityError: The file's answers differ from the checkpoint's answers.
     """
     format = find_format(settings.format)
     output = settings.output or checkpoint.with_name(
@@ -147,10 +148,13 @@ def export_checkpoint(checkpoint: Path, settings: ExportSettings) -> Exported:
         del model
         card = replace(card, export=_record(format, settings, found, allowed_loss, calibration))
         _write(write, draft, card, output)
-        final = open_model(draft)  # with the gate's figures in it, it must still be the same
-        same_card = final.card.to_json() == card.to_json()  # as text, where NaN equals NaN
+        final = open_model(draft)  # Writing the gate's figures must not change the answers.
+        same_card = final.card.to_json() == card.to_json()  # In JSON texts, NaN equals NaN.
         if not same_card or not np.array_equal(final.predict(few), expected):
-            raise ParityError(f"{output.name} was not written as it was compared; nothing is left")
+            raise ParityError(
+                f"{output.name} changed when its card was written, and nothing was saved: choose "
+                "another --format"
+            )
         size = sum(path.stat().st_size for path in draft.parent.iterdir())
     return Exported(output, format, card, found, allowed_loss, size)
 
@@ -158,7 +162,10 @@ def export_checkpoint(checkpoint: Path, settings: ExportSettings) -> Exported:
 def _check_output(output: Path, format: Format, overwrite: bool) -> None:
     ending = format.backend.suffix
     if output.suffix != ending:
-        raise ExportError(f"--format {format.name} writes a {ending} file, got --output {output}")
+        raise ExportError(
+            f"--format {format.name} writes a {ending} file, got --output {output}: give a name "
+            f"that ends in {ending}"
+        )
     if output.is_dir():
         raise ExportError(f"{output} is a folder: give the name of a {ending} file")
     for path in model_files(output):
@@ -172,7 +179,8 @@ def _read_metrics(path: Path) -> dict[str, Any]:
         metrics["accuracy"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ExportError(
-            f"--metrics {path} is not the metrics.json of a test ({type(error).__name__}: {error})"
+            f"--metrics {path} is not the metrics.json of a test ({type(error).__name__}: "
+            f"{error}): give the metrics.json of a run folder"
         ) from error
     return metrics
 
@@ -180,21 +188,22 @@ def _read_metrics(path: Path) -> dict[str, Any]:
 def _write(write: Write, draft: Path, card: ModelCard, output: Path) -> None:
     try:
         write(draft, card)
-    except (OSError, RuntimeError) as error:  # torch and OpenVINO say RuntimeError of a full disk
+    except (OSError, RuntimeError) as error:  # A full disk is a RuntimeError of torch and OpenVINO.
         raise ExportError(
-            f"{output} cannot be written ({error}): make room, or choose another --output"
+            f"{output} cannot be written ({error}): free space on the disk, or choose another "
+            "--output"
         ) from error
 
 
 @contextmanager
 def _staging(output: Path) -> Iterator[Path]:
-    """A file to write, in a temporary folder; it is moved to its place if all goes well.
+    """Create a temporary folder for a file, and move the file to ``output`` after success.
 
     Yields:
-        The file to write.
+        Path of the file in the temporary folder.
 
     Raises:
-        ExportError: The place cannot be written to.
+        ExportError: ``output`` cannot be written.
     """
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -205,7 +214,7 @@ def _staging(output: Path) -> Iterator[Path]:
         ) from error
     try:
         yield folder / output.name
-        # Companion files come first: a model file that is in its place is complete.
+        # Companion files are moved first, so an existing model file always has its companions.
         for path in (*companions(output), output):
             (folder / path.name).chmod(0o644)
             (folder / path.name).replace(path)
@@ -224,7 +233,7 @@ def _record(
     allowed_loss: float,
     calibration: Patches | None,
 ) -> dict[str, object]:
-    """What the card says of the export."""
+    """Describe the export for the card."""
     allowed: dict[str, object] = (
         {"tolerance": settings.tolerance}
         if calibration is None

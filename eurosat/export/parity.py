@@ -1,4 +1,7 @@
-"""The parity gate: an exported file must answer as its checkpoint does, opened as it is served."""
+"""The parity gate: an exported file must give the answers of its checkpoint.
+
+The gate opens the file as the service opens it.
+"""
 
 import itertools
 from collections.abc import Iterator
@@ -14,19 +17,19 @@ from eurosat.inference.backend import Model, Patches
 from eurosat.models.predictor import Predictor
 
 BATCH_SIZES = (64, 1, 7, 32, 2)
-"""Sizes of the batches that the images are sent in, in turn."""
+"""Sizes of the batches; the batches of a comparison take the sizes in turn."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the parity gate found.
+    """Result of the parity gate.
 
     Attributes:
-        images: Number of validation patches compared.
+        images: Number of compared validation patches.
         max_difference: Largest absolute difference of a probability.
-        changed_predictions: Share of patches that got another class, 0 to 1.
-        accuracy: Of the file, on these patches, 0 to 1.
-        checkpoint_accuracy: Of the checkpoint, on these patches, 0 to 1.
+        changed_predictions: Fraction of patches with another predicted class, 0 to 1.
+        accuracy: Accuracy of the file on the patches, 0 to 1.
+        checkpoint_accuracy: Accuracy of the checkpoint on the patches, 0 to 1.
         batch_sizes: Sizes of the batches.
     """
 
@@ -39,11 +42,11 @@ class Comparison:
 
     @property
     def lost_points(self) -> float:
-        """Percentage points of accuracy that the file lost; negative where it gained."""
+        """Percentage points of accuracy that the file lost; a gain is negative."""
         return 100 * (self.checkpoint_accuracy - self.accuracy)
 
     def as_dict(self) -> dict[str, object]:
-        """For the card."""
+        """Give the result as JSON values for the card."""
         return {"part": "val"} | asdict(self)
 
 
@@ -53,7 +56,7 @@ def compare(
     """Compare a model file's answers with its checkpoint's, in eager float32 PyTorch.
 
     Args:
-        model: The file, opened as it is served.
+        model: The opened file.
         predictor: The checkpoint's model.
         patches: Raw patches, shape (N, C, size, size).
         labels: int64, shape (N,).
@@ -62,23 +65,24 @@ def compare(
         The figures.
 
     Raises:
-        ParityError: The file's answers are not probabilities of these patches.
+        ParityError: The file's answers have another shape or dtype than the checkpoint's answers.
     """
     batches = list(_batches(patches))
-    # One after the other: their threads would get in each other's way.
+    # Checkpoint and file run one after the other, because their threads would share the cores.
     with torch.inference_mode():
         references = [predictor(torch.from_numpy(batch)).numpy() for batch in _shown(batches)]
     answers = [model.predict(batch) for batch in _shown(batches)]
     for answer, reference in zip(answers, references, strict=True):
         if answer.shape != reference.shape or answer.dtype != np.float32:
             raise ParityError(
-                f"{len(reference)} patches gave {answer.dtype} of shape {answer.shape}: this "
-                "backbone cannot be exported to this format; choose another --format"
+                f"the file answers {len(reference)} patches with {answer.dtype} of shape "
+                f"{answer.shape}, so the backbone cannot be exported to the format: choose another "
+                "--format"
             )
     ours, theirs = np.concatenate(answers), np.concatenate(references)
     return Comparison(
         images=len(patches),
-        # A probability that is no number makes this no number, which passes no comparison.
+        # A NaN among the probabilities makes the maximum NaN, and NaN passes no comparison.
         max_difference=float(np.abs(ours - theirs).max()),
         changed_predictions=float(np.mean(ours.argmax(1) != theirs.argmax(1))),
         accuracy=float(np.mean(ours.argmax(1) == labels)),
@@ -100,10 +104,10 @@ def _shown(batches: list[Patches]) -> Iterator[Patches]:
 
 
 def check_difference(found: Comparison, tolerance: float) -> None:
-    """The parity gate of an exact file.
+    """Check an exact file.
 
     Raises:
-        ParityError: Its probabilities differ by more than ``tolerance``.
+        ParityError: A probability differs by more than ``tolerance``.
     """
     if not found.max_difference <= tolerance:
         raise ParityError(
@@ -115,12 +119,13 @@ def check_difference(found: Comparison, tolerance: float) -> None:
 
 
 def check_accuracy(found: Comparison, max_accuracy_loss: float) -> None:
-    """The parity gate of an approximate file, such as one in int8.
+    """Check an approximate file, such as an int8 file.
 
     Raises:
-        ParityError: It lost more than ``max_accuracy_loss`` percentage points, or gave no numbers.
+        ParityError: The file lost more than ``max_accuracy_loss`` percentage points of accuracy, or
+            a probability is NaN.
     """
-    # Sums of shares carry rounding errors far smaller than the share of one image.
+    # The accuracies have rounding errors, which are far smaller than the weight of one image.
     if not found.lost_points <= max_accuracy_loss + 1e-9 or np.isnan(found.max_difference):
         raise ParityError(
             f"the file lost {found.lost_points:.2f} points of accuracy on {found.images} "

@@ -1,4 +1,4 @@
-"""``eurosat export``: write a checkpoint as a file to serve, behind a parity gate."""
+"""``eurosat export``: convert a checkpoint to a file that can be served, behind a parity gate."""
 
 from pathlib import Path
 
@@ -19,29 +19,32 @@ def export(
     version: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a checkpoint in another format, such as ONNX, behind a parity gate.
+    """Convert a checkpoint to another format, such as ONNX, behind a parity gate.
 
-    The file takes raw pixel values and gives probabilities. Before the file is put in its place it
-    is opened as it will be served and compared with the checkpoint on the run's validation images;
-    if it does not pass, nothing is written and the exit code is 1.
+    The file takes raw pixel values and gives probabilities. The parity gate opens the file as the
+    service opens it and compares the file with the checkpoint on the run's validation images. If
+    the file fails the gate, nothing is written and the exit code is 1.
 
     Args:
         checkpoint: The .ckpt file of a run.
-        format: One of the formats that are listed below.
-        output: The file; if not given, beside the checkpoint, named after it and the format.
-        source: Another source of images than the run's; needed if the checkpoint has left its
-            run folder.
-        root: Folder for decoded data; the run's if not given.
-        split_files: Folder with train, val and test .txt lists, if such lists made the split; the
-            run's if not given.
-        images: Validation images that a float32 file is compared on; an approximate file takes all.
-        calibration_images: Training images that an approximate file is calibrated on.
+        format: A format from the list below.
+        output: Path of the file; if not given, the file is in the checkpoint's folder and named
+            after the checkpoint and the format.
+        source: Another source of images than the run's; needed if the checkpoint is not in its run
+            folder.
+        root: Folder for decoded data; if not given, the run's folder for decoded data.
+        split_files: Folder with train, val and test .txt lists, if such lists made the split; if
+            not given, the run's folder of lists.
+        images: Number of validation images that compare a float32 file; an approximate file is
+            compared on all validation images.
+        calibration_images: Number of training images that calibrate an approximate file.
         tolerance: Largest absolute difference of a probability that a float32 file may have.
-        max_accuracy_loss: Percentage points of accuracy that an approximate file may lose; 0.3 if
-            not given, 1 after training on synthetic data.
-        metrics: The metrics.json of the checkpoint's test, for the file's card; that of the run
-            folder if not given.
-        version: Name of the model; the run's if not given. '-int8' is appended for int8 files.
+        max_accuracy_loss: Percentage points of accuracy that an approximate file may lose; if not
+            given, 0.3, or 1 after training on synthetic data.
+        metrics: The metrics.json of the checkpoint's test, for the file's card; if not given, the
+            metrics.json of the run folder.
+        version: Name of the model; if not given, the run's name. '-int8' is appended for int8
+            files.
         overwrite: Replace an existing file.
     """
     settings = {name: value for name, value in locals().items() if name != "checkpoint"}
@@ -64,7 +67,7 @@ def export(
 
 
 def epilog() -> str:
-    """The formats, a line each, for the end of the help text."""
+    """Describe the formats, one line per format, for the end of the help text."""
     from eurosat.inference.backends import formats
 
     known = formats().values()

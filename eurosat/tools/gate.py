@@ -1,4 +1,4 @@
-"""``eurosat gate``: may this model replace that one?"""
+"""``eurosat gate``: decide whether a candidate may replace the model in use."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,38 +26,40 @@ def gate(
     device: Literal["cpu", "cuda"] = "cpu",
     threads: int | None = None,
 ) -> int:
-    """Compare a model with the one in use, on their test images, clean and corrupted.
+    """Compare a candidate with the model in use on the run's test images, clean and corrupted.
 
-    Both files are opened as they are served. The report says how accurate, calibrated, fast,
-    large and robust they are: gate.html for people, gate.md for a pull request, gate.json for
-    programs. The exit code is 0 if every check passes and 1 if one fails. A model against itself
-    gives its figures alone.
+    The gate opens both model files as the service opens them. The report compares accuracy,
+    calibration, speed, size and robustness: gate.html for people, gate.md for a pull request,
+    gate.json for programs. The exit code is 0 if every check passes and 1 if a check fails. If both
+    models are the same, the report shows the figures of the model.
 
     Args:
-        candidate: The model that is to be used: a checkpoint (.ckpt) or a file made by
-            'eurosat export', a bucket address (gs://...) of one, or a registered model such as
+        candidate: Model URI of the candidate: a checkpoint (.ckpt), a file that 'eurosat export'
+            wrote, a bucket address (gs://...) of such a file, or a registered model such as
             registry:staging.
-        against: The model that it is to replace, such as registry:production, trained on the same
-            classes, data and split.
-        output: Folder for the report; an older one there is replaced.
-        source: Where the data of both models are; needed if neither file lies in its run folder.
+        against: Model URI of the model in use, such as registry:production. Both models must be
+            trained on the same classes, data and split.
+        output: Folder for the report; an older report in the folder is replaced.
+        source: Source of the data of both models; needed if neither file is in its run folder.
         root: Folder for decoded data.
         split_files: Folder with train, val and test .txt lists, if such lists made the split.
-        accuracy_margin: Percentage points of accuracy that the candidate may be worse, at the
-            lower end of the 95 % interval of the difference.
-        class_margin: Percentage points of recall that a class may lose; more fails if the loss is
-            significant.
-        calibration_margin: How much larger the expected calibration error may be; more fails if the
-            rise is significant.
-        max_latency_ratio: How many times as long the candidate may take, for one image and for 64.
-        max_size_ratio: How many times as large its file may be.
+        accuracy_margin: Percentage points of accuracy that the candidate may lose, at the lower
+            end of the 95 % interval of the difference.
+        class_margin: Percentage points of recall that a class may lose; a larger loss fails if the
+            loss is significant.
+        calibration_margin: Increase of the expected calibration error that is allowed; a larger
+            increase fails if the increase is significant.
+        max_latency_ratio: Largest ratio of the candidate's latency to the latency of the model in
+            use, for one image and for 64 images.
+        max_size_ratio: Largest ratio of the candidate's file size to the file size of the model in
+            use.
         robustness_margin: Percentage points of mean accuracy on corrupted images that the candidate
-            may be worse, at the lower end of the 95 % interval.
-        corruption_margin: Percentage points of accuracy that may be lost under a corruption; more
-            fails if the loss is significant.
-        severities: Severities of each corruption, of 1 to 5; fewer are faster.
-        device: Where both models run.
-        threads: Threads that each model may use; as many as the machine has cores if not given.
+            may lose, at the lower end of the 95 % interval.
+        corruption_margin: Percentage points of accuracy that the candidate may lose under a
+            corruption; a larger loss fails if the loss is significant.
+        severities: Severities of each corruption, from 1 to 5; fewer severities take less time.
+        device: Device on which both models run.
+        threads: Number of threads that each model may use; if not given, the number of cores.
     """
     from eurosat.gate.compare import Settings, compare_models
     from eurosat.gate.report import summary

@@ -1,4 +1,4 @@
-"""``eurosat init``: a project of one's own, outside of any clone of this repository."""
+"""``eurosat init``: create a project outside of a clone of this repository."""
 
 import importlib.resources
 import shlex
@@ -29,20 +29,20 @@ _VERSION_STAGE = f"""\
 
 
 def init(folder: Path) -> None:
-    """Lay out a project in a new or empty folder.
+    """Create a project in a new or empty folder.
 
     The project holds all shipped configurations, sweeps and studies, params.yaml, the pipeline in
     dvc.yaml, and DVC's settings. `eurosat fit`, `eurosat sweep`, `eurosat study` and `dvc repro`
-    run from its folder.
+    run from the project's folder.
 
     Args:
-        folder: The project's folder; it must be empty or not exist yet.
+        folder: The project's folder, which must be empty or must not exist.
     """
     _refuse_unless_empty(folder)
     try:
         with atomic_write_folder(folder) as partial:
-            for place, content in _project_files():
-                path = partial / place
+            for name, content in _project_files():
+                path = partial / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
             pipeline = partial / "dvc.yaml"
@@ -50,7 +50,7 @@ def init(folder: Path) -> None:
             pipeline.write_text(_without_code(pipeline.read_text("utf-8"), top), "utf-8")
     except OSError as error:
         raise ProjectError(
-            f"cannot write a project to {folder}: {error.strerror}; choose another folder"
+            f"a project cannot be written to {folder} ({error.strerror}): choose another folder"
         ) from error
     print(f"The project in {folder} is ready. Next:")
     if folder.resolve() != Path.cwd():
@@ -62,27 +62,27 @@ def init(folder: Path) -> None:
 
 
 def _refuse_unless_empty(folder: Path) -> None:
-    """Raise ProjectError if the folder holds anything, or is a file or unreadable."""
+    """Raise ProjectError if the folder is not empty, is a file, or cannot be read."""
     try:
         held = sorted(path.name for path in folder.iterdir())
     except FileNotFoundError:
         return
     except OSError as error:
         raise ProjectError(
-            f"cannot use {folder} as a project's folder: {error.strerror}; choose another folder"
+            f"{folder} cannot be a project's folder ({error.strerror}): choose another folder"
         ) from error
     if held:
         names = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
         raise ProjectError(
-            f"the folder {folder} is not empty, it holds {names}; name a new or an empty folder"
+            f"the folder {folder} is not empty and holds {names}: give a new or an empty folder"
         )
 
 
 def _project_files() -> Iterator[tuple[str, bytes]]:
-    """Places in a project, and what they hold.
+    """Give the paths and the contents of a project's files.
 
-    A wheel holds the files inside the package. A clone holds them where pyproject.toml's table of
-    what goes into the wheel says.
+    A wheel holds the files inside the package. In a clone, the table `force-include` in
+    pyproject.toml maps the repository's files to the wheel's files.
     """
     package = importlib.resources.files("eurosat")
     packaged = package / _IN_THE_WHEEL.rpartition("/")[2]
@@ -96,22 +96,22 @@ def _project_files() -> Iterator[tuple[str, bytes]]:
         yield from _files_below(clone / source, target.removeprefix(f"{_IN_THE_WHEEL}/"))
 
 
-def _files_below(start: Traversable, place: str) -> Iterator[tuple[str, bytes]]:
-    """A file, or all files of a folder, by their places in the project."""
+def _files_below(start: Traversable, name: str) -> Iterator[tuple[str, bytes]]:
+    """Give a file, or all files of a folder, with their paths in the project."""
     if start.is_file():
-        yield place, start.read_bytes()
+        yield name, start.read_bytes()
         return
     for entry in start.iterdir():
-        yield from _files_below(entry, f"{place}/{entry.name}".removeprefix("/"))
+        yield from _files_below(entry, f"{name}/{entry.name}".removeprefix("/"))
 
 
 def _without_code(pipeline: str, top: set[str]) -> str:
-    """A pipeline whose stages depend on the installed version instead of on source files.
+    """Make the stages of a pipeline depend on the installed version instead of on source files.
 
     Args:
         pipeline: Text of this repository's dvc.yaml.
-        top: Names at the top of the project. Dependencies that start with another name are source
-            files of this repository.
+        top: Names at the top of the project. A dependency that starts with another name is a source
+            file of this repository.
     """
     stages = yaml.safe_load(pipeline)["stages"].values()
     dependencies = [name for stage in stages for name in stage.get("deps", [])]

@@ -1,4 +1,4 @@
-"""``eurosat prepare``: get a data set ready for training, and show what it holds."""
+"""``eurosat prepare``: prepare a data set for training, and show its contents."""
 
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,16 @@ from eurosat.errors import SettingsError
 
 
 def prepare(*, output: str | None = None, settings: Path | None = None, **data: Any) -> None:
-    """Find, check and decode a data set, once, and show what it holds.
+    """Find, check and decode a data set, and show its contents.
 
-    `eurosat fit` does the same when it needs to; later starts open the result in under a second.
+    `eurosat fit` also prepares the data set if there is no store yet. Later commands open the store
+    in less than a second.
 
     Args:
-        output: Folder for this one store, such as one that DVC tracks, which --data.source takes;
-            a folder in root if not given.
-        settings: YAML file of `eurosat fit`, such as params.yaml, whose group `data` takes the
-            place of all other options but output.
+        output: Folder for the store, such as a folder that DVC tracks; --data.source takes the
+            folder. If not given, the store is a folder in root.
+        settings: YAML file of `eurosat fit`, such as params.yaml. The group `data` of the file
+            replaces all options except output.
         **data: Settings of the data module that describe a data set.
     """
     # jsonargparse reads the data module's options and their help from this call.
@@ -47,10 +48,10 @@ def prepare(*, output: str | None = None, settings: Path | None = None, **data: 
 
 
 def _settings_of(path: Path) -> dict[str, Any]:
-    """Arguments of the data module that a configuration of ``eurosat fit`` has.
+    """Read the settings of the data from a configuration of ``eurosat fit``.
 
     Raises:
-        SettingsError: The file cannot be read, or the data module does not take them.
+        SettingsError: The file cannot be read, or the data module rejects a setting.
     """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(EuroSATDataModule, "data")
@@ -59,6 +60,9 @@ def _settings_of(path: Path) -> dict[str, Any]:
         parsed = parser.parse_object({"data": content.get("data", {})})
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, ArgumentError) as error:
         reason = " ".join(str(error).split())
-        raise SettingsError(f"--settings {path} has no usable group 'data' ({reason})") from error
+        raise SettingsError(
+            f"--settings {path} has no usable group 'data' ({reason}): give a configuration of "
+            "eurosat fit, such as params.yaml"
+        ) from error
     found = parsed.data.as_dict()
     return {name: found[name] for name in data_settings()}

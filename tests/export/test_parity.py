@@ -149,7 +149,7 @@ def test_a_full_disk_leaves_nothing(
         error = refused(capsys, 2, own_run.best, f"--format={format}", "--max_accuracy_loss=100")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert re.search("cannot be written.*make room", error)
+    assert re.search("cannot be written.*free space", error)
     assert files_in(own_run.best.parent) == before
 
 

@@ -276,17 +276,17 @@ def test_lists_of_files_are_asked_for(
     trained = run("fit", *data)
     (trained.folder / "config.yaml").unlink()
     pair = (trained.best, f"--against={trained.best}", f"--root={store_root}")
-    assert "the place of its run's data is unknown" in refused(capsys, *pair)
+    assert "the source of its run's data is unknown" in refused(capsys, *pair)
     assert "give --source" in refused(capsys, *pair)
     error = refused(capsys, *pair, f"--source={rgb_archive}")
-    assert "made by lists of file names" in error
+    assert "lists of file names made the split" in error
     assert "--split_files" in error
     others = shutil.copytree(lists, tmp_path / "others")
     (others / "eurosat-val.txt").rename(others / "spare")
     (others / "eurosat-test.txt").rename(others / "eurosat-val.txt")
     (others / "spare").rename(others / "eurosat-test.txt")
     options = (f"--source={rgb_archive}", f"--split_files={others}")
-    assert "and their lists with --split_files" in refused(capsys, *pair, *options)
+    assert "and the run's lists with --split_files" in refused(capsys, *pair, *options)
     code, found = gate(
         trained.best,
         trained.best,
@@ -343,7 +343,7 @@ def test_other_images_than_the_models_were_tested_on_are_refused(
         for options in ((), ("--source=synthetic",)):  # not even if they are chosen
             error = refused(capsys, *pair, *options)
             assert f"{differing}" in error
-            assert f"found at synthetic differ from those of {own_copy.best}" in error
+            assert f"found at synthetic differ from the run of {own_copy.best}" in error
     assert "no data at nowhere.zip" in refused(capsys, *pair, "--source=nowhere.zip")
 
 

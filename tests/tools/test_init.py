@@ -130,8 +130,8 @@ def test_a_folder_that_is_not_empty_is_refused(
     path.write_text("mine")
     assert main(["init", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert f"{tmp_path} is not empty, it holds {taken.split('/')[0]}" in error
-    assert "name a new or an empty folder" in error
+    assert f"{tmp_path} is not empty and holds {taken.split('/')[0]}" in error
+    assert "give a new or an empty folder" in error
     assert all_files(tmp_path) == {taken: b"mine"}
 
 

@@ -122,17 +122,17 @@ def test_a_run_without_the_flag_has_no_profile(trained: Run) -> None:
                 '"tests.training.test_profiler.SlowAugmentation", "init_args": {"p": 1}}]'
             ],
             {"data": 16 * 5},
-            "fewer or cheaper augmentations: --data.augmentations (now SlowAugmentation)",
+            "use fewer or faster augmentations: --data.augmentations (now SlowAugmentation)",
         ),
         (
             ["--trainer.callbacks=tests.training.test_profiler.SlowModel"],
             {"forward": 30, "backward": 50},
-            "a smaller backbone: --model.backbone (now patchnet)",
+            "choose a smaller backbone: --model.backbone (now patchnet)",
         ),
         (
             ["--trainer.callbacks=tests.training.test_profiler.SlowCallback"],
             {"logging": 200},
-            "fewer callbacks: --trainer.callbacks (now SlowCallback)",
+            "use fewer callbacks: --trainer.callbacks (now SlowCallback)",
         ),
     ],
     ids=["data", "model", "logging"],
