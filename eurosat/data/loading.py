@@ -61,7 +61,10 @@ class BatchSampler(DistributedSampler[tuple[int, Indices]]):
             ValueError: There are fewer patches than processes.
         """
         if len(indices) < ranks:
-            raise ValueError(f"{len(indices)} patches cannot be divided among {ranks} processes")
+            raise ValueError(
+                f"{len(indices)} patches cannot be divided among {ranks} processes: train with "
+                "fewer processes or with more patches"
+            )
         super().__init__(
             indices,  # type: ignore[arg-type]  # only its length is used
             num_replicas=ranks,

@@ -1,4 +1,4 @@
-"""What a profile means: the shares of its phases, the bottleneck, and what to try against it."""
+"""Evaluating a profile: the fractions of its phases, the bottleneck, and advice against it."""
 
 import os
 from collections.abc import Iterator, Sequence

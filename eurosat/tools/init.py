@@ -18,7 +18,7 @@ _IN_THE_WHEEL = "eurosat/project"
 _VERSION_FILE = "pipeline/eurosat.txt"
 _VERSION_STAGE = f"""\
   version:
-    desc: Note the installed version of eurosat, on which all other stages depend
+    desc: Write the installed version of eurosat, on which all other stages depend
     cmd: python -m eurosat --version > {_VERSION_FILE}
     always_changed: true
     outs:
@@ -122,6 +122,7 @@ def _without_code(pipeline: str, top: set[str]) -> str:
     text = text.replace("stages:\n", f"stages:\n{_VERSION_STAGE}", 1)
     text = text.replace("    deps:\n", f"    deps:\n      - {_VERSION_FILE}\n")
     return (
-        "# From data to a model file: `dvc repro` runs what has changed; params.yaml has the\n"
-        f"# settings. Another version of eurosat runs every stage again.\n{text}"
+        "# The pipeline makes a model file from data. `dvc repro` runs the stages whose files or\n"
+        "# settings in params.yaml have changed. A new version of eurosat runs all stages again.\n"
+        f"{text}"
     )

@@ -31,10 +31,15 @@ def register_backend(backend: type[Backend]) -> type[Backend]:
         ValueError: The suffix has no dot, or another backend has the same suffix.
     """
     if not backend.suffix.startswith("."):
-        raise ValueError(f"the suffix {backend.suffix!r} of {backend.__name__} has no dot")
+        raise ValueError(
+            f"the suffix {backend.suffix!r} of {backend.__name__} has no dot: put a dot before the "
+            "suffix"
+        )
     if _backends.setdefault(backend.suffix, backend) is not backend:
         taken = _backends[backend.suffix].__name__
-        raise ValueError(f"{taken} already reads files that end in {backend.suffix}")
+        raise ValueError(
+            f"{taken} already reads files that end in {backend.suffix}: choose another suffix"
+        )
     return backend
 
 
