@@ -12,6 +12,7 @@ from eurosat.data.opened import OpenedData
 from eurosat.evaluation.mistakes import Mistakes, mistaken_rows
 from eurosat.evaluation.predictions import Predictions, per_class_accuracy
 from eurosat.files import write_csv, write_json
+from eurosat.metrics import metrics
 from eurosat.models.classifier import EuroSATClassifier
 from eurosat.training.callbacks.gather import gather
 from eurosat.training.loggers import LogsPredictions
@@ -58,10 +59,12 @@ class TestResults(Callback):
         values = cast(Any, module.evaluation_metrics["test_metrics"]).compute()
         if not trainer.is_global_zero or cast(Any, trainer).fast_dev_run:
             return
-        metrics = {name.removeprefix("test/"): float(value) for name, value in values.items()}
+        # MetricCollection sorts its metrics by name; the file keeps the order of the list.
+        names = [metric.name for metric in metrics() if f"test/{metric.name}" in values]
+        measured = {name: float(values[f"test/{name}"]) for name in names}
         write_json(
             self.run_directory / "metrics.json",
-            metrics | {"per_class": per_class_accuracy(confusion, module.classes)},
+            measured | {"per_class": per_class_accuracy(confusion, module.classes)},
         )
         data = cast(EuroSATDataModule, cast(Any, trainer).datamodule).opened
         predictions = Predictions(
