@@ -164,10 +164,11 @@ def test_a_backbone_that_takes_one_size_says_so_before_it_trains(
 ) -> None:
     source = class_folders(tmp_path / "source", patches, 32)
     arguments = [f"--data.source={source}", f"--data.root={tmp_path / 'data'}", *QUICK]
-    arguments += [f"--run_directory={tmp_path / 'run'}", "--model.backbone=test_vit"]
+    arguments += [f"--run_directory={tmp_path / 'run'}", "--model.backbone=vit_tiny_patch16_224"]
+    arguments += ['--model.backbone_args={"depth": 1}']
     assert main(["fit", *arguments]) == 2
     error = capsys.readouterr().err.rpartition("eurosat fit: error: ")[2]
-    assert "backbone test_vit cannot take the data's patches of 32x32 pixels" in error
+    assert "backbone vit_tiny_patch16_224 cannot take the data's patches of 32x32 pixels" in error
     assert "{img_size: 32}" in error
 
 
