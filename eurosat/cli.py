@@ -23,13 +23,13 @@ TRAINER_VERBS = {
     "predict": "classify image files or folders and write a CSV file",
 }
 TOOL_VERBS = {
-    "init": "create a project in an empty folder: configurations, pipeline, sweeps, studies",
+    "init": "create a project in a new or empty folder: configurations, pipeline, sweeps, studies",
     "prepare": "find, check and decode a data set, and show its contents",
     "study": "train a grid of settings with several seeds, and compare the settings",
-    "sweep": "search for good settings with W&B on every GPU of this machine",
-    "report": "draw the figures and write the report of finished runs again",
-    "export": "convert a checkpoint to another format, such as ONNX, and compare the answers",
-    "gate": "compare a candidate with the model in use, and exit 1 if a check fails",
+    "sweep": "search for good settings with Weights & Biases on every GPU of this machine",
+    "report": "draw the figures and the report of finished runs again",
+    "export": "convert a checkpoint to another format, such as ONNX, and compare the predictions",
+    "gate": "compare a candidate with the model in use; the exit code is 1 if a check fails",
     "promote": "register a model and assign it to a stage, staging or production",
     "serve": "classify images over HTTP with a model file, and serve a page to try the model",
     "classify": "send image files to a service and print their classes",

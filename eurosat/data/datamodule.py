@@ -48,24 +48,27 @@ class EuroSATDataModule(lightning.LightningDataModule):
         """Keep the settings; ``prepare_data`` reads the first file.
 
         Args:
-            source: 'hub' (EuroSAT from the HF hub), a .zip archive or folder with one folder of
-                images per class, a prepared store, a hub id 'owner/name', or 'synthetic'.
-            revision: Commit of the hub data set; 'hub' has a pinned commit already.
+            source: 'hub' (EuroSAT from the Hugging Face hub), a .zip archive or folder with one
+                folder of images per class, a store of 'eurosat prepare', another data set of the
+                hub as 'owner/name', or 'synthetic'.
+            revision: Commit of the hub data set 'owner/name'; 'hub' has a pinned commit.
             bands: 'rgb' (8 bits), 'all' (13 bands), or band names such as [B02, B03, B04, B08].
             classes: Class names in label order; for your own data, the names of your folders.
             root: Folder for decoded data.
             verify: Refuse a complete EuroSAT RGB data set if its files differ from the published
                 files.
             synthetic_images: Number of patches that the source 'synthetic' generates.
-            split: 'stratified' draws by seed, 'source' takes the source's own splits, 'files' reads
-                lists of file names, 'longitude' cuts from west to east.
+            split: 'stratified' draws at random within each class, 'source' takes the source's own
+                splits, 'files' reads lists of file names, 'longitude' cuts from west to east.
             split_fractions: Fractions of training, validation and test patches.
             split_seed: Seed of the stratified split.
-            split_files: Folder with train, val and test .txt lists of file names.
+            split_files: Folder with three .txt lists of file names, whose own names contain train,
+                val and test.
             augmentations: albumentations transforms for training patches.
-            batch_size: Patches per batch and process.
-            num_workers: Worker processes that load batches; 0 loads in the main process.
-            images: Image files or folders, for predict.
+            batch_size: Number of patches in a batch of one process.
+            num_workers: Number of worker processes that load batches; with 0, the main process
+                loads the batches.
+            images: Image files or folders for 'eurosat predict'.
         """
         super().__init__()
         self.channels = resolve_channels(bands)

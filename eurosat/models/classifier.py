@@ -64,25 +64,27 @@ class EuroSATClassifier(lightning.LightningModule):
 
         Args:
             backbone: Name of a timm model (`timm.list_models()`), or 'patchnet'.
-            pretrained: Start from timm's published weights (true), or from a local weight file. RGB
-                patches are then normalised by the statistics of the weights, and otherwise by
-                EuroSAT's own statistics.
+            pretrained: Start from timm's published weights (true), or from a local weight file.
+                With pretrained weights, RGB patches are normalised by the statistics of the
+                weights; all other patches are normalised by EuroSAT's statistics.
             freeze_backbone: Train the classification layer only; the batch-norm statistics of the
                 backbone do not change either.
-            unfreeze_at_epoch: Epoch (from 0) from which a frozen backbone is trained.
+            unfreeze_at_epoch: Epoch, counted from 0, that first trains a frozen backbone.
             backbone_args: Further arguments of the timm model, such as {img_size: 64}.
-            optimizer: Optimiser; if not given, AdamW with torch's defaults. Biases and norms get no
-                weight decay.
+            optimizer: Optimiser; if not given, AdamW with torch's defaults. Biases and
+                normalisation layers get no weight decay.
             lr_scheduler: Schedule of the learning rate; if not given, the rate is constant.
-            lr_scheduler_interval: Unit that the schedule counts; WarmupCosine always counts steps.
-            label_smoothing: Probability spread over the classes in the training loss, 0 to 1.
-            mixup_alpha: Strength of mixup; 0 turns mixup off.
-            cutmix_alpha: Strength of CutMix; 0 turns CutMix off.
+            lr_scheduler_interval: Unit in which the schedule counts; WarmupCosine always counts
+                steps.
+            label_smoothing: Fraction of the target probability, 0 to 1, that the training loss
+                spreads over all classes.
+            mixup_alpha: Parameter of mixup's Beta distribution; 0 turns mixup off.
+            cutmix_alpha: Parameter of CutMix's Beta distribution; 0 turns CutMix off.
             mix_probability: Probability that mixup or CutMix blends a batch.
             ema_decay: Decay of an exponential moving average of the weights, such as 0.998. The
                 average is validated, tested and saved in place of the weights. If not given, there
                 is no average.
-            channels_last: Keep the channels last in memory, because convolutions are faster then.
+            channels_last: Use the memory format channels-last, which makes convolutions faster.
             compile: Compile the backbone with torch.compile.
             bands: The bands of the data; the command line copies --data.bands.
             classes: The class names; the command line copies --data.classes.

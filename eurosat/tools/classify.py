@@ -33,14 +33,15 @@ def classify(
 ) -> int:
     """Send image files to a service and print their classes.
 
-    The exit code is 1 if the service rejected an image; all other images are classified.
+    The exit code is 1 if the service rejected an image; all other images are classified. The exit
+    code is 2 if the service is unreachable, refuses the key or fails, or if an option is wrong.
 
     Args:
         files: Image files, and folders that hold image files.
         url: Address of a service started with 'eurosat serve'.
         format: 'table' for people, 'json' with every field, 'csv' with the columns of
             'eurosat predict'.
-        output: File to write, atomically; the terminal if not given.
+        output: File for the results; if not given, the terminal.
         tiles: Cut an image that is larger than a patch into tiles instead of resizing it. The
             image's class comes from the mean of the tiles; JSON output lists every tile.
         api_key: The service's API key; EUROSAT_API_KEY if not given. Other users of this machine

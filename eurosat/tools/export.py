@@ -19,32 +19,35 @@ def export(
     version: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Convert a checkpoint to another format, such as ONNX, behind a parity gate.
+    """Convert a checkpoint to another format, such as ONNX, and compare the predictions.
 
-    The file takes raw pixel values and gives probabilities. The parity gate opens the file as the
-    service opens it and compares the file with the checkpoint on the run's validation images. If
-    the file fails the gate, nothing is written and the exit code is 1.
+    The file takes raw pixel values and gives probabilities. The parity gate opens the new file as
+    the service opens it, and compares the file with the checkpoint on the run's validation images.
+    The probabilities of an exact (float32) file must be equal within --tolerance; an approximate
+    (int8) file may lose --max_accuracy_loss. If the file fails the gate, nothing is written and the
+    exit code is 1.
 
     Args:
         checkpoint: The .ckpt file of a run.
-        format: A format from the list below.
-        output: Path of the file; if not given, the file is in the checkpoint's folder and named
+        format: Format of the file; the formats are listed below.
+        output: Path of the file. If not given, the file is written beside the checkpoint and named
             after the checkpoint and the format.
-        source: Another source of images than the run's; needed if the checkpoint is not in its run
-            folder.
+        source: Data source; if not given, the run's source. Required if the checkpoint is not in
+            its run folder.
         root: Folder for decoded data; if not given, the run's folder for decoded data.
         split_files: Folder with train, val and test .txt lists, if such lists made the split; if
             not given, the run's folder of lists.
-        images: Number of validation images that compare a float32 file; an approximate file is
-            compared on all validation images.
-        calibration_images: Number of training images that calibrate an approximate file.
-        tolerance: Largest absolute difference of a probability that a float32 file may have.
-        max_accuracy_loss: Percentage points of accuracy that an approximate file may lose; if not
+        images: Number of validation images that an exact file is compared on; an approximate file
+            is compared on all validation images.
+        calibration_images: Number of training images that an approximate file is calibrated on.
+        tolerance: Largest difference allowed between a probability of an exact file and the
+            checkpoint's probability.
+        max_accuracy_loss: Percentage points of accuracy that an approximate file may lose. If not
             given, 0.3, or 1 after training on synthetic data.
-        metrics: The metrics.json of the checkpoint's test, for the file's card; if not given, the
+        metrics: The metrics.json of the checkpoint's test, for the model card; if not given, the
             metrics.json of the run folder.
-        version: Name of the model; if not given, the run's name. '-int8' is appended for int8
-            files.
+        version: Version of the model, for the model card; if not given, the run's version. '-int8'
+            is appended for int8 files.
         overwrite: Replace an existing file.
     """
     settings = {name: value for name, value in locals().items() if name != "checkpoint"}

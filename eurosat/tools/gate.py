@@ -26,40 +26,39 @@ def gate(
     device: Literal["cpu", "cuda"] = "cpu",
     threads: int | None = None,
 ) -> int:
-    """Compare a candidate with the model in use on the run's test images, clean and corrupted.
+    """Compare a candidate with the model in use, on clean and corrupted test images.
 
-    The gate opens both model files as the service opens them. The report compares accuracy,
-    calibration, speed, size and robustness: gate.html for people, gate.md for a pull request,
-    gate.json for programs. The exit code is 0 if every check passes and 1 if a check fails. If both
-    models are the same, the report shows the figures of the model.
+    The gate opens both files as the service opens them. The report compares accuracy, calibration,
+    speed, size and robustness: gate.html for people, gate.md for a pull request, gate.json for
+    programs. The exit code is 0 if every check passes, 1 if a check fails, and 2 if the models
+    cannot be compared. For the figures of one model, pass the model as candidate and as --against.
 
     Args:
-        candidate: Model URI of the candidate: a checkpoint (.ckpt), a file that 'eurosat export'
-            wrote, a bucket address (gs://...) of such a file, or a registered model such as
+        candidate: The new model: a checkpoint (.ckpt), a file written by 'eurosat export', the
+            bucket address (gs://...) of such a file, or a registered model such as
             registry:staging.
-        against: Model URI of the model in use, such as registry:production. Both models must be
-            trained on the same classes, data and split.
+        against: The model in use, such as registry:production. Both models must have the same
+            classes, data and split.
         output: Folder for the report; an older report in the folder is replaced.
-        source: Source of the data of both models; needed if neither file is in its run folder.
+        source: Data source of both models; required if neither file lies in its run folder.
         root: Folder for decoded data.
         split_files: Folder with train, val and test .txt lists, if such lists made the split.
-        accuracy_margin: Percentage points of accuracy that the candidate may lose, at the lower
-            end of the 95 % interval of the difference.
-        class_margin: Percentage points of recall that a class may lose; a larger loss fails if the
-            loss is significant.
-        calibration_margin: Increase of the expected calibration error that is allowed; a larger
-            increase fails if the increase is significant.
-        max_latency_ratio: Largest ratio of the candidate's latency to the latency of the model in
-            use, for one image and for 64 images.
-        max_size_ratio: Largest ratio of the candidate's file size to the file size of the model in
-            use.
-        robustness_margin: Percentage points of mean accuracy on corrupted images that the candidate
-            may lose, at the lower end of the 95 % interval.
-        corruption_margin: Percentage points of accuracy that the candidate may lose under a
-            corruption; a larger loss fails if the loss is significant.
+        accuracy_margin: Percentage points of accuracy. The check passes if the 95 % interval of the
+            difference excludes a larger loss.
+        class_margin: Percentage points of recall that each class may lose; a larger loss fails the
+            check if the loss is significant.
+        calibration_margin: Rise of the expected calibration error that is allowed; a larger rise
+            fails the check if the rise is significant.
+        max_latency_ratio: Largest ratio of the candidate's time to the time of the model in use,
+            for one image and for 64 images.
+        max_size_ratio: Largest ratio of the candidate's file size to the size of the model in use.
+        robustness_margin: Percentage points of mean accuracy on corrupted images. The check passes
+            if the 95 % interval of the difference excludes a larger loss.
+        corruption_margin: Percentage points of accuracy that may be lost under each corruption; a
+            larger loss fails the check if the loss is significant.
         severities: Severities of each corruption, from 1 to 5; fewer severities take less time.
-        device: Device on which both models run.
-        threads: Number of threads that each model may use; if not given, the number of cores.
+        device: Device that runs both models.
+        threads: Number of threads of each model; if not given, the number of the machine's cores.
     """
     from eurosat.gate.compare import Settings, compare_models
     from eurosat.gate.report import summary

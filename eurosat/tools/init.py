@@ -31,12 +31,12 @@ _VERSION_STAGE = f"""\
 def init(folder: Path) -> None:
     """Create a project in a new or empty folder.
 
-    The project holds all shipped configurations, sweeps and studies, params.yaml, the pipeline in
-    dvc.yaml, and DVC's settings. `eurosat fit`, `eurosat sweep`, `eurosat study` and `dvc repro`
-    run from the project's folder.
+    The project holds all configurations, sweeps and studies of eurosat, params.yaml, the pipeline
+    in dvc.yaml, and DVC's settings. Run `eurosat fit`, `eurosat sweep`, `eurosat study` and `dvc
+    repro` in the project's folder.
 
     Args:
-        folder: The project's folder, which must be empty or must not exist.
+        folder: Folder of the project, which must be empty or not exist yet.
     """
     _refuse_unless_empty(folder)
     try:

@@ -1,4 +1,4 @@
-"""``eurosat report``: draw the figures and the report of finished runs anew."""
+"""``eurosat report``: draw the figures and the report of finished runs again."""
 
 from collections import Counter
 from pathlib import Path
@@ -8,15 +8,15 @@ from eurosat.run_card import RUN_CARD
 
 
 def report(run_folders: list[str], *, output: Path | None = None) -> None:
-    """Draw figures/ and report.html of finished runs anew, from the files in their folders.
+    """Draw figures/ and report.html of finished runs again, from the files in the run folders.
 
-    Nothing is trained or tested: the figures and the page follow from run.json, metrics.csv,
-    metrics.json, predictions.csv and mistakes.npz.
+    The command trains and tests nothing. It reads run.json, metrics.csv, metrics.json,
+    predictions.csv and mistakes.npz.
 
     Args:
-        run_folders: Folders of runs, such as outputs/<experiment>/<time>.
-        output: Folder that gets one folder per run, named after the run's folder; each run's own
-            folder if not given.
+        run_folders: Run folders, such as outputs/<experiment>/<time>.
+        output: Folder for the reports, with one folder per run, named after the run folder. If not
+            given, each run folder gets its own report.
     """
     from eurosat.evaluation.run_report import write_report
 

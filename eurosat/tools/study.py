@@ -16,15 +16,15 @@ def study(
     """Train every combination of a study's settings with several seeds, and compare the results.
 
     Finished runs are kept, and an interrupted run continues from its last checkpoint, so that the
-    same command resumes a study. Several processes, also on machines that share the folder, divide
-    the runs among themselves. After every run the command writes the results so far: runs.csv (one
-    row per run), table.md and plot.png.
+    same command resumes a study. Several processes can train the runs of one study, also on several
+    machines that share the output folder. After every run the command writes the results so far:
+    runs.csv (one row per run), table.md and plot.png.
 
     Args:
-        file: The study, such as configs/studies/training_fraction.yaml.
-        source: Data source of every run; the configurations' data source if not given.
-        root: Folder for decoded data; the configurations' folder if not given.
-        output: Folder of the runs and results; outputs/studies/<name> if not given.
+        file: YAML file of the study, such as configs/studies/training_fraction.yaml.
+        source: Data source of every run; if not given, the source in the configurations.
+        root: Folder for decoded data; if not given, the folder in the configurations.
+        output: Folder for runs and results; if not given, outputs/studies/<name>.
         only_results: Train nothing, and write the results of the finished runs.
     """
     from eurosat.study.plan import read_study

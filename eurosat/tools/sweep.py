@@ -14,17 +14,17 @@ def sweep(
     count: int | None = None,
     check: bool = False,
 ) -> int:
-    """Search for good settings with W&B on every GPU of this machine.
+    """Search for good settings with Weights & Biases (W&B) on every GPU of this machine.
 
-    The command checks the file, registers the sweep, and starts one W&B agent per GPU, or one agent
-    on the CPU. Other machines join with --sweep_id. Ctrl-C ends the agents and their runs. The exit
-    code is 1 if an agent failed. An agent that gives up after three failed runs reports it and
-    exits with 0, which is W&B's own rule.
+    The command checks the file, registers the sweep with W&B, and starts one W&B agent per GPU, or
+    one agent on the CPU. A sweep needs a W&B account. Other machines join with --sweep_id. Ctrl-C
+    ends the agents and their runs. The exit code is 1 if the process of an agent failed. An agent
+    that gives up after three failed runs does not count as failed, because W&B ends it with 0.
 
     Args:
         file: YAML file of a sweep, such as configs/sweeps/bayes.yaml.
-        sweep_id: Sweep to join, as ENTITY/PROJECT/ID; replaces the file.
-        count: Runs per agent; unlimited if not given.
+        sweep_id: Sweep to join, as ENTITY/PROJECT/ID, instead of a file.
+        count: Number of runs per agent; if not given, agents run until the sweep ends.
         check: Check the file, and start nothing.
     """
     from eurosat.sweeps.agents import gpus, run_agents

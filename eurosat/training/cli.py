@@ -47,6 +47,15 @@ from eurosat.training.run_folder import check_folder, is_first_process, name_fol
 from eurosat.training.termination import recorded_termination
 from eurosat.training.trainer import Trainer
 
+_DESCRIPTIONS = {
+    "fit": "Train a classifier, then test its best checkpoint.",
+    "validate": "Measure a checkpoint (--ckpt_path) on the validation split.",
+    "test": "Measure a checkpoint (--ckpt_path) on the test split, and write the report.",
+    "predict": "Classify the images of --data.images with a checkpoint (--ckpt_path), and write a "
+    "CSV file.",
+}
+"""First lines of the help texts; Lightning's own are cut off in the middle of a sentence."""
+
 # Processes that Lightning starts for DDP inherit it, so that all of them share one run folder.
 _RUN_DIRECTORY_VARIABLE = "EUROSAT_RUN_DIRECTORY"
 
@@ -104,6 +113,8 @@ class EuroSATCLI(LightningCLI):
                     EuroSATDataModule,
                     trainer_class=Trainer,
                     parser_class=SettingsParser,
+                    parser_kwargs={"prog": "eurosat"}
+                    | {verb: {"description": text} for verb, text in _DESCRIPTIONS.items()},
                     trainer_defaults={
                         "max_epochs": 10,
                         "deterministic": True,
@@ -125,32 +136,37 @@ class EuroSATCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run folder, the checkpoint and predictions, and link data to model."""
-        parser.add_argument("--output_root", default="outputs", help="Folder of all runs.")
+        parser.add_argument(
+            "--output_root",
+            default="outputs",
+            help="Folder above all run folders, which are <output_root>/<experiment>/<UTC time>.",
+        )
         parser.add_argument(
             "--experiment",
             type=str | None,
             default=None,
-            help="Name of the run's folder; that of the first config file if not given.",
+            help="Name of the folder above the run folder; if not given, the name of the first "
+            "configuration file.",
         )
         parser.add_argument(
             "--run_directory",
             type=str | None,
             default=None,
-            help="The run's folder, for pipelines that must know it beforehand: empty or not there "
-            "yet. A new one in output_root if not given.",
+            help="Run folder, for pipelines that need a fixed path; the folder must be empty or "
+            "not exist yet. If not given, the run gets a new folder in output_root.",
         )
         parser.add_argument(
             "--test_after_fit",
             type=bool,
             default=True,
-            help="Test the best checkpoint when fit is done.",
+            help="Test the best checkpoint after the training.",
         )
         parser.add_argument(
             "--report",
             type=bool,
             default=True,
-            help="Draw the figures and report.html when the run ends; 'eurosat report' draws them "
-            "later.",
+            help="Draw the figures and report.html at the end of the run; 'eurosat report' can "
+            "draw both later.",
         )
         parser.add_argument(
             "--profile",
@@ -158,14 +174,16 @@ class EuroSATCLI(LightningCLI):
             nargs="?",
             const="phases",
             default=None,
-            help="Show where the time of fit goes and what to try (profile.json); 'trace' also "
-            "writes trace.json.gz for Perfetto or chrome://tracing.",
+            help="Measure how fit spends its time, show and save the result (profile.json), and "
+            "suggest what to change. 'trace' also writes trace.json.gz for Perfetto or "
+            "chrome://tracing.",
         )
         parser.add_argument(
             "--log_level",
             type=LogLevel,
             default="info",
-            help="Least level shown on the console; run.jsonl has everything from info on.",
+            help="Lowest level of messages on the console; run.jsonl always has the level info and "
+            "above.",
         )
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.set_defaults(
