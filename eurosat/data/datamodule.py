@@ -51,7 +51,8 @@ class EuroSATDataModule(lightning.LightningDataModule):
             source: 'hub' (EuroSAT from the Hugging Face hub), a .zip archive or folder with one
                 folder of images per class, a store of 'eurosat prepare', another data set of the
                 hub as 'owner/name', or 'synthetic'.
-            revision: Commit of the hub data set 'owner/name'; 'hub' has a pinned commit.
+            revision: Commit of the hub data set, required for 'owner/name'; 'hub' has a pinned
+                commit.
             bands: 'rgb' (8 bits), 'all' (13 bands), or band names such as [B02, B03, B04, B08].
             classes: Class names in label order; for your own data, the names of your folders.
             root: Folder for decoded data.
@@ -62,8 +63,8 @@ class EuroSATDataModule(lightning.LightningDataModule):
                 splits, 'files' reads lists of file names, 'longitude' cuts from west to east.
             split_fractions: Fractions of training, validation and test patches.
             split_seed: Seed of the stratified split.
-            split_files: Folder with three .txt lists of file names, whose own names contain train,
-                val and test.
+            split_files: Folder with three .txt files, whose names contain train, val and test, and
+                which list one file name per line.
             augmentations: albumentations transforms for training patches.
             batch_size: Number of patches in a batch of one process.
             num_workers: Number of worker processes that load batches; with 0, the main process

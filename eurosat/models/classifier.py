@@ -69,7 +69,7 @@ class EuroSATClassifier(lightning.LightningModule):
                 weights; all other patches are normalised by EuroSAT's statistics.
             freeze_backbone: Train the classification layer only; the batch-norm statistics of the
                 backbone do not change either.
-            unfreeze_at_epoch: Epoch, counted from 0, that first trains a frozen backbone.
+            unfreeze_at_epoch: First epoch, counted from 0, that trains a frozen backbone.
             backbone_args: Further arguments of the timm model, such as {img_size: 64}.
             optimizer: Optimiser; if not given, AdamW with torch's defaults. Biases and
                 normalisation layers get no weight decay.
