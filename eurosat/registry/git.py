@@ -10,17 +10,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import gto.api
 from dvc.api import DVCFileSystem, artifacts_show
 from dvc.exceptions import ArtifactNotFoundError, DvcException
 from dvc.repo import Repo
-from gto.exceptions import ArtifactNotFound, GTOException
 from scmrepo.exceptions import SCMError
 
 from eurosat.errors import RegistryError
 from eurosat.files import md5_of
 from eurosat.inference.runtime import open_model
 from eurosat.metrics import metric_named
+from eurosat.registry.gto_api import ArtifactNotFound, GTOException, api
 from eurosat.registry.push import Promoted, push_model
 from eurosat.registry.reference import Reference, Stage, check_referable
 from eurosat.registry.repository import (
@@ -194,7 +193,7 @@ def _register(root: Path, name: str, path: str, version: str | None, made: list[
     found = metric_named("accuracy").text((card.metrics or {}).get("accuracy"))
     accuracy = f", test accuracy {found}" if card.metrics else ""
     data = ", trained on synthetic data" if card.synthetic else ""
-    registration = gto.api.register(
+    registration = api.register(
         str(root), name, "HEAD", version=version, message=f"{card.version}{accuracy}{data}"
     )
     made.append(registration.tag)
@@ -202,7 +201,7 @@ def _register(root: Path, name: str, path: str, version: str | None, made: list[
 
 
 def _assign(root: Path, name: str, version: str, stage: Stage, made: list[str]) -> str:
-    assignment = gto.api.assign(
+    assignment = api.assign(
         str(root),
         name,
         stage,
@@ -238,7 +237,7 @@ def _versions(place: str, name: str) -> list[_Version]:
     compares the tags' times, which are whole seconds and may be equal.
     """
     try:
-        rows = gto.api.show(place, name, registered_only=True, versions_per_stage=-1)
+        rows = api.show(place, name, registered_only=True, versions_per_stage=-1)
     except ArtifactNotFound:
         return []
     holders: dict[str, tuple[int, str, str]] = {}

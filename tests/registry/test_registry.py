@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -305,3 +306,18 @@ def test_the_wandb_registry_without_wandb(
     output = Checkout(tmp_path, nobody | environment).run("eurosat", *arguments, code=2)
     assert message in output
     assert "Traceback" not in output
+
+
+@pytest.mark.process
+def test_the_registry_leaves_the_handlers_of_logging_open() -> None:
+    code = (
+        "import logging, sys\n"
+        "class Closing(logging.StreamHandler):\n"
+        "    def close(self):\n"
+        "        print('closed', flush=True)\n"
+        "handler = Closing()\n"
+        "import eurosat.registry.git\n"
+        "print('imported', flush=True)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.stdout.split()[0] == "imported", ended.stderr
