@@ -287,7 +287,7 @@ def test_options_of_the_other_registry_are_refused(
     [
         ({"WANDB_MODE": "offline"}, "needs W&B online"),
         ({}, "needs an account: run 'wandb login'"),
-        ({"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}, "cannot be reached"),
+        ({"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}, "is unreachable"),
     ],
 )
 @pytest.mark.parametrize("command", ["promote", "serve"])
