@@ -34,11 +34,11 @@ def gate(
     cannot be compared. For the figures of one model, pass the model as candidate and as --against.
 
     Args:
-        candidate: The new model: a checkpoint (.ckpt), a file written by 'eurosat export', the
-            bucket address (gs://...) of such a file, or a registered model such as
+        candidate: Model URI of the candidate: a checkpoint (.ckpt), a file written by 'eurosat
+            export', the bucket address (gs://...) of such a file, or a registered model such as
             registry:staging.
-        against: The model in use, such as registry:production. Both models must have the same
-            classes, data and split.
+        against: Model URI of the model in use, such as registry:production. Both models must have
+            the same classes, data and split.
         output: Folder for the report; an older report in the folder is replaced.
         source: Data source of both models; required if neither file lies in its run folder.
         root: Folder for decoded data.
