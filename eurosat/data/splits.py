@@ -58,7 +58,7 @@ def make_splits(
     Args:
         kind: ``stratified`` keeps the class proportions and draws by ``seed``; ``source`` takes
             the source's own splits; ``files`` reads lists of file names; ``longitude`` cuts from
-            west to east, so that no scene is in two splits (as torchgeo's EuroSAT-Spatial does).
+            west to east, as torchgeo's EuroSAT-Spatial does; a cut may pass through a scene.
         names: ``Class/file`` of every patch.
         labels: int64, shape (N,).
         fractions: Train, validation and test fractions, for ``stratified`` and ``longitude``.

@@ -343,9 +343,9 @@ class EuroSATCLI(LightningCLI):
             print("  train on real data   eurosat fit --config configs/fast.yaml")
             print("                       (add --data.source EuroSAT_RGB.zip for a local archive)")
         print(f"  classify images      eurosat predict --ckpt_path {best} --data.images FOLDER")
-        print(f"  serve it             eurosat serve {best}")
-        print(f"  make it faster       eurosat export {best} --format openvino-int8")
-        print(f"  measure it again     eurosat test --ckpt_path {best} --data.source ...")
+        print(f"  serve the model      eurosat serve {best}")
+        print(f"  export the model     eurosat export {best} --format openvino-int8")
+        print(f"  test the checkpoint  eurosat test --ckpt_path {best} --data.source ...")
 
     def _adopt_checkpoint(self, config: Any) -> None:
         """A checkpoint knows its bands and classes: data and model must have the same."""

@@ -222,7 +222,7 @@ register_format(
 register_format(
     Format(
         "onnx-int8",
-        "8-bit integers, for ONNX Runtime; several times as fast, approximate",
+        "int8 (approximate), for ONNX Runtime; several times as fast as float32",
         OnnxBackend,
         _build_int8,
         _PACKAGES,

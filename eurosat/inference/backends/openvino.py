@@ -171,7 +171,7 @@ register_format(
 register_format(
     Format(
         "openvino-int8",
-        "8-bit integers, for Intel's and AMD's CPUs; the fastest on CPUs, approximate",
+        "int8 (approximate), for Intel's and AMD's CPUs; the fastest format on CPUs",
         OpenVinoBackend,
         _build_int8,
         (*_PACKAGES, "nncf"),

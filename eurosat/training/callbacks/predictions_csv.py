@@ -23,7 +23,7 @@ class PredictionsCSV(Callback):
         """Store the path.
 
         Args:
-            path: The CSV file that `predict` writes.
+            path: CSV file that `eurosat predict` writes, relative to the current folder.
         """
         self.path = Path(path)
         self._rows: list[tuple[str, list[float], bool]] = []
