@@ -163,7 +163,7 @@ def test_a_version_that_no_reference_reaches_is_refused(
     version: str, repository: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:
     error = refused(["promote", MODEL, f"--version={version}"], capsys)
-    assert f"eurosat {version} could not be served" in error
+    assert f"no reference could name eurosat {version}" in error
     assert tags(repository) == set()
 
 
@@ -187,10 +187,10 @@ def test_outside_of_a_repository(
     monkeypatch.delenv("EUROSAT_REGISTRY", raising=False)
     error = refused(["promote", str(model_files["onnx"])], capsys)
     assert "not a git repository" in error
-    assert error.strip().endswith("call eurosat inside it")  # promote reads no EUROSAT_REGISTRY
+    assert error.strip().endswith("repository of the registry")  # promote reads no EUROSAT_REGISTRY
     error = refused(["serve", "registry:production"], capsys)
     assert "not a git repository" in error
-    assert "call eurosat inside it, or set EUROSAT_REGISTRY" in error
+    assert "git repository of the registry, or set EUROSAT_REGISTRY" in error
     Checkout(tmp_path).run("git", "init", "--quiet")
     assert "run `dvc init`" in refused(["promote", str(model_files["onnx"])], capsys)
 
@@ -220,7 +220,7 @@ def test_what_is_not_registered_is_named(
 ) -> None:
     error = refused(["serve", "registry:production"], capsys)
     assert "registry:eurosat@production does not exist" in error
-    assert "has no version of it" in error
+    assert "has no version of this model" in error
     assert main(["promote", MODEL]) == 0
     capsys.readouterr()
     assert "has v0.0.1 (staging)" in refused(["serve", "registry:production"], capsys)

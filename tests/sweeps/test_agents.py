@@ -40,8 +40,8 @@ def test_mistakes_in_usage_are_named(
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({}, "there is no account here: run 'wandb login'"),
-        ({"WANDB_MODE": "offline"}, "W&B is set to work offline: unset WANDB_MODE"),
+        ({}, "this machine has no W&B account"),
+        ({"WANDB_MODE": "offline"}, "W&B works offline, and a sweep needs W&B's server"),
         (NO_SERVER, "Failed to authenticate with http://127.0.0.1:9"),
     ],
     ids=["no account", "offline", "no server"],
