@@ -150,6 +150,16 @@ def metric_named(name: str) -> Metric:
     return Metric(name, name, lambda probabilities, labels: math.nan)
 
 
+def best_value(monitor: str | None) -> Literal["min", "max"]:
+    """Say whether the smallest or the largest value of a logged metric is the best.
+
+    Args:
+        monitor: Name of the logged metric, such as ``val/loss``; the largest value counts as the
+            best for None and for a metric that is not on the list.
+    """
+    return metric_named((monitor or "").rpartition("/")[2]).better
+
+
 def values_of(record: Mapping[str, Any]) -> dict[str, float | None]:
     """Read the metrics of a ``metrics.json``, which another version may have written.
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from eurosat.errors import SettingsError, SweepError
-from eurosat.metrics import logged_names, metric_named
+from eurosat.metrics import best_value, logged_names
 
 
 @dataclass(frozen=True)
@@ -243,9 +243,10 @@ def _check_metric(
             f"no run logs the metric {metric['name']}: choose one of {', '.join(logged)}"
         )
     goal = str(metric.get("goal", "minimize"))  # W&B's default
-    watched = (settings["checkpoint"]["monitor"], settings["checkpoint"]["mode"])
+    monitor, mode = settings["checkpoint"]["monitor"], settings["checkpoint"]["mode"]
+    watched = (monitor, best_value(monitor) if mode == "auto" else mode)
     warnings = []
-    better = metric_named(str(metric["name"]).partition("/")[2]).better
+    better = best_value(str(metric["name"]))
     if goal[:3] != better:
         warnings.append(
             f"the sweep looks for the worst {metric['name']}, because the goal of the metric is to "

@@ -29,6 +29,7 @@ from eurosat.errors import (
     MonitorError,
 )
 from eurosat.logs import LogLevel, Logs
+from eurosat.metrics import best_value
 from eurosat.models.classifier import EuroSATClassifier
 from eurosat.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint, best_checkpoint
 from eurosat.training.callbacks.guards import DivergenceGuard, MonitorGuard, TerminationGuard
@@ -189,7 +190,7 @@ class EuroSATCLI(LightningCLI):
         parser.set_defaults(
             {
                 "checkpoint.monitor": "val/accuracy",
-                "checkpoint.mode": "max",
+                "checkpoint.mode": "auto",
                 "checkpoint.filename": "best-epoch{epoch:02d}",
                 "checkpoint.auto_insert_metric_name": False,
             }
@@ -214,6 +215,8 @@ class EuroSATCLI(LightningCLI):
             os.environ[_RUN_DIRECTORY_VARIABLE] = str(self._new_folder(config))
         self.run_directory = Path(os.environ[_RUN_DIRECTORY_VARIABLE])
         config.run_directory = None  # so that the saved configuration can be run again
+        if config.checkpoint.mode == "auto":
+            config.checkpoint.mode = best_value(config.checkpoint.monitor)
         if config.trainer.check_val_every_n_epoch != 1:
             self._save_between_validations(config.checkpoint)
         self.parser.add_instantiator(postpone, Logger)

@@ -168,7 +168,7 @@ def test_a_validation_metric_that_nothing_logs_is_named_before_training(
 @pytest.mark.parametrize(
     "watching",
     [
-        ("--checkpoint.monitor=val/loss",),
+        ("--checkpoint.monitor=val/loss", "--checkpoint.mode=max"),
         (
             "--trainer.callbacks=lightning.pytorch.callbacks.EarlyStopping",
             "--trainer.callbacks.monitor=val/accuracy",
@@ -186,6 +186,12 @@ def test_the_worst_value_is_not_taken_for_the_best(
     error = capsys.readouterr().err
     assert ", which keeps the worst value: set mode to m" in error
     assert not (folder / "metrics.csv").exists()
+
+
+def test_a_watched_loss_keeps_the_smallest_value(fit: Callable[..., tuple[int, Path]]) -> None:
+    code, folder = fit("--checkpoint.monitor=val/loss")
+    assert code == 0
+    assert json.loads((folder / "run.json").read_text())["mode"] == "min"
 
 
 def test_a_training_metric_that_nothing_logs_is_named(
