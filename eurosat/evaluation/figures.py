@@ -1,7 +1,7 @@
-"""The figures a run leaves behind, as pure functions from arrays to a matplotlib ``Figure``.
+"""Draw the figures of a run, with pure functions from arrays to a matplotlib ``Figure``.
 
-Only matplotlib's object interface is used, so drawing touches no global state and is safe in any
-thread or process. Blue and orange are those of Okabe and Ito's colour-blind-safe palette.
+The functions use only matplotlib's object interface, so drawing changes no global state and is safe
+in any thread or process. Blue and orange are colours of Okabe and Ito's colour-blind-safe palette.
 """
 
 import math
@@ -26,9 +26,9 @@ BLUE, ORANGE, GREY, FAINT = "#0072B2", "#D55E00", "#666666", "#CCCCCC"
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
-    """Write a figure as PNG, whole or not at all; missing folders are made."""
+    """Write a figure as PNG, whole or not at all, and create missing folders."""
     with atomic_write(path) as partial:
-        # Without matplotlib's version in it, the same figure gives the same bytes.
+        # Without matplotlib's version in the file, the same figure gives the same bytes.
         figure.savefig(partial, format="png", dpi=150, metadata={"Software": None})
 
 
@@ -38,13 +38,13 @@ def learning_curves(
     mode: Literal["min", "max"] = "max",
     note: str = "",
 ) -> "Figure":
-    """Draw loss, accuracy and learning rate over training.
+    """Draw loss, accuracy and learning rate during training.
 
     Args:
-        metrics: Rows of ``metrics.csv``, from `read_metrics`. Cells may be blank and columns
-            missing; a panel without data says so.
-        monitor: Column that chose the best checkpoint.
-        mode: Whether the best epoch has the smallest or the largest ``monitor``.
+        metrics: Rows of ``metrics.csv``, from `read_rows`. Cells may be blank and columns may be
+            missing; a panel without data shows "not recorded".
+        monitor: Column by which the best checkpoint was chosen.
+        mode: Whether the best epoch has the smallest or the largest value of ``monitor``.
         note: Appended to the title, such as ``"synthetic data"``.
 
     Returns:
@@ -72,7 +72,7 @@ def learning_curves(
         _curve(rate, series, name, colormaps["viridis"](0.85 * index / len(rates)))
     peaks = [max(series.values()) for series in rates.values()] or [0.0]
     if 0 < min(peaks) * 10 <= max(peaks):
-        rate.set_yscale("log")  # Parameter groups apart by orders of magnitude.
+        rate.set_yscale("log")  # Rates of parameter groups may differ by orders of magnitude.
     _finish_panel(rate, "Learning rate", "optimiser step")
 
     title = "Learning curves"
@@ -92,7 +92,7 @@ def learning_curves(
 def confusion_matrix(
     matrix: npt.NDArray[np.integer], classes: Sequence[str], note: str = ""
 ) -> "Figure":
-    """Draw which class was taken for which.
+    """Draw the confusion matrix of true and predicted classes.
 
     Args:
         matrix: Counts of images, integers of shape (C, C): true class by row, predicted by column.
@@ -100,8 +100,9 @@ def confusion_matrix(
         note: Appended to the title, such as ``"synthetic data"``.
 
     Returns:
-        Counts as text on the share of the row's class as colour; zeros are faint. The colour goes
-        with the square root of the share, so that the few percent of mistakes can be seen.
+        One cell per pair of classes, with the count as text and the fraction of the true class as
+        colour; counts of 0 are faint. The colour scale follows the square root of the fraction, so
+        that a few percent of mistakes are visible.
     """
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
@@ -111,12 +112,12 @@ def confusion_matrix(
     side = min(2.6 + 0.42 * max(count, 9), 14.5)
     figure = Figure(figsize=(side + 0.9, side), layout="constrained")
     axes = figure.subplots()
-    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    fraction = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     norm = PowerNorm(0.5, vmin=0, vmax=1)
-    image = axes.imshow(share, cmap="Blues", norm=norm)
+    image = axes.imshow(fraction, cmap="Blues", norm=norm)
     size = 9.5 if count <= 12 else 6.5
     for (row, column), images in np.ndenumerate(matrix):
-        dark = norm(share[row, column]) > 0.55
+        dark = norm(fraction[row, column]) > 0.55
         colour = FAINT if images == 0 else "white" if dark else "black"
         axes.text(column, row, str(images), ha="center", va="center", color=colour, fontsize=size)
     axes.set_xticks(range(count), classes, rotation=45, ha="right", rotation_mode="anchor")
@@ -144,7 +145,8 @@ def reliability_diagram(
 ) -> "Figure":
     """Draw how often predictions of a given confidence are right.
 
-    The title gives the expected calibration error: see `eurosat.calibration.CalibrationError`.
+    The title gives the expected calibration error, which `eurosat.calibration.CalibrationError`
+    computes.
 
     Args:
         confidence: Probability of the predicted class, in [0, 1], shape (N,).
@@ -153,14 +155,15 @@ def reliability_diagram(
         note: Appended to the title, such as ``"synthetic data"``.
 
     Returns:
-        Accuracy per bin against the diagonal with the gaps hatched; below it, images per bin.
+        An upper panel with the accuracy per bin, the diagonal, and the gaps hatched, and a lower
+        panel with the number of images per bin.
     """
     from matplotlib.figure import Figure
 
     edges = np.linspace(0, 1, bins + 1)
     error = CalibrationError(confidence, correct, bins).overall()
-    # The error has confidences of exactly 1 in a bin of their own; the eye expects them in the
-    # last bar.
+    # The calibration error counts confidences of exactly 1 in a separate bin. The diagram counts
+    # such confidences in the last bar.
     index = np.minimum(confidence_bins(confidence, bins), bins - 1)
     images = np.bincount(index, minlength=bins)
     some = images > 0
@@ -198,10 +201,11 @@ def confident_mistakes(
     confidence: npt.NDArray[np.floating],
     note: str = "",
 ) -> "Figure":
-    """Show the wrong predictions the model was surest of, surest first, at most 20.
+    """Draw the wrong predictions with the highest confidence, highest first, at most 20.
 
     Args:
-        images: Pictures as RGB, uint8 of shape (N, H, W, 3); right predictions may be among them.
+        images: Pictures as RGB, uint8, shape (N, H, W, 3), of wrong and right predictions; the
+            figure leaves right predictions out.
         files: Name of each picture's file, N of them.
         labels: True class name of each picture.
         predicted: Predicted class name of each picture.
@@ -222,7 +226,7 @@ def confident_mistakes(
         figure.text(0.5, 0.4, "No mistakes: every prediction is right.", ha="center", fontsize=13)
         return figure
     rows = math.ceil(len(shown) / 5)
-    height = 0.55 + 3.0 * rows  # inches, as is what follows: 2.15 a picture, 0.85 for its words
+    height = 0.55 + 3.0 * rows  # inches; per row, 2.15 for the picture and 0.85 for its text
     figure = Figure(figsize=(12, height))
     figure.subplots_adjust(0.01, 0.45 / height, 0.99, 1 - 0.95 / height, wspace=0.12, hspace=0.4)
     colours = class_colours(sorted({*labels, *predicted}))
@@ -254,7 +258,7 @@ def _titled(title: str, note: str) -> str:
 
 def _curve(axes: "Axes", series: dict[float, float], label: str, colour: "ColorType") -> None:
     if series:
-        style = "o-" if len(series) <= 30 else "-"  # A single epoch has no line to see.
+        style = "o-" if len(series) <= 30 else "-"  # A line through a single epoch is invisible.
         axes.plot(list(series), list(series.values()), style, ms=3, color=colour, label=label)
 
 

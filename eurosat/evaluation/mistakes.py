@@ -1,4 +1,4 @@
-"""The most confident mistakes of a test, with their pictures."""
+"""Choose, write and read the most confident mistakes of a test, with their pictures."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from eurosat.evaluation.predictions import Predictions
 from eurosat.files import atomic_write
 
 MISTAKES_FILE = "mistakes.npz"
-"""Name of the mistakes in a run's folder."""
+"""Name of the file of mistakes in a run's folder."""
 
 _COUNT = 20
 
@@ -50,7 +50,7 @@ def mistaken_rows(predictions: Predictions) -> npt.NDArray[np.int64]:
     """Choose the mistakes to keep.
 
     Args:
-        predictions: What a test found.
+        predictions: The predictions of a test.
 
     Returns:
         Rows of the most confident wrong predictions, the most confident first, at most 20.
@@ -63,7 +63,7 @@ def read_mistakes(folder: Path) -> Mistakes:
     """Read ``mistakes.npz`` of a run's folder.
 
     Raises:
-        OSError: There is no such file.
+        OSError: The file is missing or cannot be read.
         KeyError: The file lacks an array.
         ValueError: The file is damaged.
         zipfile.BadZipFile: The file is damaged.

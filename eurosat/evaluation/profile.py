@@ -1,4 +1,4 @@
-"""Evaluating a profile: the fractions of its phases, the bottleneck, and advice against it."""
+"""Evaluate a profile: the phases' fractions, the bottleneck, and advice against the bottleneck."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ _BETWEEN_STEPS: tuple[Phase, Phase] = ("validation", "checkpoint")
 
 
 def summarise(seconds: npt.NDArray[np.float64], batch_size: int) -> dict[str, Any]:
-    """Sum up the steps of a profile.
+    """Summarise the steps of a profile.
 
     Args:
         seconds: Time of each step in each phase, shape (steps, phases), in the order of `PHASES`.
@@ -42,7 +42,7 @@ def summarise(seconds: npt.NDArray[np.float64], batch_size: int) -> dict[str, An
     total = seconds.sum()
     phases: dict[str, dict[str, float | None]] = {}
     for phase, column in zip(PHASES, seconds.T, strict=True):
-        # Few steps are followed by a validation or a checkpoint, so the median step has neither.
+        # Validations and checkpoints follow few steps, so a median over the steps would be 0.
         typical = None if phase in _BETWEEN_STEPS else 1000 * column
         phases[phase] = {
             "seconds": float(column.sum()),
@@ -73,7 +73,7 @@ def advise(phases: Sequence[Phase], config: Any, *, device: str, precision: str)
         precision: Lightning's precision, such as 'bf16-mixed'.
 
     Yields:
-        One piece of advice with the option to change; advice that cannot help the run is left out.
+        One piece of advice per option to change; advice that cannot help the run is left out.
     """
     data, model, trainer = config.data, config.model, config.trainer
     larger = f"use larger batches: --data.batch_size (now {data.batch_size})"

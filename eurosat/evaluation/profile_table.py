@@ -1,4 +1,4 @@
-"""Showing a profile to people: a table of the phases, and advice against the bottleneck."""
+"""Show a profile to people: a table of the phases, and advice against the bottleneck."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ def show(profile: Mapping[str, Any]) -> None:
     """Print a profile as a table, and the advice against the profile's bottleneck.
 
     Args:
-        profile: Content of `profile.json`.
+        profile: Content of ``profile.json``.
     """
     import rich
     from rich import box
@@ -25,7 +25,7 @@ def show(profile: Mapping[str, Any]) -> None:
     for name, phase in profile["phases"].items():
         slow = "bold" if name in profile["bottleneck"]["phases"] else ""
         table.add_row(name, *phase_cells(phase), style=slow)
-    console = rich.get_console()  # A progress bar that is still shown uses the same console.
+    console = rich.get_console()  # A progress bar that is still visible uses the same console.
     console.print(table)
     heading, *advice = bottleneck_lines(profile)
     for line in (heading, *(f"  - {line}" for line in advice)):
@@ -33,7 +33,7 @@ def show(profile: Mapping[str, Any]) -> None:
 
 
 def phase_cells(phase: Mapping[str, float | None]) -> list[str]:
-    """Format fraction, seconds, median and 95th percentile of a phase as texts."""
+    """Format fraction, seconds, median and 95th percentile of a phase as text."""
     median, p95 = (
         "" if value is None else f"{value:.2f}" for value in (phase["median_ms"], phase["p95_ms"])
     )

@@ -1,4 +1,4 @@
-"""The figures of a run, drawn from the files in its folder."""
+"""Draw the figures of a run from the files in the run's folder."""
 
 from pathlib import Path
 
@@ -6,20 +6,20 @@ import numpy as np
 
 from eurosat.evaluation import figures
 from eurosat.evaluation.mistakes import MISTAKES_FILE, read_mistakes
-from eurosat.evaluation.run_files import read_predictions, told_if_damaged
+from eurosat.evaluation.run_files import read_predictions, reading
 from eurosat.evaluation.tables import read_rows
 from eurosat.run_card import RunCard, read_run_card
 
 
 def draw_run_figures(run_directory: Path, output: Path) -> None:
-    """Draw what the files of a run show: learning curves, confusion, reliability, mistakes.
+    """Draw learning curves, confusion matrix, reliability diagram and most confident mistakes.
 
-    A missing file costs the figures that need it, nothing else.
+    If a file is missing, only the figures that need the file are left out.
 
     Args:
         run_directory: The run's folder, with any of ``run.json``, ``metrics.csv``,
             ``predictions.csv`` and ``mistakes.npz``.
-        output: Folder for the PNG files; made if it is missing.
+        output: Folder for the PNG files, which is created if missing.
 
     Raises:
         ReportError: A file is damaged.
@@ -29,15 +29,16 @@ def draw_run_figures(run_directory: Path, output: Path) -> None:
     predictions = read_predictions(run_directory / "predictions.csv")
     note = "synthetic data" if card.synthetic else ""
     curves, mistakes = run_directory / "metrics.csv", run_directory / MISTAKES_FILE
-    if curves.is_file() and card.train_seconds:  # a run that only measures has no curve
-        with told_if_damaged(curves):
+    if curves.is_file() and card.train_seconds:  # a run that trains nothing has no curves
+        with reading(curves):
             figure = figures.learning_curves(
                 read_rows(curves), monitor=card.monitor or "", mode=card.mode or "max", note=note
             )
         figures.save_figure(figure, output / "learning_curves.png")
     if predictions:
-        with told_if_damaged(run_directory / "predictions.csv"):
-            classes = list(predictions[0])[4:]  # after file, label, predicted and confidence
+        with reading(run_directory / "predictions.csv"):
+            # The columns after file, label, predicted and confidence are the classes.
+            classes = list(predictions[0])[4:]
             confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
             for row in predictions:
                 confusion[classes.index(row["label"]), classes.index(row["predicted"])] += 1
@@ -48,7 +49,7 @@ def draw_run_figures(run_directory: Path, output: Path) -> None:
         figure = figures.reliability_diagram(confidence, right, note=note)
         figures.save_figure(figure, output / "reliability_diagram.png")
     if mistakes.is_file():
-        with told_if_damaged(mistakes):
+        with reading(mistakes):
             shown = read_mistakes(run_directory)
         figure = figures.confident_mistakes(
             shown.pictures,

@@ -1,4 +1,4 @@
-"""Reading the files of a run's folder, so that a damaged file is named."""
+"""Read the files of a run's folder, with an error that names a damaged file."""
 
 import csv
 import json
@@ -13,11 +13,14 @@ from eurosat.evaluation.tables import read_rows
 
 
 @contextmanager
-def told_if_damaged(path: Path) -> Iterator[None]:
-    """Name the file whose reading fails in the block.
+def reading(path: Path) -> Iterator[None]:
+    """Name a damaged file in the error, where the block under ``with`` reads the file.
+
+    Args:
+        path: The file that the block reads.
 
     Raises:
-        ReportError: The block fails as reading a damaged file does.
+        ReportError: The block raises an error that reading a damaged file can raise.
     """
     try:
         yield
@@ -29,14 +32,14 @@ def told_if_damaged(path: Path) -> Iterator[None]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object; an empty one if there is no file.
+    """Read a JSON object, or give an empty object if the file is missing.
 
     Raises:
-        ReportError: The file holds something else.
+        ReportError: The file cannot be read, or holds no JSON object.
     """
     if not path.is_file():
         return {}
-    with told_if_damaged(path):
+    with reading(path):
         content = json.loads(path.read_text("utf-8"))
         if not isinstance(content, dict):
             raise ValueError("the file holds no JSON object")
@@ -44,14 +47,14 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def read_predictions(path: Path) -> list[dict[str, str]]:
-    """Read the rows of ``predictions.csv``; none if there is no file.
+    """Read the rows of ``predictions.csv``, or give no rows if the file is missing.
 
     Raises:
-        ReportError: The file lacks a column.
+        ReportError: The file cannot be read, or lacks a column.
     """
     if not path.is_file():
         return []
-    with told_if_damaged(path):
+    with reading(path):
         rows = read_rows(path)
         for row in rows:
             _ = row["label"], row["predicted"], row["confidence"]

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a finished run, made from the files in its folder."""
+"""Write one self-contained HTML page about a finished run, from the files in the run's folder."""
 
 import base64
 import os
@@ -21,7 +21,8 @@ from eurosat.files import atomic_write
 from eurosat.metrics import MISSING, finite, metric_named, values_of
 from eurosat.run_card import RunCard, read_run_card
 
-# How to read each figure, by file name and in the order shown; the wide ones take the full width.
+# Captions explain how to read each figure, by file name, in the order of the page. The figures in
+# WIDE take the full width of the page.
 CAPTIONS = {
     "learning_curves": "Training (orange) and validation (blue); the dotted line is the best epoch."
     " Training accuracy is taken on augmented pictures while the weights still move, so it may lie"
@@ -38,7 +39,7 @@ WIDE = {"learning_curves", "confident_mistakes"}
 
 @dataclass(frozen=True)
 class _Run:
-    """What a run folder holds; what is missing is empty."""
+    """Contents of a run folder; the content of a missing file is empty."""
 
     directory: Path
     output: Path
@@ -51,15 +52,15 @@ class _Run:
 def write_report(run_directory: Path, output: Path | None = None) -> Path:
     """Draw the figures and ``report.html`` of a run, from the files that its folder holds.
 
-    The page needs no network and no script: figures and styles are inside it, links are relative.
-    A missing file costs the sections that need it, nothing else.
+    The page needs no network and no script: the page contains its figures and styles, and its links
+    are relative. If a file is missing, the page lacks only the sections that need the file.
 
     Args:
         run_directory: The run's folder, with any of ``run.json``, ``metrics.json``,
             ``profile.json``, ``predictions.csv``, ``metrics.csv``, ``mistakes.npz``,
             ``config.yaml`` and ``checkpoints/``.
-        output: Folder for ``report.html`` and ``figures/``, whose other PNG files are shown as
-            well; the run's folder if not given.
+        output: Folder for ``report.html`` and ``figures/``; the run's folder if not given. The
+            page also shows other PNG files in ``figures/``.
 
     Returns:
         Path of the page, which appears whole or not at all.
@@ -74,7 +75,7 @@ def write_report(run_directory: Path, output: Path | None = None) -> Path:
 
 
 def write_page(run_directory: Path, output: Path) -> Path:
-    """Write ``report.html`` alone, with the figures that are there.
+    """Write ``report.html`` with the existing figures, and draw no figures.
 
     Args:
         run_directory: The run's folder.
@@ -209,7 +210,7 @@ def _profile(run: _Run) -> str:
 
 def _run_card(run: _Run) -> str:
     card = run.card
-    if card == RunCard():  # the run's folder has none
+    if card == RunCard():  # the run's folder has no run.json
         return ""
     revision = f"<code>{escape(card.git.revision if card.git else 'unknown')}</code>"
     if card.git and card.git.dirty:
@@ -256,7 +257,7 @@ def _links(run: _Run) -> str:
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> str:
-    """Render pairs of names and values, both HTML already."""
+    """Render a table of names and values, which must be escaped HTML."""
     cells = "".join(f'<tr><th scope="row">{name}</th><td>{value}</td></tr>' for name, value in rows)
     return f'<table class="card">{cells}</table>'
 

@@ -1,4 +1,4 @@
-"""The gate of a model change: a candidate against the model in use, on the same test images."""
+"""Compare a candidate model with the model in use, on the same test images."""
 
 from typing import TYPE_CHECKING
 

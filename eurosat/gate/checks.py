@@ -1,4 +1,4 @@
-"""What a candidate must hold to pass: each check compares it with the baseline."""
+"""Check a candidate: each check compares a figure of the candidate with the baseline's figure."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from eurosat.gate.measurement import Measurement, correct_corrupted
 from eurosat.gate.thresholds import Thresholds
 
 Unit = Literal["share", "error", "milliseconds", "bytes"]
-"""As ``gate.json`` names the units: "share" is a fraction, 0 to 1.
+"""Units of the figures, under their names in ``gate.json``: "share" is a fraction, 0 to 1.
 
 Fractions and errors are compared by difference, milliseconds and bytes by ratio.
 """
@@ -33,17 +33,18 @@ class Check:
     """One line of the verdict.
 
     Attributes:
-        name: What is compared.
-        unit: What the figures are.
+        name: Name of the compared figure.
+        unit: Unit of the figures.
         candidate: The candidate's figure.
-        baseline: The baseline's.
-        change: Candidate less baseline, or candidate over baseline where the unit is a cost.
-        interval: Of the change, where it is estimated from a sample of images.
-        allowed: What the change, or an end of its interval, may be at worst.
-        rule: The same in words.
-        passed: Whether it holds.
-        bootstrap: Of the change, where the check asks for non-inferiority; decides nothing.
-        note: What to do where too few images are why it does not hold.
+        baseline: The baseline's figure.
+        change: Candidate less baseline; candidate divided by baseline for milliseconds and bytes.
+        interval: Interval of the change, where the change is estimated from a sample of images.
+        allowed: Limit of the change, or of an end of the interval of the change.
+        rule: The limit in words.
+        passed: Whether the check passed.
+        bootstrap: Bootstrap interval of the change, where the check tests non-inferiority. The
+            report shows the bootstrap interval; ``passed`` does not depend on it.
+        note: Hint for the user, where too few images made the check fail.
     """
 
     name: str
@@ -61,15 +62,15 @@ class Check:
 
 @dataclass(frozen=True)
 class GroupChange:
-    """How accuracy changed in one group of answers: those of a class, or under a corruption.
+    """Change of accuracy in one group of answers: a class, or a corruption.
 
     Attributes:
-        name: The class or corruption.
-        images: Its test images.
+        name: Name of the class, or title of the corruption.
+        images: Number of test images in the group.
         candidate: Fraction of the images that the candidate recognised.
         baseline: Fraction of the images that the baseline recognised.
-        interval: Of the difference, with Bonferroni's correction for the number of groups.
-        passed: Whether it fell by no more than allowed, or not beyond doubt.
+        interval: Interval of the difference, with Bonferroni's correction for the number of groups.
+        passed: False if accuracy fell by more than the margin and chance does not explain the fall.
     """
 
     name: str
@@ -118,7 +119,12 @@ def corruption_changes(
 def _group_changes(
     groups: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]], margin: float
 ) -> list[GroupChange]:
-    """Compare every group, given what candidate and baseline recognised of its images.
+    """Compare every group, given which images of the group each model recognised.
+
+    Args:
+        groups: For each name of a group, the recognised fraction of every image by candidate and
+            by baseline, in [0, 1], two arrays of shape (N,).
+        margin: Allowed fall of a group's accuracy, in percentage points.
 
     A group fails if its accuracy fell by more than ``margin`` points and the whole interval of the
     change lies below 0, so that chance does not explain the fall. Bonferroni's correction for the
@@ -147,16 +153,17 @@ def check(
     """Compare candidate and baseline.
 
     Args:
-        answers: Of candidate and baseline.
-        figures: Of candidate and baseline.
-        classes: From `class_changes`.
-        corruptions: From `corruption_changes`.
-        labels: int64, shape (N,).
+        answers: Answers of candidate and baseline.
+        figures: Figures of candidate and baseline.
+        classes: Changes from `class_changes`.
+        corruptions: Changes from `corruption_changes`.
+        labels: True classes of the test images, int64, shape (N,).
         allowed: The thresholds.
-        identical: Whether both are the same file, whose accuracy needs no proof.
+        identical: Whether both models are the same file; identical files always pass the
+            non-inferiority checks.
 
     Returns:
-        One check a line of the report, in its order.
+        One check per line of the report, in the report's order.
     """
     ours, theirs = figures
     calibration = ours.calibration_error - theirs.calibration_error
@@ -208,7 +215,7 @@ def check(
 
 
 def _largest_loss(what: str, changes: Sequence[GroupChange], margin: float) -> Check:
-    """The group that lost most, of those that failed if any did."""
+    """Check the group with the largest loss, among the failed groups if any group failed."""
     largest_loss = min(changes, key=lambda change: (change.passed, change.change))
     return Check(
         f"{what}, {largest_loss.name}",
@@ -232,9 +239,10 @@ def _not_inferior(
     *,
     identical: bool,
 ) -> Check:
-    """Non-inferiority: it must be sure that the candidate is worse by no more than the margin.
+    """Check non-inferiority: the interval must rule out a loss larger than the margin.
 
-    That the difference is not significant would not do: with few images nothing is.
+    The check does not test whether the difference is significant, because with few images no
+    difference is significant, and every candidate would pass.
     """
     interval = paired_interval(differences)
     passed = identical or _points(interval[0]) >= -margin
@@ -253,7 +261,7 @@ def _not_inferior(
 
 
 def _too_few(images: int, option: str, margin: float) -> str:
-    """What to do if so few images cannot rule out the margin, even if all get equal answers."""
+    """Give a hint if even equal answers to so few images cannot rule out the margin, else ""."""
     needed = images_to_rule_out(margin / 100)
     if images >= needed:
         return ""
@@ -274,5 +282,5 @@ def _check_cost(name: str, unit: Unit, costs: tuple[float, float], maximum: floa
 
 
 def _points(fraction: float) -> float:
-    """Percentage points, without the rounding errors of sums of fractions."""
+    """Convert to percentage points, without the rounding errors of sums of fractions."""
     return round(100 * fraction, 9)

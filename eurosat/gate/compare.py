@@ -1,4 +1,4 @@
-"""The gate: a candidate against the baseline on the same test images, from files to verdict."""
+"""Compare a candidate with a baseline on the same test images, from model files to verdict."""
 
 import sys
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ from eurosat.gate.verdict import Verdict
 
 @dataclass(frozen=True)
 class Settings:
-    """What a comparison is asked for; `eurosat.tools.gate.gate` explains each."""
+    """Settings of a comparison; `eurosat.tools.gate.gate` explains each setting."""
 
     thresholds: Thresholds = field(default_factory=Thresholds)
     severities: tuple[int, ...] = SEVERITIES
@@ -43,7 +43,7 @@ class Settings:
         """Check the numbers.
 
         Raises:
-            GateError: One is out of its range.
+            GateError: A number is out of its range.
         """
         chosen = self.severities
         if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(SEVERITIES):
@@ -60,17 +60,17 @@ def compare_models(
     """Compare two models and write ``gate.json``, ``gate.md`` and ``gate.html``.
 
     Args:
-        model_uris: The candidate and the baseline that it is to replace, as the user named them.
-        files: The model files that the URIs lead to.
+        model_uris: Model URIs of candidate and baseline, as the user gave them.
+        files: The model files that the URIs resolve to.
         output: Folder for the report, written by `atomic_write_folder`.
-        settings: What is asked for.
+        settings: The settings.
 
     Returns:
         The verdict.
 
     Raises:
         ModelFileError: A model file is missing, damaged, not of this project or cannot run here.
-        ImagesError: The test images cannot be had, or are not those of the models.
+        ImagesError: The test images cannot be found, or differ from the models' test images.
         GateError: The models cannot be compared, or the report cannot be written.
     """
     pair = open_pair(model_uris, files, device=settings.device, threads=settings.threads)
@@ -78,7 +78,8 @@ def compare_models(
         pair, source=settings.source, root=settings.root, split_files=settings.split_files
     )
     with ExitStack() as stack:
-        # Opened first: that nothing can be written there should not turn out at the end.
+        # The output folder is opened before the long comparison, so that an unwritable folder is an
+        # error at the start.
         with _writing_to(output):
             draft = stack.enter_context(atomic_write_folder(output))
         verdict = _compare(pair, held_out, settings)

@@ -1,4 +1,4 @@
-"""What a corruption of images is, and how it is applied."""
+"""Define a corruption of images, and apply corruptions to patches."""
 
 import zlib
 from collections.abc import Callable, Sequence
@@ -16,13 +16,13 @@ Pixels = npt.NDArray[Any]
 SEVERITIES = (1, 2, 3, 4, 5)
 
 Change = Callable[[Pixels, float, Sequence[Channel], np.random.Generator], Pixels]
-"""Changes patches by an amount, given their C channels and a source of random numbers.
+"""Changes patches by an amount, given the C channels of the patches and a random generator.
 
-The result is new patches of the same type and shape. The generator must draw one patch after the
-other, the same numbers whatever the amount.
+The function returns new patches of the same dtype and shape. The function must draw random numbers
+patch by patch, and must draw the same numbers for every amount.
 """
 
-_CHUNK = 256  # patches, so that floats take little memory
+_CHUNK = 256  # patches; small chunks limit the memory of float copies
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,12 @@ class Corruption:
     Attributes:
         name: Key in ``gate.json``, such as "band_shift".
         title: Name for people, such as "band shift".
-        meaning: What the amounts are, with their unit.
+        meaning: Meaning of the amounts, with their unit.
         amounts: The amount at severities 1 to 5, from the least change to the greatest.
-        change: Changes patches by an amount.
-        stream: Number of the stream of random numbers; a number made from the name if not given.
-            No corruption changes the draws of another one.
+        change: Function that changes patches by an amount.
+        stream: Number of the stream of random numbers; computed from the name if not given. Each
+            corruption has a separate stream, so a new corruption does not change the draws of
+            other corruptions.
     """
 
     name: str
@@ -72,7 +73,7 @@ class Corruption:
             seed: Seed of the random part.
 
         Returns:
-            New patches of the same type and shape.
+            New patches of the same dtype and shape.
 
         Raises:
             ValueError: The severity is not one of 1 to 5.

@@ -1,9 +1,9 @@
-"""What may happen to a patch between the sensor and the model, in five severities.
+"""The corruptions that patches may suffer between the sensor and the model, in five severities.
 
-The idea, several kinds of corruption at five severities each, is that of Hendrycks and Dietterich,
-"Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR 2019; kinds
-and amounts are chosen for Sentinel-2. Brightness and haze act on reflectance, so that 8-bit
-patches and bands meet the same weather.
+Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
+Perturbations", ICLR 2019, proposed several kinds of corruption at five severities each. The kinds
+and amounts of this module are chosen for Sentinel-2. Brightness and haze act on reflectance, so
+that an amount has the same effect on 8-bit patches and on bands.
 """
 
 import math
@@ -19,10 +19,10 @@ from eurosat.gate.corruption import Corruption, Pixels
 
 _Floats = npt.NDArray[np.float32]
 
-# Of a haze that nothing can be seen through, between thin aerosol and cloud; chosen.
+# Reflectance of an opaque haze. The value is chosen between thin aerosol and cloud.
 _HAZE_REFLECTANCE = 0.25
-# Optical depth goes with wavelength to the power of minus this: Ångström (1929), whose mean over
-# continental aerosols this is.
+# Optical depth is proportional to wavelength ** -exponent; 1.3 is the mean over continental
+# aerosols (Ångström, 1929).
 _ANGSTROM_EXPONENT = 1.3
 _CIRRUS = "B10"
 
@@ -30,7 +30,10 @@ _CIRRUS = "B10"
 def _brighten(
     pixels: Pixels, factor: float, channels: Sequence[Channel], generator: np.random.Generator
 ) -> Pixels:
-    """More light, or as much less, on half of the patches each: sun, slopes, calibration."""
+    """Multiply or divide the reflectance of each patch by a factor, with equal probability.
+
+    Sun, slopes and calibration change the brightness of real images.
+    """
     up = generator.random((len(pixels), 1, 1, 1)) < 0.5
     factors = np.where(up, factor, 1 / factor).astype(np.float32)
     return _raw(_reflectance(pixels, channels) * factors, pixels.dtype, channels)
@@ -39,12 +42,12 @@ def _brighten(
 def _haze(
     pixels: Pixels, depth: float, channels: Sequence[Channel], generator: np.random.Generator
 ) -> Pixels:
-    """Haze between ground and sensor: it takes light of the ground's away and adds its own.
+    """Add haze between ground and sensor, which dims the ground's light and adds the haze's light.
 
-    With the fraction t = exp(-depth) of the light that gets through, reflectance r becomes
-    t r + (1 - t) a, where a is the haze's own (Koschmieder, 1924). The depth falls with the
-    wavelength (Ångström, 1929), so haze adds most to blue. The cirrus band sees no ground and no
-    haze near it: water vapour absorbs all of its light that comes from below the high clouds.
+    With the transmitted fraction t = exp(-depth), reflectance r becomes t r + (1 - t) a, where a
+    is the haze's reflectance (Koschmieder, 1924). The depth falls with the wavelength (Ångström,
+    1929), so haze adds most to blue. Haze does not change the cirrus band: water vapour absorbs all
+    light of the cirrus band that comes from below the high clouds, including the light of the haze.
     """
     wavelengths = np.array([channel.wavelength for channel in channels], np.float32)
     depths = depth * (wavelengths / 550) ** -_ANGSTROM_EXPONENT
@@ -58,10 +61,11 @@ def _haze(
 def _add_noise(
     pixels: Pixels, fraction: float, channels: Sequence[Channel], generator: np.random.Generator
 ) -> Pixels:
-    """Normal noise of the detectors, independent in every pixel.
+    """Add normally distributed detector noise, independent in every pixel and channel.
 
-    A channel's range is its mean and three standard deviations over EuroSAT, so that the noise
-    suits dim bands (cirrus) and bright ones.
+    The standard deviation of the noise is a fraction of the channel's range. The range of a channel
+    is mean + 3 standard deviations of the channel over EuroSAT, so that the noise suits dim
+    bands (cirrus) and bright bands.
     """
     ranges = np.array([channel.mean + 3 * channel.std for channel in channels], np.float32)
     noise = generator.standard_normal(pixels.shape, np.float32)
@@ -71,7 +75,10 @@ def _add_noise(
 def _blur(
     pixels: Pixels, sigma: float, channels: Sequence[Channel], generator: np.random.Generator
 ) -> Pixels:
-    """Optics, motion and resampling: a Gaussian point spread."""
+    """Blur patches with a Gaussian point spread, given its standard deviation in pixels.
+
+    Optics, motion and resampling blur real images.
+    """
     blurred = (cv2.GaussianBlur(patch, (0, 0), sigma) for patch in pixels)
     return np.stack([_three_axes(*pair) for pair in zip(blurred, pixels, strict=True)])
 
@@ -79,11 +86,11 @@ def _blur(
 def _shift(
     pixels: Pixels, distance: float, channels: Sequence[Channel], generator: np.random.Generator
 ) -> Pixels:
-    """Misregistration: every channel is moved its own way.
+    """Misregister the channels: move every channel in a random direction of its own.
 
-    Sentinel-2's detectors see the same ground up to 2.6 seconds apart from band to band, and its
-    bands are registered to 0.3 pixels (ESA, Sentinel-2 User Handbook, 2015); orthorectification
-    with a wrong height, or tiles of different dates, leave more.
+    Sentinel-2's bands see the same ground up to 2.6 seconds apart, and are registered to 0.3 pixels
+    (ESA, Sentinel-2 User Handbook, 2015). Orthorectification with a wrong height, and tiles of
+    different dates, cause larger shifts.
     """
     angles = generator.uniform(0, 2 * math.pi, (len(pixels), pixels.shape[-1]))
     shifted = np.empty_like(pixels)
@@ -103,10 +110,11 @@ def _shift(
 def _compress(
     pixels: Pixels, quality: float, channels: Sequence[Channel], generator: np.random.Generator
 ) -> Pixels:
-    """JPEG, as thumbnails, chat programs and web services make them.
+    """Compress patches as JPEG and decode the result.
 
-    Bands are no pictures: each is brought to 8 bits by itself, from its smallest to its largest
-    value in the patch, and back.
+    Thumbnails, chat programs and web services compress images as JPEG. JPEG holds 8 bits per
+    channel, so each band is scaled to 8 bits separately, from the smallest to the largest value of
+    the band in the patch, and scaled back after decoding.
     """
     return np.stack([_compressed(patch, int(quality)) for patch in pixels])
 
@@ -128,12 +136,15 @@ def _through_jpeg(image: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.
 
 
 def _three_axes(image: Pixels, like: Pixels) -> Pixels:
-    """OpenCV drops the axis of a single channel."""
+    """Restore the channel axis, because OpenCV drops the axis of a single channel."""
     return image.reshape(like.shape)
 
 
 def _reflectance(pixels: Pixels, channels: Sequence[Channel]) -> _Floats:
-    """Raw pixels as top-of-atmosphere reflectance; see `eurosat.bands.render_rgb` for 8 bits."""
+    """Convert raw pixels to top-of-atmosphere reflectance.
+
+    `eurosat.bands.render_rgb` defines the scale of 8-bit pixels.
+    """
     values = pixels.astype(np.float32)
     if is_rgb(channels):
         return (values - 1) * np.float32(2750 / 254 / 10_000)
@@ -141,7 +152,7 @@ def _reflectance(pixels: Pixels, channels: Sequence[Channel]) -> _Floats:
 
 
 def _raw(reflectance: _Floats, dtype: npt.DTypeLike, channels: Sequence[Channel]) -> Pixels:
-    """The way back; what is brighter than the type can say is as bright as it can."""
+    """Convert reflectance to raw pixels, and clip values to the range of the dtype."""
     if is_rgb(channels):
         return _rounded(reflectance * np.float32(254 / 2750 * 10_000) + 1, dtype)
     return _rounded(reflectance * np.float32(1e4), dtype)

@@ -1,4 +1,4 @@
-"""What two models answer to the same test images, clean and corrupted, and how fast."""
+"""Run two models on the same test images, clean and corrupted, and measure their latency."""
 
 import filecmp
 import statistics
@@ -24,21 +24,21 @@ from eurosat.inference.files import model_files
 from eurosat.inference.runtime import open_model
 
 BATCH = 64
-"""Images a call where many are to be classified: the most that the service sends."""
+"""Images per call where many images are classified; the service sends at most as many."""
 
 _TURNS = 7
-_CALLS = {1: 30, BATCH: 5}  # of a turn, by images a call
-_PAUSE = 0.05  # seconds, until the threads of the other model's backend have gone to sleep
+_CALLS = {1: 30, BATCH: 5}  # calls per turn, by images per call
+_PAUSE = 0.05  # seconds; afterwards, the threads of the other model's backend are idle
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A model file, opened as it is served.
+    """A model file, opened as the service opens model files.
 
     Attributes:
-        model_uri: The model as the user named it, such as ``registry:production``.
-        path: The file, a temporary one if it had to be fetched.
-        model: What answers.
+        model_uri: Model URI as the user gave it, such as ``registry:production``.
+        path: The model file, or a temporary copy of a downloaded model file.
+        model: The opened model.
     """
 
     model_uri: str
@@ -47,7 +47,7 @@ class Contender:
 
     @property
     def card(self) -> ModelCard:
-        """What the file says of itself."""
+        """Model card of the file."""
         return self.model.card
 
     @property
@@ -57,7 +57,7 @@ class Contender:
 
     @cached_property
     def size(self) -> int:
-        """Bytes of the files."""
+        """Total size of the files, in bytes."""
         return sum(path.stat().st_size for path in self.files)
 
 
@@ -72,8 +72,8 @@ class HeldOut:
     Attributes:
         data: The data.
         pixels: Raw patches, uint8 or uint16, shape (N, height, width, C).
-        channels: The C channels: all that one of the models takes.
-        labels: int64, shape (N,).
+        channels: The C channels: R, G, B, or every band that at least one of the models takes.
+        labels: True classes, int64, shape (N,).
     """
 
     data: OpenedData
@@ -82,28 +82,41 @@ class HeldOut:
     labels: npt.NDArray[np.int64]
 
     def patches(self, pixels: Pixels, card: ModelCard) -> Patches:
-        """Pixels of these channels as a model takes them, shape (N, its channels, size, size)."""
+        """Arrange pixels as a model takes them.
+
+        Args:
+            pixels: Raw patches with the C channels of this split, shape (N, height, width, C).
+            card: The card of the model.
+
+        Returns:
+            Patches of the same dtype, shape (N, channels of the model, size, size).
+        """
         own = select_bands(pixels, resolve_channels(card.bands), self.channels)
         patches: Patches = np.ascontiguousarray(own.transpose(0, 3, 1, 2))
         return patches
 
     def example(self) -> Pixels:
-        """A patch of middling contrast with all channels of the data, shape (1, h, w, 3 or 13)."""
-        some = np.arange(0, len(self.pixels), max(1, len(self.pixels) // 500))
-        contrasts = self.pixels[some].std(axis=(1, 2)).mean(axis=1)  # in float64
-        middling = some[np.argsort(contrasts, kind="stable")[len(some) // 2]]
-        example: Pixels = self.data.store.images[self.data.splits.test[[middling]]]
+        """Choose a patch of medium contrast.
+
+        Returns:
+            The raw patch with all channels of the data, shape (1, height, width, 3 or 13).
+        """
+        sample = np.arange(0, len(self.pixels), max(1, len(self.pixels) // 500))
+        contrasts = self.pixels[sample].std(axis=(1, 2)).mean(axis=1)  # in float64
+        medium = sample[np.argsort(contrasts, kind="stable")[len(sample) // 2]]
+        example: Pixels = self.data.store.images[self.data.splits.test[[medium]]]
         return example
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What one model answered.
+    """Answers of one model.
 
     Attributes:
-        probabilities: Of the clean images, float32, shape (N, classes).
-        correct: Whether the predictions of the clean images are correct, shape (N,).
-        correct_corrupted: The same by name of the corruption, bool, shape (severities, N).
+        probabilities: Probabilities for the clean images, float32, shape (N, classes).
+        correct: Whether the predictions for the clean images are correct, bool, shape (N,).
+        correct_corrupted: Whether the predictions for the corrupted images are correct, by name of
+            the corruption, bool, shape (severities, N).
     """
 
     probabilities: Probabilities
@@ -113,7 +126,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Latency:
-    """How fast a model is, as medians over turns.
+    """Latency of a model, as medians over turns.
 
     Attributes:
         one: Milliseconds of a call with one image.
@@ -125,7 +138,7 @@ class Latency:
 
     @property
     def images_per_second(self) -> float:
-        """In batches."""
+        """Images per second in batches of `BATCH` images."""
         return 1000 * BATCH / self.batch
 
 
@@ -135,14 +148,15 @@ def open_pair(
     """Open two models that can be compared.
 
     Args:
-        model_uris: Candidate and baseline, as the user named them.
-        files: The model files that the URIs lead to.
-        device: Where both run.
-        threads: Threads that each may use.
+        model_uris: Model URIs of candidate and baseline, as the user gave them.
+        files: The model files that the URIs resolve to.
+        device: Device on which both models run.
+        threads: Number of threads that each model may use.
 
     Raises:
         ModelFileError: A file is missing, damaged, not of this project or cannot run here.
-        GateError: They differ in classes, data or split, or do not say what theirs were.
+        GateError: The models differ in classes, data or split, or a model card records no data or
+            no split.
     """
     candidate, baseline = (
         Contender(model_uri, file, open_model(file, device=device, threads=threads))
@@ -166,7 +180,7 @@ def open_pair(
 
 
 def are_identical(pair: Pair) -> bool:
-    """Whether both are the same file, byte by byte, wherever it lies."""
+    """Check whether the files of both models have the same bytes; names and folders may differ."""
     ours, theirs = (contender.files for contender in pair)
     return len(ours) == len(theirs) and all(
         filecmp.cmp(*files, shallow=False) for files in zip(ours, theirs, strict=True)
@@ -178,7 +192,7 @@ def _classes(card: ModelCard) -> tuple[str, str]:
 
 
 def _recorded(record: dict[str, Any] | None) -> tuple[str, str]:
-    """Fingerprint of data or a split, and how a person knows them."""
+    """Give the fingerprint of data or a split, and a description for people."""
     assert record is not None
     kind, fingerprint = record.get("source", record.get("kind")), str(record["fingerprint"])
     return fingerprint, f"{kind} with fingerprint {fingerprint[:12]}"
@@ -200,13 +214,13 @@ def open_held_out(
     """Open the test images of two models.
 
     Args:
-        pair: The models; one in its run folder shows where its data are.
-        source: Where the data are, if not where a run's configuration says.
-        root: Folder for decoded data.
-        split_files: Folder of lists, where those make the split.
+        pair: The models. The configuration in the run folder of a model describes the data.
+        source: Another source than the run's source; needed if no model is in its run folder.
+        root: Another folder for decoded data than the run's folder.
+        split_files: Another folder of lists than the run's folder, if lists made the split.
 
     Raises:
-        ImagesError: The images cannot be had, or are not those of the models.
+        ImagesError: The images cannot be found, or differ from the models' test images.
     """
     in_run_folder = (contender for contender in pair if run_config(contender.path).is_file())
     guide = next(in_run_folder, pair[0])
@@ -222,9 +236,9 @@ def open_held_out(
 def answer(
     pair: Pair, held_out: HeldOut, corruptions: Sequence[Corruption], severities: Sequence[int]
 ) -> tuple[Answers, Answers]:
-    """Ask both models for the classes of all test images, as they are and corrupted.
+    """Classify all test images, clean and corrupted, with both models.
 
-    Both get the same pixels.
+    Both models get the same pixels.
 
     Args:
         pair: The models.
@@ -233,13 +247,13 @@ def answer(
         severities: Severities of each corruption.
 
     Raises:
-        GateError: A model gives something else than probabilities.
+        GateError: A model does not give finite probabilities of every class for every image.
     """
     versions = len(corruptions) * len(severities)
     total = (1 + versions) * len(pair) * len(held_out.labels)
     correct_corrupted: list[dict[str, list[npt.NDArray[np.bool_]]]]
     correct_corrupted = [{corruption.name: [] for corruption in corruptions} for _ in pair]
-    # disable=None: no bar where the terminal is a log file
+    # With disable=None, tqdm draws no bar where stderr is not a terminal, such as a log file.
     with tqdm(total=total, desc="Classifying", unit="image", leave=False, disable=None) as bar:
         clean = [_predict(contender, held_out, held_out.pixels, bar) for contender in pair]
         for corruption in corruptions:
@@ -263,7 +277,7 @@ def _predict(contender: Contender, held_out: HeldOut, pixels: Pixels, bar: tqdm)
     found = []
     for start in range(0, len(pixels), BATCH):
         patches = held_out.patches(pixels[start : start + BATCH], contender.card)
-        # A backend may write its next answer into the same memory.
+        # A backend may write the probabilities of the next call into the same memory.
         found.append(contender.model.predict(patches).copy())
         bar.update(len(patches))
     probabilities = np.concatenate(found)
@@ -277,10 +291,10 @@ def _predict(contender: Contender, held_out: HeldOut, pixels: Pixels, bar: tqdm)
 
 
 def time_in_turns(pair: Pair, held_out: HeldOut) -> tuple[Latency, Latency]:
-    """Measure how long calls take, the models in turns.
+    """Measure the latency of both models, which run in turns.
 
-    What else the machine does then slows both alike. In each turn the first call, which wakes a
-    model's threads, does not count.
+    Because the models run in turns, other load on the machine slows both models equally. The first
+    call of each turn starts the model's idle threads and is not counted.
     """
     images = {}
     for size in _CALLS:
@@ -300,7 +314,7 @@ def time_in_turns(pair: Pair, held_out: HeldOut) -> tuple[Latency, Latency]:
 
 
 def _time(model: Model, patches: Patches, calls: int) -> float:
-    """Median milliseconds of a call."""
+    """Measure the median latency of a call, in milliseconds."""
     times = []
     for _ in range(1 + calls):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The figures of a comparison, from arrays to a matplotlib ``Figure``."""
+"""Draw the figures of a comparison as a matplotlib ``Figure``."""
 
 import math
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ def accuracy_by_severity(
     corruptions: Sequence[Corruption],
     severities: Sequence[int],
 ) -> Figure:
-    """Draw how accuracy falls with severity, one panel a corruption.
+    """Draw how accuracy falls with severity, in one panel per corruption.
 
     Args:
         candidate: Figures of the candidate, drawn in blue.
         baseline: Figures of the baseline, drawn in orange, dashed.
         corruptions: The corruptions that were measured, one or more.
-        severities: The severities that were measured; 0 is the clean images.
+        severities: The severities that were measured. The panels show the clean images at 0.
 
     Returns:
         Panels with common axes, in about as many rows as columns.
@@ -38,7 +38,7 @@ def accuracy_by_severity(
     for axes in panels[len(corruptions) :]:
         axes.remove()
     for axes in panels[max(0, len(corruptions) - columns) : len(corruptions)]:
-        axes.tick_params(labelbottom=True)  # the panel below may be missing
+        axes.tick_params(labelbottom=True)  # the panel below may have been removed
     ends = [0, *sorted(severities)]
     for axes, corruption in zip(panels, corruptions, strict=False):
         for found, label, colour, style in (
@@ -71,7 +71,7 @@ def corrupted_examples(
         severities: The severities to show.
 
     Returns:
-        A row a corruption: the clean patch, then the severities with their amounts.
+        One row per corruption: the clean patch, then one patch per severity with the amount.
     """
     columns = 1 + len(severities)
     figure = Figure(figsize=(1.25 * columns + 0.9, 1.55 * len(corruptions)), layout="constrained")

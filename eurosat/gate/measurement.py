@@ -1,4 +1,4 @@
-"""The figures of one model: what it answered summed up, and what it costs."""
+"""Compute the figures of one model: accuracy and other metrics, latency and size."""
 
 import math
 from collections.abc import Sequence
@@ -13,17 +13,18 @@ from eurosat.metrics import metrics
 
 @dataclass(frozen=True)
 class Measurement:
-    """The figures of one model. Fractions are 0 to 1.
+    """Figures of one model; fractions are 0 to 1.
 
     Attributes:
-        scores: Value of every metric of the list by name, for the clean test images.
-        recall: Of each class; None for a class without test images.
-        milliseconds: Of a call with one image.
-        milliseconds_of_batch: Of a call with 64 images.
-        images_per_second: In such batches.
-        bytes: Of the file.
-        corrupted_accuracy: Mean over all corruptions and severities.
-        corrupted: Accuracy by name of the corruption, at each severity.
+        scores: Value of every metric of `eurosat.metrics.metrics` by name, for the clean test
+            images.
+        recall: Recall of each class; None for a class without test images.
+        milliseconds: Milliseconds of a call with one image.
+        milliseconds_of_batch: Milliseconds of a call with 64 images.
+        images_per_second: Images per second in calls with 64 images.
+        bytes: Size of the model file and its companion files, in bytes.
+        corrupted_accuracy: Mean accuracy over all corruptions and severities.
+        corrupted: Accuracy at each severity, by name of the corruption.
     """
 
     scores: dict[str, float]
@@ -37,7 +38,7 @@ class Measurement:
 
     @property
     def accuracy(self) -> float:
-        """Fraction of the clean test images that are recognised."""
+        """Fraction of the clean test images that the model recognises."""
         return self.scores["accuracy"]
 
     @property
@@ -53,7 +54,15 @@ def measure(
     labels: npt.NDArray[np.int64],
     classes: Sequence[str],
 ) -> Measurement:
-    """Sum up what one model answered, and what it costs."""
+    """Compute the figures of one model.
+
+    Args:
+        answers: The answers of the model.
+        latency: The latency of the model.
+        size: Size of the model's files, in bytes.
+        labels: True classes of the test images, int64, shape (N,).
+        classes: The class names in index order.
+    """
     own = {name: answers.correct[labels == label] for label, name in enumerate(classes)}
     return Measurement(
         scores={metric.name: metric.score(answers.probabilities, labels) for metric in metrics()},
@@ -73,21 +82,22 @@ def measure(
 
 
 def correct_corrupted(answers: Answers) -> npt.NDArray[np.float64]:
-    """Fraction of each image's corrupted versions that are recognised, shape (N,)."""
+    """Compute which fraction of each image's corrupted versions a model recognises, shape (N,)."""
     fraction: npt.NDArray[np.float64]
     fraction = np.concatenate(list(answers.correct_corrupted.values())).mean(axis=0)
     return fraction
 
 
 def relative_corruption_error(candidate: Measurement, baseline: Measurement) -> float | None:
-    """Mean corruption error of the candidate relative to the baseline.
+    """Compute the mean corruption error of the candidate relative to the baseline.
 
-    As Hendrycks and Dietterich (ICLR 2019): a corruption's errors over all severities, divided by
-    the baseline's, and the mean of that over corruptions, so that hard corruptions do not decide
-    alone. Below 1 the candidate is the more robust.
+    Hendrycks and Dietterich (ICLR 2019) define the error: for each corruption, the candidate's
+    errors over all severities are divided by the baseline's errors, and the ratios are averaged
+    over the corruptions. The division keeps hard corruptions from dominating the mean.
 
     Returns:
-        None if the baseline makes no error under some corruption.
+        The mean ratio, below 1 if the candidate is more robust than the baseline; None if the
+        baseline makes no error under some corruption.
     """
     ratios = []
     for name, theirs in baseline.corrupted.items():

@@ -1,4 +1,4 @@
-"""The report of a comparison: the same lines as terminal text, Markdown, HTML and JSON."""
+"""Write the report of a comparison as terminal text, Markdown, HTML and JSON."""
 
 import base64
 import io
@@ -43,7 +43,7 @@ def write_report(verdict: Verdict, folder: Path) -> None:
 
 
 def summary(verdict: Verdict) -> str:
-    """The checks as a table for a terminal, and the verdict."""
+    """Format the checks as a table for a terminal, and the verdict below the table."""
     rows = [CHECK_HEADINGS, *map(_check_row, verdict.checks)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
@@ -61,12 +61,12 @@ def _title(verdict: Verdict) -> str:
 
 
 def _advice(verdict: Verdict) -> list[str]:
-    """What to do about checks that so few images cannot pass."""
+    """Give the hints of the checks that failed because of too few images."""
     return [f"{check.name}: {check.note}." for check in verdict.checks if check.note]
 
 
 def _bootstrap(verdict: Verdict) -> str:
-    """The intervals that a paired bootstrap gives, for comparison."""
+    """List the intervals of a paired bootstrap, for comparison."""
     found = (
         f"{check.name} {_ends(check.bootstrap)} points"
         for check in verdict.checks
@@ -128,13 +128,13 @@ def _points(change: float, interval: tuple[float, float]) -> str:
 
 
 def _ends(interval: tuple[float, float]) -> str:
-    """Of an interval of fractions, in points."""
+    """Format the ends of an interval of fractions, in percentage points."""
     low, high = (100 * end for end in interval)
     return f"{low:+.2f} to {high:+.2f}"
 
 
 def _group_rows(changes: Sequence[GroupChange]) -> list[Row]:
-    """Classes or corruptions, largest loss first."""
+    """Give one row per class or corruption, with the largest loss first."""
 
     def row(change: GroupChange) -> Row:
         return (
@@ -182,7 +182,7 @@ def _amount_headings(verdict: Verdict) -> Row:
 
 
 def _robustness(verdict: Verdict) -> str:
-    """In a sentence or two, how robust the candidate is."""
+    """Describe the robustness of the candidate in one or two sentences."""
     ours, theirs = verdict.figures
     worst = min(verdict.corruptions, key=lambda change: change.candidate)
     text = (
@@ -198,7 +198,7 @@ def _robustness(verdict: Verdict) -> str:
 
 
 def _other_rows(verdict: Verdict) -> list[Row]:
-    """Figures that no check asks for."""
+    """Give the rows of the figures that no check compares."""
     lines: list[tuple[str, Callable[[Measurement], str]]] = [
         ("images/s in batches of 64", lambda found: f"{found.images_per_second:,.0f}"),
     ]
@@ -225,7 +225,7 @@ LOSS_NOTE = "The loss is the log loss: the mean of minus log(probability of the 
 
 
 def _markdown(verdict: Verdict) -> str:
-    """The report for a pull request."""
+    """Render the report for a pull request."""
     ours, theirs = verdict.figures
     headings = _corruption_headings(verdict)
     parts = [
@@ -262,7 +262,7 @@ def _markdown_table(headings: Row, rows: Iterable[Row]) -> str:
 
 
 def _html(verdict: Verdict) -> str:
-    """The report for people: one page without scripts, figures inside."""
+    """Render the report for people: one page that contains its figures and no scripts."""
     ours, theirs = verdict.figures
     headings = _corruption_headings(verdict)
     sections = [
@@ -303,12 +303,13 @@ def _soft(text: str) -> str:
 
 
 def _html_table(headings: Row, rows: Iterable[Row], *, numbers: bool = True) -> str:
-    """A table whose first column names the rows; what did not pass stands out.
+    """Render a table whose first column names the rows, with failed checks highlighted.
 
     Args:
-        headings: Of the columns.
+        headings: Headings of the columns.
         rows: Cells as plain text.
-        numbers: Whether the other columns hold numbers, apart from the two known to hold words.
+        numbers: Whether the columns hold numbers, except for the first column and the columns
+            "allowed" and "amount", which always hold words.
     """
     numeric = [numbers and heading not in ("allowed", "amount") for heading in headings]
     styles = ["", *(' class="number"' if column else "" for column in numeric[1:])]

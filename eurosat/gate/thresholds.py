@@ -1,4 +1,7 @@
-"""What the gate allows, and by default: nowhere else, and with light imports for the help."""
+"""The thresholds of the gate and their defaults, which no other module repeats.
+
+The module imports no heavy packages, because the command line's help needs the defaults.
+"""
 
 from dataclasses import asdict, dataclass
 
@@ -7,7 +10,9 @@ from eurosat.errors import GateError
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What is allowed; `eurosat.tools.gate.gate` explains each, ``docs/gate.md`` why.
+    """Thresholds of the checks.
+
+    `eurosat.tools.gate.gate` explains each threshold, and ``docs/gate.md`` justifies the defaults.
 
     Margins of accuracies are in percentage points.
     """
@@ -24,7 +29,7 @@ class Thresholds:
         """Check the numbers.
 
         Raises:
-            GateError: One is negative or no number. Infinity is allowed: it asks for nothing.
+            GateError: A threshold is negative or NaN. An infinite threshold allows every change.
         """
         for name, value in asdict(self).items():
             if not value >= 0:

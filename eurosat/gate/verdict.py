@@ -1,4 +1,4 @@
-"""What a comparison found, ready for a report."""
+"""The verdict of a comparison, from which the report is made."""
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -15,20 +15,21 @@ from eurosat.provenance import git_state
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate found.
+    """Verdict of a comparison.
 
     Attributes:
         candidate: The candidate.
-        baseline: The model that it is to replace.
-        figures: Of candidate and baseline.
-        checks: The lines of the verdict.
-        classes: How each class's recall changed.
-        corruptions: How the accuracy under each corruption changed, over its severities.
+        baseline: The model that the candidate is meant to replace.
+        figures: Figures of candidate and baseline.
+        checks: The checks, in the order of the report.
+        classes: Change of each class's recall.
+        corruptions: Change of the accuracy under each corruption, over all severities.
         applied: The corruptions.
-        only: Images that only the candidate, and only the baseline, recognised.
+        only: Number of images that only the candidate recognised, and number of images that only
+            the baseline recognised.
         severities: Severities of each corruption.
         images: Number of test images.
-        example: One of them, with all channels of the data.
+        example: A raw test patch with all channels of the data, shape (1, height, width, 3 or 13).
         synthetic: Whether the images are generated.
     """
 
@@ -47,11 +48,11 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether every check holds."""
+        """Whether every check passed."""
         return all(check.passed for check in self.checks)
 
     def as_dict(self) -> dict[str, Any]:
-        """For ``gate.json``."""
+        """Give the content of ``gate.json``."""
         card = self.candidate.card
         return {
             "passed": self.passed,
@@ -83,7 +84,7 @@ def _groups(changes: list[GroupChange]) -> list[dict[str, Any]]:
 
 
 def _measured(found: Measurement) -> dict[str, Any]:
-    """The figures of one model, under the names that ``gate.json`` has had from the start."""
+    """Give the figures of one model under their names in ``gate.json``, which must not change."""
     figures = asdict(found)
     scores = figures.pop("scores")
     return {
@@ -101,7 +102,7 @@ def _described(contender: Contender) -> dict[str, Any]:
     card = contender.card
     return {
         "place": contender.model_uri,
-        "md5": {path.name: md5_of(path) for path in contender.files},  # as dvc.lock has it
+        "md5": {path.name: md5_of(path) for path in contender.files},  # the same as in dvc.lock
         "version": card.version,
         "format": card.format,
         "backbone": card.backbone,
