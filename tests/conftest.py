@@ -1,4 +1,4 @@
-"""Shared fixtures: tiny data in every published layout, and the command line on it."""
+"""Shared fixtures: tiny data in every published layout, and runs on the tiny data."""
 
 import io
 import json
@@ -30,7 +30,7 @@ from tests.session_folder import SessionFolder, fill_once
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = REPOSITORY / "configs"
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
-"""Real data of the project's developers; tests that use it skip where it is absent."""
+"""Real data of the project's developers; tests of the real data skip where the data is absent."""
 
 TINY = (
     "--data.source=synthetic",
@@ -42,7 +42,7 @@ TINY = (
     "--trainer.enable_model_summary=false",
     "--report=false",
 )
-"""Options that make any experiment a matter of seconds; drawing the report takes most of them."""
+"""Options with which any experiment takes seconds; the report would take most of the time."""
 
 SMALL_MODEL = (
     "--model.backbone=patchnet",
@@ -67,8 +67,9 @@ class Run:
 
 
 def pytest_configure() -> None:
-    """Share the cores between pytest-xdist's processes, and let commands that they start hear."""
-    # Where tests run in the background, a shell has these ignored, and processes inherit that.
+    """Divide the cores among pytest-xdist's processes, and restore the default signal handlers."""
+    # A shell makes background processes ignore SIGINT, and nohup makes processes ignore SIGHUP.
+    # Commands that a test starts would inherit the ignored signals.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
@@ -78,23 +79,23 @@ def pytest_configure() -> None:
         torch.set_num_threads(threads)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest chooses by markers
+@pytest.hookimpl(tryfirst=True)  # before pytest selects tests by their markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test by its kind."""
+    """Mark every test with its kinds."""
     for item in items:
         mark(item)
 
 
 @pytest.fixture(autouse=True)
 def kept_fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fast test that trains or runs eurosat or DVC in a process fails until it is marked."""
+    """Fail a fast test that trains a model or starts eurosat or DVC in a process."""
     if request.node.get_closest_marker("fast"):
         refuse_what_is_slow(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
 def same_threads() -> Iterator[None]:
-    """A served checkpoint sets torch's number of threads for the process; runs depend on it."""
+    """Restore torch's number of threads, which serving a checkpoint changes and runs depend on."""
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -102,22 +103,22 @@ def same_threads() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def session_folder(tmp_path_factory: pytest.TempPathFactory) -> SessionFolder:
-    """Fills a folder once per session, in whichever of pytest-xdist's processes asks first."""
+    """Fill a folder once per session, in the first pytest-xdist process that needs the folder."""
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent  # pytest-xdist gives each process a folder below the session's own
+        root = root.parent  # pytest-xdist makes a folder per process in the session's folder
     return partial(fill_once, root / "session")
 
 
 @pytest.fixture(scope="session")
 def store_root(session_folder: SessionFolder) -> Path:
-    """One folder of decoded data for the whole session; the stores in it have their own locks."""
+    """The session's folder of decoded data; each store in the folder has a lock of its own."""
     return session_folder("stores", lambda folder: None)
 
 
 @pytest.fixture
 def run(tmp_path: Path, store_root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
-    """Runs the command line on tiny data and gives the run folder."""
+    """Run the command line on tiny data and return the run."""
     monkeypatch.chdir(tmp_path)
 
     def run_command(verb: str, *arguments: str, model: tuple[str, ...] = SMALL_MODEL) -> Run:
@@ -132,7 +133,7 @@ def run(tmp_path: Path, store_root: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
 
 @pytest.fixture(scope="session")
 def train_once(session_folder: SessionFolder, store_root: Path) -> Callable[..., Run]:
-    """Trains the small model on tiny data, once per session under each name."""
+    """Train the small model on tiny data, once per name and session."""
 
     def train(name: str, *options: str) -> Run:
         def fit(folder: Path) -> None:
@@ -147,21 +148,21 @@ def train_once(session_folder: SessionFolder, store_root: Path) -> Callable[...,
 
 @pytest.fixture(scope="session")
 def trained(train_once: Callable[..., Run]) -> Run:
-    """One finished fit, shared by the tests that only look at it."""
+    """A finished fit, shared by the tests that do not change the run's folder."""
     augmentation = '--data.augmentations=[{"class_path": "albumentations.D4"}]'
     options = ("--experiment=tiny", "--trainer.max_epochs=2", "--report=true")
     return train_once("trained", *options, augmentation)
 
 
 def wandb_without_account(folder: Path) -> dict[str, str]:
-    """Environment in which W&B knows no account, and leaves everything in a folder."""
+    """Environment variables without a W&B account; W&B writes its files into ``folder``."""
     places = {f"WANDB_{kind}_DIR": str(folder / kind) for kind in ("DATA", "CACHE", "CONFIG")}
     return places | {"NETRC": str(folder / "netrc"), "WANDB_ERROR_REPORTING": "false"}
 
 
 @pytest.fixture
 def wandb_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """W&B without an account, that ends with the test."""
+    """Remove W&B's account and settings, and stop W&B's service at the end of the test."""
     wandb = pytest.importorskip("wandb")
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
@@ -174,7 +175,7 @@ def wandb_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 @pytest.fixture(scope="session")
 def patches() -> dict[str, np.ndarray[Any, Any]]:
-    """Three synthetic 13-band patches a class, by file stem such as ``Forest_1``."""
+    """Three synthetic 13-band patches per class, by file stem such as ``Forest_1``."""
     return {
         f"{name}_{number}": synthetic_patch(name, 7, number)
         for name in CLASSES
@@ -183,7 +184,7 @@ def patches() -> dict[str, np.ndarray[Any, Any]]:
 
 
 def jpeg(patch: np.ndarray[Any, Any]) -> bytes:
-    """A 13-band patch as an RGB JPEG, made as EuroSAT's were."""
+    """Encode a 13-band patch as an RGB JPEG with the encoder settings of EuroSAT's files."""
     buffer = io.BytesIO()
     Image.fromarray(render_rgb(patch)).save(
         buffer, "JPEG", quality=100, subsampling=2, optimize=True
@@ -192,7 +193,7 @@ def jpeg(patch: np.ndarray[Any, Any]) -> bytes:
 
 
 def geotiff(patch: np.ndarray[Any, Any], longitude: float = 10.0) -> bytes:
-    """A 13-band patch as a GeoTIFF with the bands in the order of the published files."""
+    """Encode a 13-band patch as a GeoTIFF with the bands in the order of the published files."""
     names = [band.name for band in BANDS]
     ordered = patch[..., [names.index(name) for name in GEOTIFF_ORDER]]
     with rasterio.MemoryFile() as memory:
@@ -210,7 +211,7 @@ def geotiff(patch: np.ndarray[Any, Any], longitude: float = 10.0) -> bytes:
 
 
 def write_zip(path: Path, files: dict[str, bytes]) -> Path:
-    """A zip archive of the files by name."""
+    """Write a zip archive of ``files``, contents by name, and return the archive's path."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in files.items():
             archive.writestr(name, data)
@@ -221,7 +222,7 @@ def write_zip(path: Path, files: dict[str, bytes]) -> Path:
 def rgb_archive(
     tmp_path_factory: pytest.TempPathFactory, patches: dict[str, np.ndarray[Any, Any]]
 ) -> Path:
-    """``EuroSAT_RGB.zip`` in small: the published layout, 30 synthetic JPEGs."""
+    """A small ``EuroSAT_RGB.zip`` in the published layout with 30 synthetic JPEGs."""
     files = {
         f"EuroSAT_RGB/{stem.split('_')[0]}/{stem}.jpg": jpeg(patch)
         for stem, patch in patches.items()
@@ -233,7 +234,7 @@ def rgb_archive(
 def ms_archive(
     tmp_path_factory: pytest.TempPathFactory, patches: dict[str, np.ndarray[Any, Any]]
 ) -> Path:
-    """``EuroSAT_MS.zip`` in small: 30 synthetic GeoTIFFs at growing longitudes."""
+    """A small ``EuroSAT_MS.zip`` with 30 synthetic GeoTIFFs at increasing longitudes."""
     files = {
         f"EuroSAT_MS/{stem.split('_')[0]}/{stem}.tif": geotiff(patch, longitude=number / 2)
         for number, (stem, patch) in enumerate(patches.items())
@@ -242,7 +243,7 @@ def ms_archive(
 
 
 def shared_data(name: str) -> Path:
-    """A file of the developers' real data; skips the test where it is absent."""
+    """Return a path in the developers' real data; skip the test where the path is absent."""
     path = SHARED_DATA / name
     if not path.exists():
         pytest.skip(f"needs the real data {name}")
@@ -250,12 +251,12 @@ def shared_data(name: str) -> Path:
 
 
 LENIENT = ("--max_accuracy_loss=20", "--calibration_images=40")
-"""A tiny run has ten validation images: each is 10 points of accuracy."""
+"""Options of an export: each of a tiny run's ten validation images is 10 points of accuracy."""
 
 
 @pytest.fixture(scope="session")
 def export_once(trained: Run, session_folder: SessionFolder) -> Callable[[str], Path]:
-    """Exports the tiny run's checkpoint, once per session to each format."""
+    """Export the tiny run's checkpoint, once per format and session."""
 
     def export(format: str) -> Path:
         name = f"eurosat{formats()[format].backend.suffix}"
@@ -271,7 +272,7 @@ def export_once(trained: Run, session_folder: SessionFolder) -> Callable[[str], 
 
 @pytest.fixture(scope="session")
 def exported(export_once: Callable[[str], Path]) -> dict[str, Path]:
-    """A file of every format, by format."""
+    """The exported file of every format, by format."""
     return {format: export_once(format) for format in formats()}
 
 
@@ -284,7 +285,7 @@ def own_run(trained: Run, tmp_path: Path) -> Run:
 
 @pytest.fixture
 def random_patches() -> Callable[..., np.ndarray]:
-    """Makes raw patches that no model has seen."""
+    """Make random raw patches that no model has seen; the count is the seed."""
 
     def make(
         count: int, shape: tuple[int, ...] = (3, 64, 64), dtype: type = np.uint8
@@ -296,5 +297,5 @@ def random_patches() -> Callable[..., np.ndarray]:
 
 
 def files_in(folder: Path) -> set[str]:
-    """Names of all files and folders, hidden ones too."""
+    """Names of all files and folders in a folder, including hidden files."""
     return {path.name for path in folder.iterdir()}

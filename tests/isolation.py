@@ -1,4 +1,4 @@
-"""The suite depends on nobody's environment."""
+"""Isolation of the test suite from the developer's environment and settings."""
 
 import atexit
 import os
@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 
 _KEPT = {
-    # Where programs and certificates are, and how to reach the network.
+    # These variables locate programs and certificates and configure the network.
     *("PATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "PYENV_ROOT", "PYTHONPATH", "VIRTUAL_ENV"),
     *("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
-    # What the machine has, and how much of it to use.
+    # These variables select the resources and the temporary folders of the machine.
     *("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "TEMP", "TMP", "TMPDIR", "XDG_CACHE_HOME"),
-    # What the suite asks of Python, and the suite's own settings.
+    # These variables configure Python and the suite.
     *("CI", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "EUROSAT_SWEEPS_PYTHON"),
 }
 _KEPT_STARTS = ("COVERAGE_", "OPENBLAS_", "PIP_", "PYTEST_")
@@ -22,16 +22,17 @@ _DONE = "EUROSAT_TESTS_HOME"
 
 
 def isolate() -> None:
-    """Drop every environment variable that is not known to be harmless, and the user's settings.
+    """Remove the user's settings and every environment variable that is not known to be harmless.
 
-    Variables such as WANDB_MODE, PORT, RANK, COLUMNS or GIT_DIR steer the program, and a new
-    library brings new ones. So the list names what is kept rather than what is dropped. HOME
-    becomes an empty folder, because ~/.gitconfig, ~/.netrc and ~/.config steer the program too.
-    Processes that a test starts inherit the result, and keep what the test sets.
+    Variables such as WANDB_MODE, PORT, RANK, COLUMNS or GIT_DIR change the behaviour of the
+    program, and each new library reads further variables. The lists above therefore name the
+    variables to keep, not the variables to remove. HOME becomes a new folder, because the user's
+    ~/.gitconfig, ~/.netrc and ~/.config change the behaviour of the program too. Processes that a
+    test starts inherit the environment, including the variables that the test sets.
     """
     if _DONE in os.environ:
         return
-    cache = Path.home() / ".cache"  # fonts and downloads, which change no result
+    cache = Path.home() / ".cache"  # fonts and downloads do not change results
     for name in list(os.environ):
         if name not in _KEPT and not name.startswith(_KEPT_STARTS):
             del os.environ[name]
@@ -41,7 +42,7 @@ def isolate() -> None:
     os.environ.setdefault("XDG_CACHE_HOME", str(cache))
     os.environ |= {
         "HOME": str(home),
-        "USERPROFILE": str(home),  # HOME on Windows
+        "USERPROFILE": str(home),  # Windows reads USERPROFILE in place of HOME
         "GIT_CONFIG_NOSYSTEM": "1",
         "LC_ALL": "C.UTF-8",
         "TERM": "dumb",
@@ -52,6 +53,6 @@ def isolate() -> None:
 
 
 def _remove(home: Path, process: int) -> None:
-    """Remove the home at the end of the process that made it, not of a fork of it."""
+    """Remove the home folder at the exit of the process that made the folder, not of a fork."""
     if os.getpid() == process:
         shutil.rmtree(home, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Kinds of tests by what they cost. A test of no kind is fast, and `make test-fast` runs it."""
+"""Kinds of slow tests. A test without a kind is fast, and `make test-fast` runs fast tests."""
 
 import subprocess
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 KINDS = frozenset({"browser", "network", "pipeline", "process", "service", "slow", "training"})
-"""The markers that pyproject.toml describes, but for ``fast``."""
+"""The markers that pyproject.toml describes, except ``fast``."""
 
 KIND_OF_FIXTURE = {
     "accurate": "slow",
@@ -25,11 +25,11 @@ KIND_OF_FIXTURE = {
     "tracked": "training",
     "wheel": "process",
 }
-"""Kinds that a test has because it uses a fixture, directly or by way of other fixtures."""
+"""The kind of the tests that use a fixture directly or through other fixtures, by fixture."""
 
 
 def mark(item: pytest.Item) -> None:
-    """Add the kinds of a test's fixtures to its own markers; mark it ``fast`` if it has no kind."""
+    """Mark a test with the kinds of its fixtures, or as ``fast`` if the test has no kind."""
     for fixture in KIND_OF_FIXTURE.keys() & set(getattr(item, "fixturenames", ())):
         item.add_marker(KIND_OF_FIXTURE[fixture])
     if not KINDS & {marker.name for marker in item.iter_markers()}:
@@ -37,7 +37,7 @@ def mark(item: pytest.Item) -> None:
 
 
 def refuse_what_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a test fail that trains or runs eurosat or DVC in a process, until it is marked so."""
+    """Fail a fast test that trains a model or starts eurosat or DVC in a process."""
     from eurosat.models.classifier import EuroSATClassifier
 
     start = subprocess.Popen.__init__
@@ -45,7 +45,7 @@ def refuse_what_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     def start_light(process: Any, command: Any, *arguments: Any, **options: Any) -> None:
         first, *others = map(str, [command] if isinstance(command, str) else command)
         program = Path(first).name
-        # Libraries start Python too, as jsonargparse does to find type stubs.
+        # Libraries start Python too: jsonargparse starts Python to find type stubs.
         runs_eurosat = program.startswith("python") and any("eurosat" in word for word in others)
         if runs_eurosat or program in ("eurosat", "dvc"):
             pytest.fail(f"this test starts {program}: mark it with pytest.mark.process")

@@ -1,4 +1,4 @@
-"""A copy of this repository in a git repository of its own, with the pipeline made tiny."""
+"""A copy of this repository in a separate git repository, with a tiny pipeline."""
 
 import os
 import shutil
@@ -31,19 +31,19 @@ _TINY = {
 
 @dataclass(frozen=True)
 class Checkout:
-    """A working copy, and the commands that a person would type in it."""
+    """A working copy and the commands that a person would run in the working copy."""
 
     folder: Path
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *command: str, code: int = 0) -> str:
-        """Run a command; give its output and errors."""
+        """Run a command, check its exit code, and return its standard output and standard error."""
         done = subprocess.run(
             command,
             cwd=self.folder,
             env=dict(os.environ)
             | {
-                # The commands of the environment that the tests run in, as if it were activated.
+                # The commands of the tests' environment come first, as after its activation.
                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
                 "GIT_AUTHOR_NAME": "Tester",
                 "GIT_AUTHOR_EMAIL": "tester@example.org",
@@ -56,7 +56,7 @@ class Checkout:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=3600,  # for a command that hangs; a busy machine takes minutes for a pipeline
+            timeout=3600,  # a busy machine takes minutes for a pipeline; 3600 s end a hung command
         )
         assert done.returncode == code, done.stdout[-3000:]
         return done.stdout
@@ -75,28 +75,28 @@ class Checkout:
         path.write_text(yaml.safe_dump(params, sort_keys=False))
 
     def changed(self) -> set[str]:
-        """Stages whose own dependencies or parameters differ from those of their last run."""
-        # In this process: a `dvc status` of its own takes seconds to start.
+        """Names of the stages whose own dependencies or parameters changed since the last run."""
+        # DVC runs in this process, because a separate `dvc status` takes seconds to start.
         with Repo(str(self.folder)) as repo:
             return {name.rpartition(":")[2] for name in repo.status()}
 
     def ran(self, output: str) -> list[str]:
-        """Stages that `dvc repro` ran, from its output."""
+        """Names of the stages that `dvc repro` ran, read from the output of `dvc repro`."""
         return [
             line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")
         ]
 
 
 def committed_params() -> str:
-    """Text of params.yaml as committed: `dvc exp run -S` writes into the working copy."""
+    """Return the committed text of params.yaml; `dvc exp run -S` changes the working copy."""
     command = ["git", "-C", str(REPOSITORY), "show", "HEAD:params.yaml"]
     done = subprocess.run(command, capture_output=True, text=True)
-    # A source distribution has no history, and nobody's experiments either.
+    # A source distribution has neither a git history nor changes by experiments.
     return done.stdout if done.returncode == 0 else (REPOSITORY / "params.yaml").read_text()
 
 
 def copy_repository(folder: Path) -> Checkout:
-    """A committed copy of this repository with a tiny pipeline."""
+    """Copy this repository into a folder, make the pipeline tiny, and commit the copy."""
     for part in _PARTS:
         source, target = REPOSITORY / part, folder / part
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -134,21 +134,21 @@ sys.addaudithook(note)
 
 @dataclass(frozen=True)
 class Tracer:
-    """Python's start-up file that notes which files the stages of a pipeline open."""
+    """A start-up file of Python that records the files that the stages of a pipeline open."""
 
     folder: Path
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """Environment variables under which the commands of a checkout are traced."""
+        """Environment variables that trace the commands of a checkout."""
         module = self.folder / "sitecustomize.py"
         module.parent.mkdir(parents=True, exist_ok=True)
-        # Only the stages' own commands are traced, not DVC, which opens what it compares.
+        # Only commands of stages are traced, because DVC itself opens every file that DVC compares.
         module.write_text(f"import os\nif 'DVC_STAGE' in os.environ:\n    exec({_TRACER!r})\n")
         return {"PYTHONPATH": str(self.folder), "TRACES": str(self.folder)}
 
     def files(self, stage: str) -> set[str]:
-        """Files that a stage opened, relative to the checkout; source files, not their caches."""
+        """Files that a stage opened, relative to the checkout; a .pyc file counts as its source."""
         opened = [Path(line) for line in (self.folder / stage).read_text().splitlines()]
         return {
             source_from_cache(str(path)) if path.suffix == ".pyc" else str(path) for path in opened
@@ -157,10 +157,10 @@ class Tracer:
 
 @contextmanager
 def gcs_emulator(*buckets: str) -> Iterator[Mapping[str, str]]:
-    """A Google Cloud Storage server on loopback.
+    """Run an emulator of Google Cloud Storage on the loopback interface.
 
     Yields:
-        Environment variables that lead clients to it.
+        Environment variables that direct clients to the emulator.
     """
     from gcp_storage_emulator.server import create_server
 
@@ -181,8 +181,8 @@ def gcs_emulator(*buckets: str) -> Iterator[Mapping[str, str]]:
 
 
 def gcs_environment(port: int) -> Mapping[str, str]:
-    """Environment variables that lead clients of Google Cloud Storage to a port of loopback."""
+    """Return environment variables that direct Google Cloud Storage clients to a loopback port."""
     return {
         "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}",
-        "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # with it, gcsfs asks what no emulator knows
+        "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # the emulator lacks this feature
     }

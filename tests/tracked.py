@@ -1,4 +1,4 @@
-"""What W&B wrote down of a run, read from its own file."""
+"""Reader of the ``.wandb`` file in which W&B records a run."""
 
 import json
 import struct
@@ -15,7 +15,7 @@ _WHOLE, _LAST = 1, 4
 
 
 def records(path: Path) -> Iterator[Any]:
-    """The records of a ``.wandb`` file, which is a LevelDB log behind 7 bytes of W&B's own.
+    """Read the records of a ``.wandb`` file: a header of 7 bytes, and then a LevelDB log.
 
     Format: https://github.com/google/leveldb/blob/main/doc/log_format.md
     """
@@ -39,7 +39,7 @@ def records(path: Path) -> Iterator[Any]:
 
 @dataclass
 class TrackedRun:
-    """A run as ``wandb sync`` would upload it."""
+    """The contents of a run that ``wandb sync`` would upload."""
 
     folder: Path
     project: str = ""
@@ -75,7 +75,7 @@ class TrackedRun:
         return run
 
     def files_of(self, name: str) -> dict[str, Path]:
-        """The files of the one artifact with this in its name, by their place in it."""
+        """Files of the only artifact whose name contains ``name``, by path within the artifact."""
         (artifact,) = (each for each in self.artifacts if name in each.name)
         return {entry.path: Path(entry.local_path) for entry in artifact.manifest.contents}
 
@@ -92,6 +92,6 @@ def _values(items: Any) -> dict[str, Any]:
 
 
 def tracked_runs(folder: Path) -> list[TrackedRun]:
-    """Every run that W&B kept below a folder."""
-    pytest.importorskip("wandb").teardown()  # only then is all of it in the file
+    """Read every run that W&B has stored below a folder."""
+    pytest.importorskip("wandb").teardown()  # W&B completes the files only when its service ends
     return [TrackedRun.read(log) for log in sorted(folder.rglob("run-*.wandb"))]

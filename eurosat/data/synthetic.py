@@ -15,11 +15,11 @@ import numpy.typing as npt
 from eurosat.bands import BANDS
 from eurosat.labels import CLASSES
 
-SIZE = 64  # Height and width of a patch in pixels of 10 m.
+SIZE = 64  # Height and width of a patch, in pixels of 10 m.
 _CANVAS = 2 * SIZE  # Cells of 5 m, so that edges become mixed pixels.
 _REACH = 96.0  # A little over half the canvas's diagonal covers the canvas in every orientation.
 _Floats = npt.NDArray[np.float32]
-_Points = npt.NDArray[np.float64]  # (..., 2) in cells from the middle of the canvas.
+_Points = npt.NDArray[np.float64]  # (..., 2), in cells from the centre of the canvas.
 
 # Top-of-atmosphere digital numbers. Most rows are cluster centres (k-means, six per class) of the
 # EuroSAT100 sample, which has ten 13-band patches of each class of EuroSAT (Helber et al. 2019,
@@ -82,7 +82,7 @@ class _Scene:
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
         self.canvas = np.zeros((_CANVAS, _CANVAS), np.uint8)
-        self.surfaces: list[_Floats] = []  # Spectrum, difference to the other material, texture.
+        self.surfaces: list[_Floats] = []  # Spectrum, difference between materials, texture.
         self.angle = self.between(0, math.pi)
         self.period = self.between(2.8, 6)
         self.greenness = self.between(0.05, 0.95)
@@ -103,11 +103,12 @@ class _Scene:
     def surface(
         self, material: str, other: str = "brown-soil", mixed: float = 0.12, *texture: float
     ) -> int:
-        """Add a surface of a material and up to ``mixed`` of another, and return its number.
+        """Add a surface and return the number of the surface.
 
-        ``texture`` holds the amplitudes by which the fraction of the other material varies:
-        smoothly, from pixel to pixel, in rows along the scene's orientation, and in rows across
-        the orientation.
+        The surface consists of ``material`` and the material ``other``. The mean fraction of
+        ``other`` is drawn between 0 and ``mixed``. ``texture`` holds the amplitudes of four
+        variations of the fraction: smooth variation, variation from pixel to pixel, rows along the
+        scene's orientation, and rows across the scene's orientation.
         """
         difference = _SPECTRA[other] - _SPECTRA[material]
         spectrum = _SPECTRA[material] + difference * self.between(0, mixed)
@@ -117,30 +118,30 @@ class _Scene:
         return len(self.surfaces) - 1
 
     def turn(self, points: _Points) -> npt.NDArray[np.int32]:
-        """Rotate points to the scene's orientation, in sixteenths of a cell, as cv2 requires."""
+        """Rotate points to the scene's orientation; return sixteenths of a cell for cv2."""
         cosine, sine = math.cos(self.angle), math.sin(self.angle)
         turned = points @ np.array([[cosine, sine], [-sine, cosine]]) + _CANVAS / 2
         return np.asarray(turned * 16, np.int32)
 
     def fill(self, polygons: _Points, *numbers: int) -> None:
-        """Paint each of the polygons (n, corners, 2) with one of the surfaces."""
+        """Paint each polygon, shape (n, corners, 2), with a randomly drawn surface."""
         shapes, owners = self.turn(polygons), self.rng.integers(len(numbers), size=len(polygons))
         for owner, number in enumerate(numbers):
             cv2.fillPoly(self.canvas, list(shapes[owners == owner]), number, shift=4)
 
     def line(self, points: _Points, number: int, width: float) -> None:
-        """Paint a line (points, 2) or several (lines, points, 2), ``width`` cells wide."""
+        """Paint a line (points, 2) or lines (lines, points, 2), ``width`` cells wide."""
         lines = list(self.turn(points).reshape(-1, *points.shape[-2:]))
         cv2.polylines(self.canvas, lines, False, number, max(1, round(width)), shift=4)
 
     def noise(self, cells: int, size: int) -> _Floats:
-        """Draw normal noise at ``cells`` x ``cells`` points and interpolate it to ``size``."""
+        """Draw normal noise at ``cells`` x ``cells`` points; interpolate to ``size`` x ``size``."""
         noise = _resize(self.rng.standard_normal((cells, cells), np.float32), SIZE // 2)
-        # Cubic interpolation up to half a patch and linear interpolation from there is fast.
+        # Cubic interpolation up to half a patch, followed by linear interpolation, is fast.
         return _resize(noise, size, cv2.INTER_LINEAR)
 
     def blotches(self, number: int, level: float, cells: int = 8) -> None:
-        """Paint irregular patches; a lower ``level`` (about -1 to 2) paints more cells."""
+        """Paint irregular areas; a lower ``level`` (about -1 to 2) paints more cells."""
         self.canvas[self.noise(cells, _CANVAS) > level] = number
 
     def curve(self, bend: float, offset: float, waves: float = 1.0) -> _Points:
@@ -151,7 +152,7 @@ class _Scene:
         return np.stack([along, offset + bend * swing], axis=1)
 
     def fields(self, length: float, width: float, *numbers: int) -> _Points:
-        """Divide the canvas by a distorted lattice; return its corners, (rows, columns, 2)."""
+        """Paint the fields of a distorted lattice; return the corners, shape (rows, columns, 2)."""
         along = np.arange(-_REACH - length * self.rng.random(), _REACH + length, length)
         across = np.arange(-_REACH - width * self.rng.random(), _REACH + width, width)
         corners = np.stack(np.meshgrid(along, across), axis=-1)
@@ -161,7 +162,7 @@ class _Scene:
         return corners
 
     def buildings(self, columns: _Points, rows: _Points, sizes: _Points, *roofs: int) -> None:
-        """Paint buildings in uneven columns and rows with gaps, and shadows on one side."""
+        """Paint buildings in uneven columns and rows with gaps, each with a shadow on one side."""
         centres = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
         keep = self.rng.random(len(centres)) < self.between(0.55, 0.95)
         keep &= (centres**2).sum(axis=1) < _REACH**2
@@ -171,7 +172,7 @@ class _Scene:
         self.fill(boxes + 1.2, self.surface("shade", "asphalt", 0.6))
         self.fill(boxes, *roofs)
 
-    # The painters' numbers were chosen by comparing their patches with the published patches.
+    # The painters' numbers were chosen by comparing synthetic patches with the published patches.
     def countryside(self) -> None:
         """Paint the surroundings of roads and rivers: fields or heath, with woods and houses."""
         numbers = [self.surface(self.field(), self.field(), 0.12, 0.1) for _ in range(5)]
@@ -212,9 +213,9 @@ class _Scene:
         self.countryside()
         width, offset = self.between(2, 5), self.between(-35, 35)
         roads = [self.curve(self.between(0, 16), offset, self.between(0.1, 0.8))]
-        if self.chance(0.45):  # The other carriageway.
+        if self.chance(0.45):  # The road has a second carriageway.
             roads.append(roads[0] + np.array([0, width + self.between(2, 6)]))
-        if self.chance(0.3):  # Another road crosses, with a slip road in a loop.
+        if self.chance(0.3):  # Another road crosses the road, and a slip road forms a loop.
             middle, turns = roads[0][12], np.linspace(0, self.between(2, 6), 20)
             loop = np.stack([np.cos(turns), np.sin(turns) + 1], axis=1) * self.between(10, 24)
             roads += [middle + np.array([[-30, -130], [30, 130]]), middle + loop]
@@ -300,9 +301,14 @@ _PAINTERS = (  # In the order of CLASSES.
 
 
 def _acquire(scene: _Scene) -> npt.NDArray[np.uint16]:
-    """Simulate the scene's image: sun, haze, the bands' resolutions, and the detectors' noise."""
+    """Simulate the scene's image: illumination, haze, resolution of the bands and sensor noise.
+
+    Returns:
+        Digital numbers, uint16, shape (64, 64, 13), bands in the order of `BANDS`.
+    """
     table = np.array(scene.surfaces, np.float32)
-    # Sun, view, water and leaves change the spectrum from date to date, most in the infrared.
+    # Sun angle, view angle, moisture and leaves change the spectrum from date to date. The change
+    # is largest in the infrared.
     gains = scene.between(0.86, 1.14) * np.exp(_CHANGE * scene.rng.standard_normal(len(BANDS)))
     table[:, : 2 * len(BANDS)] *= np.concatenate([gains, gains])
     haze = scene.between(-60, 160) if scene.chance(0.95) else scene.between(200, 700)

@@ -1,4 +1,4 @@
-"""Loggers of the command line: where they save, which packages they need, when they are made."""
+"""Loggers of the command line: their folders, their packages and the time of their creation."""
 
 import importlib
 import logging
@@ -17,30 +17,30 @@ from eurosat.training.loggers import FinishesRun
 _log = logging.getLogger(__name__)
 
 RUN_FOLDER = "<run folder>"
-"""What stands in a logger's ``save_dir`` for the run's folder, which has no name until it runs."""
+"""Placeholder in a logger's ``save_dir``; the run's folder, named at the start, replaces it."""
 
 _PACKAGES: dict[type[Logger], tuple[str, ...]] = {
     WandbLogger: ("wandb",),
     TensorBoardLogger: ("tensorboard", "tensorboardX"),
     MLFlowLogger: ("mlflow",),
 }
-"""Packages of which a logger needs one; the first is what the project's extras install."""
+"""Packages per logger, at least one of which is required; the extras install the first."""
 
 
 class SettingsParser(LightningArgumentParser):
-    """Lightning's parser; loggers save into the run's folder unless they are told otherwise."""
+    """Lightning's parser with the run's folder as the default ``save_dir`` of every logger."""
 
     def add_class_arguments(
         self, theclass: Any, nested_key: str | None = None, *args: Any, **kwargs: Any
     ) -> list[str]:
-        """Add the parameters of a class; those of a logger with the run's folder as default.
+        """Add the parameters of a class; a logger's ``save_dir`` defaults to the run's folder.
 
-        jsonargparse calls this for every class that a configuration names.
+        jsonargparse calls this method for every class that a configuration names.
         """
         added: list[str] = super().add_class_arguments(theclass, nested_key, *args, **kwargs)
         is_logger = isinstance(theclass, type) and issubclass(theclass, Logger)
         if is_logger and nested_key is None and "save_dir" in added:
-            own = self.get_default("save_dir")  # None where the class requires one
+            own = self.get_default("save_dir")  # None where the class requires save_dir
             self.set_defaults({"save_dir": str(PurePosixPath(RUN_FOLDER, own or "."))})
         return added
 
@@ -48,27 +48,28 @@ class SettingsParser(LightningArgumentParser):
 def postpone(logger_class: type[Logger], **settings: Any) -> Any:
     """Keep a logger's settings until its run has a folder.
 
-    This is an instantiator for jsonargparse, which would bury an error of the logger among the
-    types that ``--trainer.logger`` may have.
+    jsonargparse uses this function as an instantiator. If jsonargparse made the logger itself, an
+    error of the logger would appear as one item in a list of the types that ``--trainer.logger``
+    accepts.
 
     Args:
         logger_class: The class of the logger.
         **settings: Arguments of the class.
 
     Returns:
-        What makes the logger when it is called.
+        A function without required arguments that makes the logger.
     """
     return partial(logger_class, **settings)
 
 
 def check_packages(loggers: Sequence["partial[Logger]"]) -> None:
-    """Look whether the packages of the loggers are installed, before anything is written.
+    """Check that the packages of the loggers are installed, before the run writes any file.
 
     Args:
-        loggers: What `postpone` returned.
+        loggers: Return values of `postpone`.
 
     Raises:
-        ModuleNotFoundError: A package is missing; its name is in the error.
+        ModuleNotFoundError: A package is missing; the error names the package.
     """
     for logger in loggers:
         for base, packages in _PACKAGES.items():
@@ -92,7 +93,7 @@ def make_loggers(loggers: Sequence["partial[Logger]"], run_directory: Path) -> l
     """Make the loggers of a run.
 
     Args:
-        loggers: What `postpone` returned.
+        loggers: Return values of `postpone`.
         run_directory: The run's folder.
 
     Returns:
@@ -109,7 +110,7 @@ def _make(postponed: "partial[Logger]", run_directory: Path) -> Logger:
     if "save_dir" in settings:
         settings["save_dir"] = _resolve(settings["save_dir"], run_directory)
     if issubclass(_class_of(postponed), MLFlowLogger):
-        # MLflow 3 refuses a plain folder as its store without it.
+        # MLflow 3 refuses a plain folder as its store unless this variable is set.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
     try:
         logger = postponed.func(**settings)
@@ -124,10 +125,10 @@ def _make(postponed: "partial[Logger]", run_directory: Path) -> Logger:
 
 
 def _resolve(save_dir: Any, run_directory: Path) -> str:
-    """The folder that a ``save_dir`` means for this run."""
+    """Return the folder of a ``save_dir`` with the run's folder in place of `RUN_FOLDER`."""
     folder = Path(str(save_dir or RUN_FOLDER).replace(RUN_FOLDER, str(run_directory)))
     if folder.absolute() != run_directory and (folder / "run.json").is_file():
-        # An earlier revision saved a run's own folder in config.yaml.
+        # An earlier revision saved the path of the run's folder in config.yaml.
         _log.warning(
             "%s is the folder of another run: the logger saves into %s; leave save_dir out of the "
             "configuration",

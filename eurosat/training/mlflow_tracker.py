@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 _URI = "MLFLOW_TRACKING_URI"
 
 _RECORD = ("config.yaml", "run.json", "metrics.json", "report.html")
-"""Files of the run's folder that MLflow gets whole: its parameters are cut to 250 characters."""
+"""Files that MLflow stores as artifacts, because MLflow cuts parameters to 250 characters."""
 
 
 class MLflowTracker(MLFlowLogger):
-    """Lightning's logger that also shows the test, and finishes its run the way the run ended.
+    """Lightning's MLflow logger that also stores test samples and closes runs with their status.
 
-    Without a server the run is kept in files of its own folder.
+    Without a server, MLflow stores the run in files in the run's folder.
     """
 
     def __init__(
@@ -43,15 +43,16 @@ class MLflowTracker(MLFlowLogger):
         log_model: Literal[True, False, "all"] = False,
         **settings: Any,
     ) -> None:
-        """Choose where the run goes.
+        """Choose the experiment and the store of the run.
 
         Args:
-            experiment_name: ``MLFLOW_EXPERIMENT_NAME`` if not given, or else ``eurosat``.
-            tracking_uri: A server or a store; ``MLFLOW_TRACKING_URI`` if not given, or else
-                ``save_dir``.
-            save_dir: Folder of the store; ``mlruns`` in the run's folder if not given.
-            log_model: Whether the best checkpoint is stored as an artifact when the run ended
-                well; ``all`` stores every checkpoint when it is saved.
+            experiment_name: Name of the experiment. The default is the environment variable
+                ``MLFLOW_EXPERIMENT_NAME`` if set, and ``eurosat`` otherwise.
+            tracking_uri: URI of a server or a store. The default is the environment variable
+                ``MLFLOW_TRACKING_URI`` if set, and ``save_dir`` otherwise.
+            save_dir: Folder of the store. The default is ``mlruns`` in the run's folder.
+            log_model: Whether to store the best checkpoint as an artifact after a run without
+                an error; ``all`` stores every checkpoint as soon as the checkpoint is saved.
             **settings: See `lightning.pytorch.loggers.MLFlowLogger`.
         """
         uri = tracking_uri or os.environ.get(_URI)
@@ -68,10 +69,10 @@ class MLflowTracker(MLFlowLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> "MlflowClient":
-        """MLflow's client; the run is begun when this is first asked for.
+        """MLflow's client; the first access starts the run.
 
         Raises:
-            TrackingError: The server does not answer, or refuses the run.
+            TrackingError: The server does not answer or refuses the run.
         """
         from mlflow.exceptions import MlflowException
 
@@ -84,26 +85,27 @@ class MLflowTracker(MLFlowLogger):
                 f"MLflow cannot be used: {' '.join(str(error).split())}; check tracking_uri and "
                 "MLFLOW_TRACKING_URI, or leave both out to keep the run in its folder"
             ) from error
-        finally:  # MLflow sets the variable, and the next run of this process must not see it
+        finally:  # MLflow sets the variable; the next run of this process must not read it
             os.environ.pop(_URI, None)
             if uri is not None:
                 os.environ[_URI] = uri
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
-        """Log parameters that the run does not have yet: MLflow refuses to change one."""
+        """Log only new parameters, because MLflow refuses to change the value of a parameter."""
         known = self.experiment.get_run(str(self.run_id)).data.params
         flat = _flatten(params if isinstance(params, dict) else vars(params))
         super().log_hyperparams({name: flat[name] for name in flat.keys() - known.keys()})
 
     @rank_zero_only
     def log_predictions(self, predictions: Predictions, data: OpenedData, step: int) -> None:
-        """Store the confusion matrix, a table of samples and their pictures as artifacts.
+        """Store the confusion matrix, a table of samples and the samples' pictures as artifacts.
 
         Args:
-            predictions: What the test found.
-            data: Where the pictures come from.
-            step: Optimiser steps of the model tested.
+            predictions: Predictions of the test.
+            data: Data from which the pictures are read.
+            step: Number of optimiser steps that trained the tested model; the artifacts do not
+                use the number.
         """
         client, run = self.experiment, str(self.run_id)
         matrix = figures.confusion_matrix(count_confusion(predictions), predictions.classes)
@@ -121,13 +123,17 @@ class MLflowTracker(MLFlowLogger):
         client.log_text(run, table.getvalue(), "test/samples.csv")
 
     def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
-        """Store a checkpoint if all are wanted; Lightning would take the last one for the best."""
+        """Store the checkpoint if ``log_model`` is ``all``; `finish` stores the best checkpoint.
+
+        With ``log_model=True``, Lightning's own method would treat the last checkpoint as the best
+        checkpoint.
+        """
         if not self._stores_best:
             super().after_save_checkpoint(checkpoint_callback)
 
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
-        """Finish a run that failed; after a success more may follow, as the test does the fit."""
+        """Close a run after an error; `finish` closes other runs, as a test may follow the fit."""
         if status != "success" and self._initialized:
             ended = status_of_failure(self.run_directory)
             killed = ended in ("interrupted", "terminated")
@@ -135,7 +141,7 @@ class MLflowTracker(MLFlowLogger):
 
     @rank_zero_only
     def finish(self) -> None:
-        """Store the best checkpoint if it is wanted, and finish a run that ended well."""
+        """Store the best checkpoint if ``log_model`` is true, and close a run without an error."""
         if not self._initialized:
             return
         card = read_run_card(self.run_directory)
@@ -154,7 +160,7 @@ class MLflowTracker(MLFlowLogger):
 
 
 def _flatten(params: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested names joined by slashes."""
+    """Return the parameters without nesting; slashes join the nested names."""
     flat: dict[str, Any] = {}
     for name, value in params.items():
         if isinstance(value, dict) and value:

@@ -1,4 +1,4 @@
-"""The whole configuration that a trainer verb would run with, without running it."""
+"""The resolved configuration of a trainer verb, without a run."""
 
 import contextlib
 import io
@@ -13,17 +13,17 @@ from eurosat.training.cli import EuroSATCLI
 
 
 def resolve_settings(arguments: Sequence[str], what: str) -> dict[str, Any]:
-    """Ask the command line for the whole configuration that some arguments would run with.
+    """Resolve the arguments of a trainer verb to the whole configuration of the run.
 
     Args:
-        arguments: A trainer verb and its options.
-        what: What they are, for the error.
+        arguments: A trainer verb and the options of the verb.
+        what: Description of the arguments for the error message.
 
     Returns:
-        What ``--print_config`` prints.
+        The configuration that ``--print_config`` prints.
 
     Raises:
-        SettingsError: The command line refuses them.
+        SettingsError: The command line refuses the arguments.
     """
     shown, refused = io.StringIO(), io.StringIO()
     try:
@@ -32,10 +32,10 @@ def resolve_settings(arguments: Sequence[str], what: str) -> dict[str, Any]:
             contextlib.redirect_stderr(refused),
             warnings.catch_warnings(),
         ):
-            # Lightning compares the arguments with those of the verb that is really running.
+            # Lightning warns about explicit arguments if sys.argv contains arguments too.
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
             EuroSATCLI([*arguments, "--print_config"])
-    except SystemExit as ended:  # how argparse ends, well or not
+    except SystemExit as ended:  # argparse exits after success and after an error
         if ended.code:
             reason = " ".join(refused.getvalue().rpartition("error: ")[2].split())
             raise SettingsError(f"'eurosat {arguments[0]}' refuses {what}: {reason}") from None

@@ -16,9 +16,9 @@ from eurosat.training.samples import count_confusion, draw_samples
 
 
 class TensorBoardTracker(TensorBoardLogger):
-    """Lightning's logger that also shows the test, and the settings beside the test's metrics.
+    """Lightning's TensorBoard logger that also shows test samples and fills the HPARAMS tab.
 
-    TensorBoard has no state of a run: how the run ended is in ``run.json`` only.
+    TensorBoard cannot store the status of a run; only ``run.json`` states the status.
     """
 
     def __init__(
@@ -28,12 +28,13 @@ class TensorBoardTracker(TensorBoardLogger):
         version: int | str | None = "",
         **settings: Any,
     ) -> None:
-        """Choose where the event files go: ``save_dir/name/version``.
+        """Choose the folder of the event files, ``save_dir/name/version``.
 
         Args:
-            save_dir: The run's folder if not given.
-            name: Folder in save_dir.
-            version: Folder in that one; none if it is empty.
+            save_dir: Parent folder. The default is the run's folder.
+            name: Name of a folder in ``save_dir``.
+            version: Name of a folder in ``save_dir/name``. With an empty version, the event files
+                lie in ``save_dir/name``.
             **settings: See `lightning.pytorch.loggers.TensorBoardLogger`.
         """
         super().__init__(save_dir, name=name, version=version, **settings)
@@ -49,19 +50,21 @@ class TensorBoardTracker(TensorBoardLogger):
         metrics: dict[str, Any] | None = None,
         step: int | None = None,
     ) -> None:
-        """Show hyperparameters as text, and keep them for the HPARAMS tab.
+        """Show hyperparameters as text, and keep the hyperparameters for the HPARAMS tab.
 
-        The tab takes only one set of hyperparameters, so it is written at the end of the run, when
-        all of them and the metrics of the test are known.
+        The HPARAMS tab accepts a single set of hyperparameters per run. The tracker therefore
+        writes the tab at the end of the run, when all hyperparameters and the metrics of the test
+        are known.
         """
         self._settings |= params if isinstance(params, dict) else vars(params)
         text = yaml.safe_dump(_plain(self._settings), sort_keys=False)
-        indented = "".join(f"    {line}\n" for line in text.splitlines())  # Markdown's code
+        # Markdown shows an indented block as code.
+        indented = "".join(f"    {line}\n" for line in text.splitlines())
         self.experiment.add_text("hyperparameters", indented, len(self._settings))
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write scalars, and keep those of the last measurement for the HPARAMS tab."""
+        """Write scalars, and keep the last validation or test metrics for the HPARAMS tab."""
         for split in ("val/", "test/"):
             measured = {name: float(metrics[name]) for name in metrics if name.startswith(split)}
             if measured:
@@ -70,12 +73,12 @@ class TensorBoardTracker(TensorBoardLogger):
 
     @rank_zero_only
     def log_predictions(self, predictions: Predictions, data: OpenedData, step: int) -> None:
-        """Show the confusion matrix, a table of samples and their pictures.
+        """Show the confusion matrix, a table of samples and the samples' pictures.
 
         Args:
-            predictions: What the test found.
-            data: Where the pictures come from.
-            step: Optimiser steps of the model tested.
+            predictions: Predictions of the test.
+            data: Data from which the pictures are read.
+            step: Number of optimiser steps that trained the tested model.
         """
         matrix = figures.confusion_matrix(count_confusion(predictions), predictions.classes)
         self.experiment.add_figure("test/confusion_matrix", matrix, step)
@@ -90,14 +93,17 @@ class TensorBoardTracker(TensorBoardLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Write what is left; after a success more may follow, as the test does the fit."""
+        """Close the event files, and fill the HPARAMS tab after an error.
+
+        `finish` fills the HPARAMS tab of a run without an error, as a test may follow the fit.
+        """
         if status != "success":
             self._show_settings()
         super().finalize(status)
 
     @rank_zero_only
     def finish(self) -> None:
-        """Fill the HPARAMS tab and close the files."""
+        """Fill the HPARAMS tab and close the event files."""
         self._show_settings()
         super().finalize("success")
 
@@ -107,7 +113,7 @@ class TensorBoardTracker(TensorBoardLogger):
 
 
 def _plain(value: Any) -> Any:
-    """A value as YAML has it."""
+    """Convert a value to the types that YAML can represent."""
     match value:
         case dict():
             return {str(name): _plain(entry) for name, entry in value.items()}

@@ -1,4 +1,4 @@
-"""Experiment tracking by Weights & Biases: what a run sends, and how its end is marked there."""
+"""Experiment tracking by Weights & Biases (W&B)."""
 
 import json
 import os
@@ -22,24 +22,26 @@ if TYPE_CHECKING:
     from wandb import Artifact, Run, Table
 
 _KILLED = 255
-"""The exit code that W&B itself gives to a run that was ended from outside."""
+"""Exit code that W&B itself assigns to a run that a signal ended."""
 
 _SECONDS_TO_HEAR = 0.5
-"""What W&B's service gets to take in that a request was given up."""
+"""Seconds in which W&B's service can process the cancellation of a request."""
 
 
 class WandbTracker(WandbLogger):
-    """Lightning's logger that needs no account, and finishes its run the way the run ended.
+    """Lightning's W&B logger that needs no account and closes runs with their status.
 
-    Without credentials the run is kept on disk, for ``wandb sync``; nobody is asked anything.
-    ``WANDB_MODE`` decides if it is set. Only the first process of a run tracks.
+    Without credentials, W&B stores the run on disk for ``wandb sync`` and does not prompt for a
+    key. ``WANDB_MODE`` has precedence where the variable is set. Only the first process of a run
+    sends data to W&B.
     """
 
     def __init__(self, project: str | None = None, **settings: Any) -> None:
-        """Choose where the run goes.
+        """Choose the W&B project of the run.
 
         Args:
-            project: The W&B project; ``WANDB_PROJECT`` if not given, or else ``eurosat``.
+            project: Name of the W&B project. The default is the environment variable
+                ``WANDB_PROJECT`` if set, and ``eurosat`` otherwise.
             **settings: See `lightning.pytorch.loggers.WandbLogger`.
         """
         super().__init__(project=project or default_project(), **settings)
@@ -48,23 +50,24 @@ class WandbTracker(WandbLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> "Run":
-        """The W&B run, begun when first asked for.
+        """The W&B run; the first access starts the run.
 
         Raises:
-            TrackingError: The server does not answer or does not know the key.
+            TrackingError: The server does not answer or refuses the key.
         """
         if self._experiment is None:
             import wandb
 
-            # W&B warns if it has to make the folder.
+            # W&B warns if the folder does not exist.
             Path(self.save_dir or ".").mkdir(parents=True, exist_ok=True)
-            self._wandb_init.pop("anonymous", None)  # Lightning passes what W&B warns of
+            self._wandb_init.pop("anonymous", None)  # Lightning's argument makes W&B warn
             try:
                 self._wandb_init["mode"] = _mode()
                 _ = super().experiment
             except wandb.Error as error:
-                # A request given up while W&B's service tries again: asked to end while it hears
-                # that, it misses it, and this process waits for it for ever.
+                # W&B has cancelled a request that W&B's service was retrying. If this process
+                # asks the service to exit before the service has processed the cancellation, the
+                # service misses the request to exit, and this process waits forever.
                 time.sleep(_SECONDS_TO_HEAR)
                 raise TrackingError(
                     f"W&B cannot be used: {error} To train without it and upload the run later, "
@@ -84,9 +87,9 @@ class WandbTracker(WandbLogger):
         """Send the confusion matrix and a table of samples of a test.
 
         Args:
-            predictions: What the test found.
-            data: Where the pictures come from.
-            step: Optimiser steps of the model tested.
+            predictions: Predictions of the test.
+            data: Data from which the pictures are read.
+            step: Number of optimiser steps that trained the tested model.
         """
         import wandb
 
@@ -109,7 +112,7 @@ class WandbTracker(WandbLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Finish a run that failed; after a success more may follow, as the test does the fit."""
+        """Close a run after an error; `finish` closes other runs, as a test may follow the fit."""
         if status != "success" and self._experiment is not None:
             ended = status_of_failure(self.run_directory)
             kind = ended.partition(":")[0]
@@ -120,19 +123,19 @@ class WandbTracker(WandbLogger):
 
     @rank_zero_only
     def finish(self) -> None:
-        """Send the best checkpoint of a run that ended well, and finish it."""
+        """Send the best checkpoint of a fit that ended without an error, and close the run."""
         if self._experiment is None:
             return
         run, card = self.experiment, read_run_card(self.run_directory) or RunCard()
         for name in ("status", "images_per_second", "wall_seconds"):
             if (value := getattr(card, name)) is not None:
                 run.summary[name] = value
-        if card.best_checkpoint and card.epochs is not None:  # a test makes no model
+        if card.best_checkpoint and card.epochs is not None:  # a test trains no model
             run.log_artifact(self._model(run.id, card), aliases=["best", "latest"])
         run.finish()
 
     def _model(self, run_id: str, card: RunCard) -> "Artifact":
-        """The best checkpoint, with what it was made of."""
+        """Make an artifact of the best checkpoint, with the run's settings and test metrics."""
         import wandb
 
         facts = ("experiment", "seed", "data", "split", "git", "best_checkpoint")
@@ -142,13 +145,13 @@ class WandbTracker(WandbLogger):
         test = json.loads(metrics.read_text("utf-8")) if metrics.is_file() else {}
         artifact = wandb.Artifact(f"model-{run_id}", "model", metadata=metadata | {"test": test})
         checkpoint = (self.run_directory / str(card.best_checkpoint)).resolve()
-        # Nobody changes it any more, so no second copy has to wait for the upload.
+        # The checkpoint no longer changes, so W&B need not copy the file before the upload.
         artifact.add_file(str(checkpoint), name="model.ckpt", policy="immutable")
         return artifact
 
 
 def _mode() -> str:
-    """The mode of W&B's settings, but offline rather than a prompt if there is no account."""
+    """Return the mode of W&B's settings, or ``offline`` where there is no account."""
     import wandb
 
     mode = wandb.setup().settings.mode
@@ -167,7 +170,7 @@ def _mode() -> str:
 
 
 def _sample_table(predictions: Predictions, data: OpenedData) -> "Table":
-    """The surest mistakes and the least sure right answers of every class, with pictures."""
+    """Make a table of a test's samples with pictures and the probability of each class."""
     import wandb
 
     columns = ["picture", "file", "label", "predicted", "right", "confidence"]

@@ -1,4 +1,4 @@
-"""The run card: one file that says what was run, on what, with what, and how fast."""
+"""The record of a run: its run card, its log, its learning curves and its report."""
 
 import logging
 import math
@@ -36,7 +36,7 @@ _PACKAGES = (
 
 
 class RunRecord(Callback):
-    """Writes ``run.json``, ``run.jsonl`` and ``learning_curves.csv``, and has the report drawn."""
+    """Writes ``run.json``, ``run.jsonl``, ``learning_curves.csv`` and the report of a run."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class RunRecord(Callback):
             run_directory: The run folder.
             experiment: Name of the experiment.
             seed: The run's seed.
-            logs: The command's logs, of which the run folder gets a file.
+            logs: Logs of the command, which are also written to ``run.jsonl``.
             report: Whether to draw the figures and ``report.html`` when the run ends.
         """
         self._logs = logs
@@ -76,22 +76,23 @@ class RunRecord(Callback):
         self._said_where = False
 
     def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
-        """Open the log and write down the surroundings, before anything runs."""
-        # Processes that Lightning did not start have named a folder each: the first one's counts.
+        """Open the log and record software, hardware, data and model before the stage starts."""
+        # Each process that Lightning did not start has named a folder of its own. All processes use
+        # the folder of the first process.
         self.run_directory = trainer.strategy.broadcast(self.run_directory)
-        self._card = replace(self._card, status="running")  # again, for the test that follows a fit
+        self._card = replace(self._card, status="running")  # a test may follow a finished fit
         first = not self._opened
         if first:
             self._open(trainer, pl_module)
         if not self._writes(trainer):
             return
         card = self._describe(trainer)
-        card.write(self.run_directory)  # a process that is killed leaves it
+        card.write(self.run_directory)  # the run card remains if the process is killed
         if first:
             known = {name: value for name, value in card.to_json().items() if value is not None}
             del known["status"]
             for logger in trainer.loggers:
-                if not isinstance(logger, CSVLogger):  # run.json lies beside its metrics.csv
+                if not isinstance(logger, CSVLogger):  # run.json and metrics.csv share a folder
                     logger.log_hyperparams({"record": known})
 
     def _open(self, trainer: lightning.Trainer, pl_module: Any) -> None:
@@ -118,15 +119,15 @@ class RunRecord(Callback):
         self._opened = True
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Note that there is a model, even if a resumed fit finds nothing left to train."""
+        """Note that the run fits a model, even if a resumed fit has no epoch left to train."""
         self._fitted = True
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Start the clock, as a fit that is resumed within an epoch does not start one."""
+        """Start the clock, because a fit resumed within an epoch skips ``on_train_epoch_start``."""
         self._clock = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Start the clock anew: what lies between two epochs is none of the training's."""
+        """Restart the clock, so that the time between two epochs is not counted as training."""
         self._clock = time.perf_counter()
 
     def on_train_batch_end(
@@ -137,15 +138,15 @@ class RunRecord(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Count the patches and the time, whether or not the epoch will be finished."""
+        """Count the patches and the time per batch, so that unfinished epochs are counted too."""
         self._train_images += len(batch["image"]) * trainer.world_size
         now = time.perf_counter()
         self._train_seconds += now - self._clock
         self._clock = now
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Keep an epoch's metrics for its end; log those of a validation without training."""
-        self._clock = time.perf_counter()  # its time is none of the training's
+        """Keep the validation metrics for the epoch's end; log the metrics if no fit runs."""
+        self._clock = time.perf_counter()  # validation is not counted as training time
         if trainer.sanity_checking:
             return
         self._validated = _metrics(trainer, "val/")
@@ -154,7 +155,8 @@ class RunRecord(Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Log the metrics of an epoch."""
-        # On every process: the training metrics are gathered from all of them when asked for.
+        # Every process must run this line, because reading the training metrics gathers the metrics
+        # of all processes.
         metrics = _metrics(trainer, "train/") | self._validated
         self._validated = {}
         _log_metrics("epoch", metrics, epoch=trainer.current_epoch)
@@ -177,9 +179,9 @@ class RunRecord(Callback):
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException
     ) -> None:
-        """Say in the record how the run ended."""
+        """Record the status of a run that ended with an exception."""
         status = status_after(exception)
-        if self.run_directory.is_dir():  # before setup this may be a process without a folder
+        if self.run_directory.is_dir():  # before setup, a process may lack a folder
             self._logs.write_to(self.run_directory / "run.jsonl")
         _log.error("%s", status, exc_info=exception, extra={"event": FAILURE})
         if trainer.world_size > 1 and self._opened:
@@ -190,7 +192,7 @@ class RunRecord(Callback):
             self._say_where()
 
     def teardown(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
-        """Write the record; a test that follows a fit completes it."""
+        """Write the record; a test that follows a fit writes the complete record."""
         if self._writes(trainer):
             if self._card.status == "running":
                 self._card = replace(self._card, status="finished")
@@ -202,7 +204,7 @@ class RunRecord(Callback):
         return trainer.is_global_zero and not cast(Any, trainer).fast_dev_run
 
     def _describe(self, trainer: lightning.Trainer) -> RunCard:
-        """What is known of the run by now."""
+        """Return the run card with all facts that are known so far."""
         data = cast(EuroSATDataModule, cast(Any, trainer).datamodule)
         checkpoint = best_checkpoint(trainer)
         best = checkpoint.best_model_path
@@ -255,7 +257,7 @@ class RunRecord(Callback):
             table = epoch_table(read_rows(curves))
             write_csv(self.run_directory / "learning_curves.csv", *table)
         if self._report:
-            # Here, so that a run without a report depends on nothing that draws.
+            # The import is local, so that a run without a report does not need matplotlib.
             from eurosat.evaluation.run_report import write_report
 
             write_report(self.run_directory)
@@ -274,7 +276,7 @@ def _metrics(trainer: lightning.Trainer, prefix: str) -> dict[str, float]:
 
 
 def _log_metrics(event: str, metrics: dict[str, float], **fields: int) -> None:
-    # JSON has no word for NaN.
+    # JSON cannot represent NaN or infinity.
     numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
     _log.info(
         "%s: %s",

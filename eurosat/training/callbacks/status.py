@@ -1,4 +1,4 @@
-"""How a run ended, in a word and its reason."""
+"""The status of a run: a keyword and, for an error, the reason."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from eurosat.run_card import RUN_CARD, read_run_card
 
 
 def status_after(exception: BaseException) -> str:
-    """How a run ended that ``exception`` ended, as ``run.json`` and the trackers say it.
+    """Return the status of a run that ``exception`` ended, for ``run.json`` and the trackers.
 
     Returns:
         ``interrupted`` (Ctrl-C), ``terminated`` (SIGTERM), or ``diverged`` or ``failed`` with the
@@ -31,23 +31,25 @@ def status_after(exception: BaseException) -> str:
 def agree_on_status(run_directory: Path, status: str) -> str:
     """Record in ``run.json`` the status of whichever process ended first.
 
-    When another process has failed, Lightning kills the first process, which then cannot write.
+    When another process has failed, Lightning kills the first process, and the killed process
+    cannot write ``run.json``.
 
     Args:
         run_directory: The run's folder, with ``run.json``.
-        status: How this process ended.
+        status: Status of this process.
 
     Returns:
-        How the run ended.
+        Status of the run.
 
     Raises:
         RunCardError: ``run.json`` is damaged.
     """
     if not (run_directory / RUN_CARD).is_file():
-        return status  # this machine does not share the first process's disk
+        return status  # the first process writes to a disk of another machine
     with FileLock(run_directory / ".run.json.lock"):
         card = read_run_card(run_directory)
-        if card and card.status not in ("running", "finished"):  # finished: a fit, before its test
+        # A fit has the status "finished" before the test of the fit starts.
+        if card and card.status not in ("running", "finished"):
             return card.status
         if card:
             replace(card, status=status).write(run_directory)

@@ -19,9 +19,9 @@ from eurosat.training.loggers import LogsPredictions
 
 
 class TestResults(Callback):
-    """Writes what a test found into the run folder."""
+    """Writes metrics, predictions and mistakes of a test into the run folder."""
 
-    __test__ = False  # not a test class, whatever pytest thinks of its name
+    __test__ = False  # pytest would collect the class because of its name
 
     def __init__(self, run_directory: Path) -> None:
         """Choose the run folder."""
@@ -29,7 +29,7 @@ class TestResults(Callback):
         self._rows: list[tuple[int, int, list[float]]] = []
 
     def on_test_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Forget an earlier test."""
+        """Discard the predictions of an earlier test."""
         self._rows = []
 
     def on_test_batch_end(
@@ -53,13 +53,13 @@ class TestResults(Callback):
         """Write metrics, predictions and the most confident mistakes."""
         rows = sorted(gather(self._rows))
         module = cast(EuroSATClassifier, pl_module)
-        # Computing synchronises over all processes, so every one of them must take part.
+        # Every process must run these lines, because compute() synchronises all processes.
         confusion = module.test_confusion.compute().cpu().numpy()
         module.test_confusion.reset()
         values = cast(Any, module.evaluation_metrics["test_metrics"]).compute()
         if not trainer.is_global_zero or cast(Any, trainer).fast_dev_run:
             return
-        # MetricCollection sorts its metrics by name; the file keeps the order of the list.
+        # MetricCollection sorts its metrics by name; metrics.json keeps the order of metrics().
         names = [metric.name for metric in metrics() if f"test/{metric.name}" in values]
         measured = {name: float(values[f"test/{name}"]) for name in names}
         write_json(
