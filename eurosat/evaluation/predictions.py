@@ -1,7 +1,7 @@
 """The predictions of a test for every patch."""
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -37,21 +37,37 @@ class Predictions:
         """Whether the most probable class is the true class, shape (N,)."""
         return cast("npt.NDArray[np.bool_]", self.predicted == self.labels)
 
+    @property
+    def confusion(self) -> npt.NDArray[np.int64]:
+        """Counts of shape (C, C), true class by row, predicted class by column."""
+        return count_confusion(self.labels, self.predicted, len(self.classes))
 
-def per_class_accuracy(
-    confusion: np.ndarray[Any, Any], classes: tuple[str, ...]
-) -> dict[str, float | None]:
-    """Compute the fraction of each class's patches that are classified correctly.
+    @property
+    def per_class_accuracy(self) -> dict[str, float | None]:
+        """Fraction of each class's patches that are classified correctly.
+
+        The fraction is None for a class without patches.
+        """
+        confusion = self.confusion
+        totals = confusion.sum(axis=1)
+        return {
+            name: float(confusion[i, i] / totals[i]) if totals[i] else None
+            for i, name in enumerate(self.classes)
+        }
+
+
+def count_confusion(
+    labels: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], classes: int
+) -> npt.NDArray[np.int64]:
+    """Count the patches of each pair of true and predicted class.
 
     Args:
-        confusion: int, shape (C, C); rows are true classes.
-        classes: Class names.
+        labels: Index of each patch's true class, shape (N,).
+        predicted: Index of each patch's predicted class, shape (N,).
+        classes: Number of classes, C.
 
     Returns:
-        Accuracy by class name; None for a class without patches.
+        Counts of shape (C, C), true class by row, predicted class by column.
     """
-    totals = confusion.sum(axis=1)
-    return {
-        name: float(confusion[i, i] / totals[i]) if totals[i] else None
-        for i, name in enumerate(classes)
-    }
+    pairs = np.bincount(labels * classes + predicted, minlength=classes**2)
+    return pairs.reshape(classes, classes)

@@ -6,6 +6,7 @@ import numpy as np
 
 from eurosat.evaluation import figures
 from eurosat.evaluation.mistakes import MISTAKES_FILE, read_mistakes
+from eurosat.evaluation.predictions import count_confusion
 from eurosat.evaluation.run_files import read_predictions, reading
 from eurosat.evaluation.tables import read_rows
 from eurosat.run_card import RunCard, read_run_card
@@ -39,14 +40,15 @@ def draw_run_figures(run_directory: Path, output: Path) -> None:
         with reading(run_directory / "predictions.csv"):
             # The columns after file, label, predicted and confidence are the classes.
             classes = list(predictions[0])[4:]
-            confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
-            for row in predictions:
-                confusion[classes.index(row["label"]), classes.index(row["predicted"])] += 1
+            labels, predicted = (
+                np.array([classes.index(row[column]) for row in predictions])
+                for column in ("label", "predicted")
+            )
+            confusion = count_confusion(labels, predicted, len(classes))
             confidence = np.array([float(row["confidence"]) for row in predictions])
-            right = np.array([row["label"] == row["predicted"] for row in predictions])
         figure = figures.confusion_matrix(confusion, classes, note=note)
         figures.save_figure(figure, output / "confusion_matrix.png")
-        figure = figures.reliability_diagram(confidence, right, note=note)
+        figure = figures.reliability_diagram(confidence, labels == predicted, note=note)
         figures.save_figure(figure, output / "reliability_diagram.png")
     if mistakes.is_file():
         with reading(mistakes):

@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+from torchmetrics.classification import MulticlassAccuracy
 
 import eurosat.models.patchnet  # noqa: F401  # registers the backbone with timm
 from eurosat.bands import is_rgb
@@ -154,7 +154,6 @@ class EuroSATClassifier(lightning.LightningModule):
         self.evaluation_metrics = nn.ModuleDict(
             {f"{stage}_metrics": score_collection(f"{stage}/") for stage in ("val", "test")}
         )
-        self.test_confusion = MulticlassConfusionMatrix(count)
 
     @property
     def patch_size(self) -> int | None:
@@ -245,7 +244,6 @@ class EuroSATClassifier(lightning.LightningModule):
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Update the test metrics, and return probabilities, labels and indices for the report."""
         probabilities = self._evaluate(batch, "test")
-        self.test_confusion.update(probabilities, batch["label"])
         return {"probabilities": probabilities, "label": batch["label"], "index": batch["index"]}
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from eurosat.evaluation import figures
 from eurosat.evaluation.predictions import Predictions
 from eurosat.run_card import read_run_card
 from eurosat.training.loggers import status_of_failure
-from eurosat.training.samples import count_confusion, draw_samples
+from eurosat.training.samples import draw_samples
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -108,7 +108,7 @@ class MLflowTracker(MLFlowLogger):
                 use the number.
         """
         client, run = self.experiment, str(self.run_id)
-        matrix = figures.confusion_matrix(count_confusion(predictions), predictions.classes)
+        matrix = figures.confusion_matrix(predictions.confusion, predictions.classes)
         client.log_figure(run, matrix, "test/confusion_matrix.png")
         table = io.StringIO()
         writer = csv.writer(table, lineterminator="\n")

@@ -1,7 +1,6 @@
 """Samples of a test for people to look at: the predictions that say most about a model."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -83,18 +82,3 @@ def sample_rows(predictions: Predictions) -> list[int]:
         chosen += own[~right][::-1][:_SAMPLES_PER_CLASS].tolist()
         chosen += own[right][:_SAMPLES_PER_CLASS].tolist()
     return chosen
-
-
-def count_confusion(predictions: Predictions) -> npt.NDArray[np.int64]:
-    """Count which class was predicted for which.
-
-    Args:
-        predictions: What a test found.
-
-    Returns:
-        Counts of shape (C, C): true class by row, predicted class by column.
-    """
-    count = len(predictions.classes)
-    matrix: Any = np.zeros((count, count), np.int64)
-    np.add.at(matrix, (predictions.labels, predictions.predicted), 1)
-    return matrix  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from eurosat.data.opened import OpenedData
 from eurosat.evaluation import figures
 from eurosat.evaluation.predictions import Predictions
-from eurosat.training.samples import count_confusion, draw_samples
+from eurosat.training.samples import draw_samples
 
 
 class TensorBoardTracker(TensorBoardLogger):
@@ -80,7 +80,7 @@ class TensorBoardTracker(TensorBoardLogger):
             data: Data from which the pictures are read.
             step: Number of optimiser steps that trained the tested model.
         """
-        matrix = figures.confusion_matrix(count_confusion(predictions), predictions.classes)
+        matrix = figures.confusion_matrix(predictions.confusion, predictions.classes)
         self.experiment.add_figure("test/confusion_matrix", matrix, step)
         table = ["| file | label | predicted | confidence |", "| --- | --- | --- | --- |"]
         for number, sample in enumerate(draw_samples(predictions, data), start=1):

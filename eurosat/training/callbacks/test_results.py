@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from eurosat.data.datamodule import EuroSATDataModule
 from eurosat.data.opened import OpenedData
 from eurosat.evaluation.mistakes import Mistakes, mistaken_rows
-from eurosat.evaluation.predictions import Predictions, per_class_accuracy
+from eurosat.evaluation.predictions import Predictions
 from eurosat.files import write_csv, write_json
 from eurosat.metrics import metrics
 from eurosat.models.classifier import EuroSATClassifier
@@ -53,19 +53,13 @@ class TestResults(Callback):
         """Write metrics, predictions and the most confident mistakes."""
         rows = sorted(gather(self._rows))
         module = cast(EuroSATClassifier, pl_module)
-        # Every process must run these lines, because compute() synchronises all processes.
-        confusion = module.test_confusion.compute().cpu().numpy()
-        module.test_confusion.reset()
+        # Every process must run this line, because compute() synchronises all processes.
         values = cast(Any, module.evaluation_metrics["test_metrics"]).compute()
         if not trainer.is_global_zero or cast(Any, trainer).fast_dev_run:
             return
         # MetricCollection sorts its metrics by name; metrics.json keeps the order of metrics().
         names = [metric.name for metric in metrics() if f"test/{metric.name}" in values]
         measured = {name: float(values[f"test/{name}"]) for name in names}
-        write_json(
-            self.run_directory / "metrics.json",
-            measured | {"per_class": per_class_accuracy(confusion, module.classes)},
-        )
         data = cast(EuroSATDataModule, cast(Any, trainer).datamodule).opened
         predictions = Predictions(
             classes=module.classes,
@@ -73,6 +67,10 @@ class TestResults(Callback):
             indices=np.array([row[0] for row in rows]),
             labels=np.array([row[1] for row in rows]),
             probabilities=np.array([row[2] for row in rows]),
+        )
+        write_json(
+            self.run_directory / "metrics.json",
+            measured | {"per_class": predictions.per_class_accuracy},
         )
         self._write_predictions(predictions)
         self._write_mistakes(predictions, data)
