@@ -22,7 +22,8 @@ import numpy.typing as npt
 from filelock import FileLock
 from tqdm import tqdm
 
-from eurosat.data.sources import Source, verify_published_files
+from eurosat.data.published import verify_published_files
+from eurosat.data.sources import Source
 from eurosat.errors import DataSourceError
 from eurosat.pixels import Patch
 

@@ -1,13 +1,10 @@
 """The LightningModule: preprocessing followed by any timm backbone."""
 
-import difflib
 import os
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, Literal, cast
 
 import lightning
-import timm
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -19,10 +16,10 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-import eurosat.models.patchnet  # noqa: F401  # registers the backbone with timm
 from eurosat.bands import is_rgb
-from eurosat.errors import CheckpointError, EuroSATError, PatchSizeError
+from eurosat.errors import EuroSATError, PatchSizeError
 from eurosat.labels import CLASSES
+from eurosat.models.backbones import build_backbone
 from eurosat.models.mixing import Mixing
 from eurosat.models.preprocess import Preprocess
 from eurosat.models.schedules import WarmupCosine
@@ -111,7 +108,7 @@ class EuroSATClassifier(lightning.LightningModule):
         )
         self.classes = tuple(classes)
         self.preprocess = Preprocess(bands)
-        self.backbone = _build_backbone(
+        self.backbone = build_backbone(
             backbone, pretrained, len(self.preprocess.channels), len(classes), backbone_args or {}
         )
         if pretrained and is_rgb(self.preprocess.channels):
@@ -355,48 +352,3 @@ class _Shared:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Shared":
         return self
-
-
-def _build_backbone(
-    name: str,
-    pretrained: bool | str,
-    channels: int,
-    classes: int,
-    arguments: Mapping[str, Any],
-) -> nn.Module:
-    if not timm.is_model(name.split(".")[0]):
-        close = difflib.get_close_matches(name, timm.list_models(), n=4)
-        raise EuroSATError(
-            f"timm has no model '{name}': choose "
-            + (" or ".join(close) or "a name that timm.list_models() lists")
-        )
-    overlay = None
-    if isinstance(pretrained, str):
-        if not Path(pretrained).is_file():
-            raise CheckpointError(
-                f"there is no weight file {pretrained}: pass --model.pretrained <weights file>, or "
-                "--model.pretrained true for timm's published weights"
-            )
-        overlay = {"file": pretrained}
-    try:
-        model: nn.Module = timm.create_model(
-            name,
-            pretrained=bool(pretrained),
-            pretrained_cfg_overlay=overlay,
-            in_chans=channels,
-            num_classes=classes,
-            **arguments,
-        )
-        return model
-    except Exception as error:
-        if not pretrained:
-            raise EuroSATError(
-                f"backbone {name} cannot be built ({error}): correct --model.backbone_args, or "
-                "choose another --model.backbone"
-            ) from error
-        source = pretrained if isinstance(pretrained, str) else "the model hub"
-        raise CheckpointError(
-            f"pretrained weights of {name} cannot be loaded from {source} "
-            f"({type(error).__name__}: {error}): pass a local file with --model.pretrained "
-            "<weights file>, or train from scratch with --model.pretrained false"
-        ) from error

@@ -43,6 +43,7 @@ from eurosat.training.logger_settings import (
     postpone,
 )
 from eurosat.training.loggers import FinishesRun
+from eurosat.training.next_steps import show_next_steps
 from eurosat.training.profiler import PhaseProfiler, ProfileKind
 from eurosat.training.run_folder import check_folder, is_first_process, name_folder, reserve_folder
 from eurosat.training.termination import recorded_termination
@@ -328,27 +329,14 @@ class EuroSATCLI(LightningCLI):
             )
         if self.config[self.subcommand].test_after_fit:
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best)
-        self._say_what_is_next(best)
-
-    @rank_zero_only
-    def _say_what_is_next(self, best: str) -> None:
-        card = self.datamodule.opened.store.card
-        kind = "synthetic data" if card.synthetic else card.source
-        metrics = self.run_directory / "metrics.json"
-        if self.config[self.subcommand].test_after_fit:
-            accuracy = json.loads(metrics.read_text())["accuracy"]
-            print(f"\nTest accuracy {accuracy:.2%} on {kind}")
-        drawn = self.config[self.subcommand].report
-        hint = "open report.html in a browser" if drawn else "'eurosat report' draws its report"
-        print(f"Run folder    {self.run_directory}  ({hint})")
-        print("Next:")
-        if card.synthetic:
-            print("  train on real data   eurosat fit --config configs/fast.yaml")
-            print("                       (add --data.source EuroSAT_RGB.zip for a local archive)")
-        print(f"  classify images      eurosat predict --ckpt_path {best} --data.images FOLDER")
-        print(f"  serve the model      eurosat serve {best}")
-        print(f"  export the model     eurosat export {best} --format openvino-int8")
-        print(f"  test the checkpoint  eurosat test --ckpt_path {best} --data.source ...")
+        config = self.config[self.subcommand]
+        show_next_steps(
+            self.run_directory,
+            best,
+            self.datamodule.opened.store.card,
+            tested=config.test_after_fit,
+            report=config.report,
+        )
 
     def _adopt_checkpoint(self, config: Any) -> None:
         """A checkpoint knows its bands and classes: data and model must have the same."""

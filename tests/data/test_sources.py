@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from eurosat.bands import render_rgb
-from eurosat.data.sources import Listing, find_source, verify_published_files
+from eurosat.data.published import verify_published_files
+from eurosat.data.sources import Listing, find_source
 from eurosat.errors import DataSourceError
 from eurosat.labels import CLASSES, IMAGES_PER_CLASS
 from tests.conftest import geotiff, jpeg, write_zip
@@ -236,7 +237,7 @@ def test_the_published_checksum_is_asked_only_of_a_complete_data_set() -> None:
 def test_the_pinned_files_are_on_the_hub(rgb: bool) -> None:
     from huggingface_hub import HfApi
 
-    from eurosat.data.sources import HUB_FILES, HUB_REPOSITORY
+    from eurosat.data.published import HUB_FILES, HUB_REPOSITORY
 
     revision, file = HUB_FILES[rgb]
     assert HfApi().file_exists(HUB_REPOSITORY, file, repo_type="dataset", revision=revision)

@@ -1,0 +1,40 @@
+"""The published EuroSAT data set: its archives on the HF hub, and the checksum of its RGB files."""
+
+import hashlib
+from collections.abc import Sequence
+
+from eurosat.labels import IMAGES_PER_CLASS
+
+HUB_REPOSITORY = "torchgeo/eurosat"
+HUB_FILES = {
+    # rgb: (revision, file), as torchvision and torchgeo pin them
+    True: ("c877bcd43f099cd0196738f714544e355477f3fd", "EuroSAT.zip"),
+    False: ("1ce6f1bfb56db63fd91b6ecc466ea67f2509774c", "EuroSATallBands.zip"),
+}
+"""The published archives on the HF hub: RGB JPEGs, and 13-band GeoTIFFs."""
+
+RGB_DIGEST = "feefa5e365ffbf7cf1bf39f68dc5e96efc80f5234d9c1b91889277593b3627e1"
+"""SHA-256 of the lines ``<sha256 of file>  <Class>/<file>``, sorted, of the 27,000 JPEGs."""
+
+
+def verify_published_files(names: Sequence[str], digests: Sequence[str]) -> bool | None:
+    """Check a complete EuroSAT RGB data set against the checksum of the published files.
+
+    Args:
+        names: ``Class/file.jpg`` of every file.
+        digests: SHA-256 of every file, in the order of ``names``.
+
+    Returns:
+        Whether the files are the published files; None if the names are not EuroSAT's 27,000
+        names.
+    """
+    published = {
+        f"{label}/{label}_{number}.jpg"
+        for label, count in IMAGES_PER_CLASS.items()
+        for number in range(1, count + 1)
+    }
+    if set(names) != published:
+        return None
+    lines = sorted(f"{name}\0{digest}" for name, digest in zip(names, digests, strict=True))
+    text = "".join("{1}  {0}\n".format(*line.split("\0")) for line in lines)
+    return hashlib.sha256(text.encode()).hexdigest() == RGB_DIGEST

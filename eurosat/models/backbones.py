@@ -1,0 +1,70 @@
+"""Backbones: every timm model, and PatchNet."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+from torch import nn
+
+import eurosat.models.patchnet  # noqa: F401  # registers PatchNet with timm
+from eurosat.errors import CheckpointError, EuroSATError
+
+
+def build_backbone(
+    name: str,
+    pretrained: bool | str,
+    channels: int,
+    classes: int,
+    arguments: Mapping[str, Any],
+) -> nn.Module:
+    """Build a timm model, with or without pretrained weights.
+
+    Args:
+        name: Name of a timm model, or ``"patchnet"``.
+        pretrained: True for timm's published weights, or the path of a local weight file.
+        channels: Number of input channels.
+        classes: Number of classes.
+        arguments: Further arguments of the timm model.
+
+    Raises:
+        EuroSATError: timm has no such model, or the model cannot be built.
+        CheckpointError: The pretrained weights cannot be loaded.
+    """
+    if not timm.is_model(name.split(".")[0]):
+        close = difflib.get_close_matches(name, timm.list_models(), n=4)
+        raise EuroSATError(
+            f"timm has no model '{name}': choose "
+            + (" or ".join(close) or "a name that timm.list_models() lists")
+        )
+    overlay = None
+    if isinstance(pretrained, str):
+        if not Path(pretrained).is_file():
+            raise CheckpointError(
+                f"there is no weight file {pretrained}: pass --model.pretrained <weights file>, or "
+                "--model.pretrained true for timm's published weights"
+            )
+        overlay = {"file": pretrained}
+    try:
+        model: nn.Module = timm.create_model(
+            name,
+            pretrained=bool(pretrained),
+            pretrained_cfg_overlay=overlay,
+            in_chans=channels,
+            num_classes=classes,
+            **arguments,
+        )
+        return model
+    except Exception as error:
+        if not pretrained:
+            raise EuroSATError(
+                f"backbone {name} cannot be built ({error}): correct --model.backbone_args, or "
+                "choose another --model.backbone"
+            ) from error
+        source = pretrained if isinstance(pretrained, str) else "the model hub"
+        raise CheckpointError(
+            f"pretrained weights of {name} cannot be loaded from {source} "
+            f"({type(error).__name__}: {error}): pass a local file with --model.pretrained "
+            "<weights file>, or train from scratch with --model.pretrained false"
+        ) from error
