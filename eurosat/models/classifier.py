@@ -1,7 +1,6 @@
 """The LightningModule: preprocessing followed by any timm backbone."""
 
 import os
-from collections.abc import Callable
 from typing import Any, Literal, cast
 
 import lightning
@@ -20,6 +19,7 @@ from eurosat.bands import is_rgb
 from eurosat.errors import EuroSATError, PatchSizeError
 from eurosat.labels import CLASSES
 from eurosat.models.backbones import build_backbone
+from eurosat.models.factories import SharedFactory
 from eurosat.models.mixing import Mixing
 from eurosat.models.preprocess import Preprocess
 from eurosat.models.schedules import WarmupCosine
@@ -131,8 +131,8 @@ class EuroSATClassifier(lightning.LightningModule):
                 "--model.unfreeze_at_epoch has no effect on a backbone that is not frozen: pass "
                 "--model.freeze_backbone true"
             )
-        self.optimizer = _Shared(optimizer or torch.optim.AdamW)
-        self.lr_scheduler = _Shared(lr_scheduler) if lr_scheduler else None
+        self.optimizer = SharedFactory(optimizer or torch.optim.AdamW)
+        self.lr_scheduler = SharedFactory(lr_scheduler) if lr_scheduler else None
         self.lr_scheduler_interval = lr_scheduler_interval
         self.label_smoothing = label_smoothing
         self.mixing = (
@@ -335,20 +335,3 @@ def _check_patch_size(found: int, expected: int | None) -> None:
             f"{expected}x{expected}: give data with patches of the model's size, or train a new "
             "model on the data without --ckpt_path and --model.patch_size"
         )
-
-
-class _Shared:
-    """A factory that all copies of the module share.
-
-    The factories of the command line refer to the command line, and thus to the trainer and the
-    data. The moving average copies the module, and the copy must not include trainer and data.
-    """
-
-    def __init__(self, factory: Callable[..., Any]) -> None:
-        self.factory = factory
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self.factory(*arguments)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_Shared":
-        return self

@@ -44,7 +44,7 @@ from eurosat.training.logger_settings import (
 )
 from eurosat.training.loggers import FinishesRun
 from eurosat.training.next_steps import show_next_steps
-from eurosat.training.profiler import PhaseProfiler, ProfileKind
+from eurosat.training.profiler import ProfileKind, make_profiler
 from eurosat.training.run_folder import check_folder, is_first_process, name_folder, reserve_folder
 from eurosat.training.termination import recorded_termination
 from eurosat.training.trainer import Trainer
@@ -63,13 +63,13 @@ _RUN_DIRECTORY_VARIABLE = "EUROSAT_RUN_DIRECTORY"
 
 
 def run_trainer_verb(arguments: Sequence[str]) -> None:
-    """Run a verb of LightningCLI to an end that the run's record and its tracker know.
+    """Run a verb of LightningCLI, and close the loggers at the end.
 
     Args:
         arguments: A verb and its options.
 
     Raises:
-        EuroSATError: Lightning refuses the settings, or the run ended with a named error.
+        EuroSATError: Lightning rejects the settings, or the run ended with a named error.
     """
     try:
         with recorded_termination():
@@ -80,20 +80,20 @@ def run_trainer_verb(arguments: Sequence[str]) -> None:
     except MisconfigurationException as error:
         raise EuroSATError(str(error)) from error
     except (DivergenceError, MonitorError):
-        # Every process of a run finds these, and the first one says so. The others end quietly:
-        # Lightning kills the first one, in the middle of its record, when another has failed.
+        # Every process of a run finds these errors, and the first process raises. If another
+        # process raised too, Lightning would kill the first process while it writes the record.
         if cast(Any, rank_zero_only).rank == 0:
             raise
 
 
 class SaveConfig(SaveConfigCallback):
-    """Saves ``config.yaml`` and sends the whole configuration to every tracker."""
+    """Saves ``config.yaml``, and sends the whole configuration to every logger."""
 
     def save_config(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Called once a run, on the first process."""
+        """Send the configuration; Lightning calls this once per run, on the first process."""
         content = json.loads(self.parser.dump(self.config, skip_none=False, format="json"))
         for logger in trainer.loggers:
-            if not isinstance(logger, CSVLogger):  # config.yaml lies beside its metrics.csv
+            if not isinstance(logger, CSVLogger):  # metrics.csv has config.yaml beside it
                 logger.log_hyperparams(content)
 
 
@@ -120,24 +120,24 @@ class EuroSATCLI(LightningCLI):
                     trainer_defaults={
                         "max_epochs": 10,
                         "deterministic": True,
-                        "log_every_n_steps": 1,  # everything is logged by epoch, however few steps
+                        "log_every_n_steps": 1,  # all metrics are logged per epoch
                         "logger": False,
                     },
                     save_config_callback=SaveConfig,
                     save_config_kwargs={"overwrite": True},
                     seed_everything_default=42,
                     auto_configure_optimizers=False,
-                    # Lightning reads the process's own arguments, and warns if they are passed.
+                    # Lightning warns if the process's own arguments are passed.
                     args=None if list(arguments) == sys.argv[1:] else list(arguments),
                 )
         finally:
             os.environ.pop(_RUN_DIRECTORY_VARIABLE, None)
             if self._reserved is not None:
-                with contextlib.suppress(OSError):  # not empty, since the run has begun
+                with contextlib.suppress(OSError):  # the run has begun, so the folder is not empty
                     self._reserved.rmdir()
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the run folder, the checkpoint and predictions, and link data to model."""
+        """Add the options of the run folder, the checkpoint and the predictions."""
         parser.add_argument(
             "--output_root",
             default="outputs",
@@ -201,12 +201,12 @@ class EuroSATCLI(LightningCLI):
         parser.link_arguments("data.classes", "model.classes")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse the arguments, and from here on log no more than they ask for."""
+        """Parse the arguments, and set the console's log level."""
         super().parse_arguments(parser, args)
         self._logs.set_level(self.config[self.config.subcommand].log_level)
 
     def before_instantiate_classes(self) -> None:
-        """Name the run's folder, and let a checkpoint say which bands and classes it has."""
+        """Name the run folder, and take bands and classes from the checkpoint."""
         config = self.config[self.subcommand]
         self._adopt_checkpoint(config)
         if config.experiment is None:
@@ -215,7 +215,7 @@ class EuroSATCLI(LightningCLI):
         if _RUN_DIRECTORY_VARIABLE not in os.environ:
             os.environ[_RUN_DIRECTORY_VARIABLE] = str(self._new_folder(config))
         self.run_directory = Path(os.environ[_RUN_DIRECTORY_VARIABLE])
-        config.run_directory = None  # so that the saved configuration can be run again
+        config.run_directory = None  # the saved configuration can be run again
         if config.checkpoint.mode == "auto":
             config.checkpoint.mode = best_value(config.checkpoint.monitor)
         if config.trainer.check_val_every_n_epoch != 1:
@@ -224,13 +224,13 @@ class EuroSATCLI(LightningCLI):
 
     @staticmethod
     def _save_between_validations(checkpoint: Any) -> None:
-        """Lightning saves after validations only, even where none is needed to choose."""
+        """Save after training epochs if no validation metric chooses the checkpoint."""
         watched = checkpoint.monitor or ""
         if checkpoint.save_on_train_epoch_end is None and not watched.startswith("val/"):
             checkpoint.save_on_train_epoch_end = True
 
     def _new_folder(self, config: Any) -> Path:
-        first = is_first_process()  # all others get its folder later, see RunRecord
+        first = is_first_process()  # RunRecord sends the folder to the others
         if config.run_directory is not None:
             folder = Path(config.run_directory)
             return check_folder(folder) if first else folder
@@ -245,11 +245,11 @@ class EuroSATCLI(LightningCLI):
         return self.subcommand == "predict" or bool(config.trainer.fast_dev_run)
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
-        """Give every run its metrics.csv and its record, whatever else is configured."""
+        """Build the trainer with the loggers and callbacks that every run has."""
         config = self.config[self.subcommand]
-        profiler = self._phase_profiler()
+        profiler = make_profiler(str(self.subcommand), config, self.run_directory)
         loggers = self._get(self.config_init, "trainer")["logger"]
-        if isinstance(loggers, bool) or loggers is None:  # true is Lightning's own metrics.csv
+        if isinstance(loggers, bool) or loggers is None:  # true is Lightning's CSVLogger
             loggers = []
         loggers = loggers if isinstance(loggers, list) else [loggers]
         check_packages(loggers)
@@ -264,11 +264,11 @@ class EuroSATCLI(LightningCLI):
         )
         if profiler is not None:
             profiler.attach(trainer)
-        # The folder is metrics.csv's first: filled by a tracker, it would be taken for an old run.
+        # CSVLogger refuses a folder that another logger has filled, so CSVLogger opens it first.
         _ = cast(Any, trainer.loggers[0]).experiment
         if trainer.is_global_zero:
             trainer.loggers = [*trainer.loggers, *make_loggers(loggers, self.run_directory)]
-        # First in line: what they refuse is not saved by a checkpoint.
+        # The guards run before the checkpoints, so that no checkpoint saves a refused state.
         cast(Any, trainer).callbacks[:0] = [
             DivergenceGuard(),
             MonitorGuard(),
@@ -292,30 +292,11 @@ class EuroSATCLI(LightningCLI):
         ]
         return trainer
 
-    def _phase_profiler(self) -> PhaseProfiler | None:
-        config = self.config[self.subcommand]
-        if config.profile is None:
-            return None
-        if self.subcommand != "fit":
-            raise EuroSATError(
-                f"--profile shows where the time of fit goes, and {self.subcommand} trains nothing:"
-                " drop it (--profile null if it comes from a file)"
-            )
-        if config.trainer.fast_dev_run:
-            raise EuroSATError(
-                "--profile needs more than fast_dev_run's one batch: drop one of them"
-            )
-        if config.trainer.profiler is not None:
-            raise EuroSATError(
-                "--profile is a profiler, and --trainer.profiler sets another: drop one of them"
-            )
-        return PhaseProfiler(self.run_directory, config, trace=config.profile == "trace")
-
     def after_fit(self) -> None:
-        """Test the best checkpoint and say what to do next.
+        """Test the best checkpoint, and print the next steps.
 
         Raises:
-            MonitorError: There is none, as no validation took place.
+            MonitorError: No validation took place, so no checkpoint is the best.
         """
         if self.config[self.subcommand].trainer.fast_dev_run:
             return
@@ -339,7 +320,7 @@ class EuroSATCLI(LightningCLI):
         )
 
     def _adopt_checkpoint(self, config: Any) -> None:
-        """A checkpoint knows its bands and classes: data and model must have the same."""
+        """Give the data and the model the checkpoint's bands and classes."""
         path = config.ckpt_path
         if path is None:
             if self.subcommand == "fit":

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from lightning.pytorch.profilers import Profiler
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from eurosat.errors import EuroSATError
 from eurosat.evaluation.profile import PHASES, Phase, advise, summarise
 from eurosat.files import atomic_write, write_json
 from eurosat.hardware import hardware
@@ -265,3 +266,30 @@ class PhaseProfiler(Profiler):
             else None,
             **steady,
         }
+
+
+def make_profiler(verb: str, config: Any, run_directory: Path) -> PhaseProfiler | None:
+    """Make the profiler that ``--profile`` asks for; None without ``--profile``.
+
+    Args:
+        verb: The trainer verb.
+        config: The configuration of the run.
+        run_directory: Folder for ``profile.json`` and ``trace.json.gz``.
+
+    Raises:
+        EuroSATError: Other settings exclude ``--profile``.
+    """
+    if config.profile is None:
+        return None
+    if verb != "fit":
+        raise EuroSATError(
+            f"--profile shows where the time of fit goes, and {verb} trains nothing:"
+            " drop it (--profile null if it comes from a file)"
+        )
+    if config.trainer.fast_dev_run:
+        raise EuroSATError("--profile needs more than fast_dev_run's one batch: drop one of them")
+    if config.trainer.profiler is not None:
+        raise EuroSATError(
+            "--profile is a profiler, and --trainer.profiler sets another: drop one of them"
+        )
+    return PhaseProfiler(run_directory, config, trace=config.profile == "trace")
