@@ -1,10 +1,11 @@
 """The run card, ``run.json``: command, data, software, hardware, speed and status of a run."""
 
 import json
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
+
+import msgspec
 
 from eurosat.errors import RunCardError
 from eurosat.files import write_json
@@ -50,16 +51,6 @@ class RunData:
     fingerprint: str
     verified: bool | None = None
 
-    @classmethod
-    def from_dict(cls, content: Any) -> "RunData":
-        """Read the entry ``data`` of a run card or a model card.
-
-        Raises:
-            ValueError: A value is missing or has another type.
-        """
-        data: RunData = _build(cls, content, "data")
-        return data
-
 
 @dataclass(frozen=True)
 class RunSplit:
@@ -83,16 +74,6 @@ class RunSplit:
     test: int
     seed: int | None = None
     fractions: tuple[float, ...] | None = None
-
-    @classmethod
-    def from_dict(cls, content: Any) -> "RunSplit":
-        """Read the entry ``split`` of a run card or a model card.
-
-        Raises:
-            ValueError: A value is missing or has another type.
-        """
-        split: RunSplit = _build(cls, content, "split")
-        return split
 
 
 @dataclass(frozen=True)
@@ -182,45 +163,11 @@ def read_run_card(folder: Path) -> RunCard | None:
                 f"{path} has layout {layout}, and this version reads layouts up to {_LAYOUT}: "
                 "upgrade eurosat"
             )
-        card: RunCard = _build(RunCard, content, "the card")
+        return msgspec.convert(content, RunCard)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, msgspec.ValidationError) as error:
         raise RunCardError(
             f"{path} is damaged ({error}): restore the file, or delete the file to continue "
             "without the run's record"
         ) from error
-    return card
-
-
-def _build(kind: Any, value: Any, title: str) -> Any:
-    """Convert a JSON value, called ``title`` in errors, to the type of an annotation.
-
-    Raises:
-        ValueError: The JSON value does not fit the annotation.
-    """
-    if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, dict):
-        hints = get_type_hints(kind)
-        for entry in fields(kind):
-            needed = entry.default is MISSING and entry.default_factory is MISSING
-            if needed and entry.name not in value:
-                raise ValueError(f"{title} lacks {entry.name}")
-        known = {name: hint for name, hint in hints.items() if name in value}
-        return kind(**{name: _build(hint, value[name], name) for name, hint in known.items()})
-    options = get_args(kind)
-    match get_origin(kind):
-        case origin if origin in (Union, UnionType):
-            if value is None and NoneType in options:
-                return None
-            return _build(options[0], value, title)
-        case origin if origin is Literal and value in options:
-            return value
-        case origin if origin is tuple and isinstance(value, list):
-            return tuple(_build(options[0], item, title) for item in value)
-        case origin if origin is dict and isinstance(value, dict):
-            return {name: _build(options[1], item, title) for name, item in value.items()}
-        case None if kind is float and type(value) in (int, float):
-            return value
-        case None if type(value) is kind:
-            return value
-    raise ValueError(f"{title} is {value!r}, expected {getattr(kind, '__name__', kind)}")

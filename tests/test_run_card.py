@@ -80,16 +80,19 @@ def test_a_card_of_a_newer_layout_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"status": 3}, "status is 3, expected str"),
-        ({"epochs": "two"}, "epochs is 'two', expected int"),
-        ({"epochs": True}, "epochs is True, expected int"),
-        ({"seed": 1.5}, "seed is 1.5"),
-        ({"images_per_second": "fast"}, "images_per_second is 'fast', expected float"),
-        ({"mode": "best"}, "mode is 'best'"),
-        ({"data": {"source": "hub"}}, "data lacks bands"),
-        ({"git": "abc"}, "git is 'abc', expected GitState"),
-        ({"packages": {"torch": 2}}, "packages is 2, expected str"),
-        ({"layout": "two"}, "layout is 'two', expected int"),
+        ({"status": 3}, "Expected `str`, got `int` - at `$.status`"),
+        ({"epochs": "two"}, "Expected `int | null`, got `str` - at `$.epochs`"),
+        ({"epochs": True}, "Expected `int | null`, got `bool` - at `$.epochs`"),
+        ({"seed": 1.5}, "got `float` - at `$.seed`"),
+        (
+            {"images_per_second": "fast"},
+            "Expected `float | null`, got `str` - at `$.images_per_second`",
+        ),
+        ({"mode": "best"}, "Invalid enum value 'best' - at `$.mode`"),
+        ({"data": {"source": "hub"}}, "missing required field `bands` - at `$.data`"),
+        ({"git": "abc"}, "got `str` - at `$.git`"),
+        ({"packages": {"torch": 2}}, "got `int` - at `$.packages[...]`"),
+        ({"layout": "two"}, "Expected `int`, got `str` - at `$.layout`"),
     ],
 )
 def test_a_value_of_another_type_is_named(

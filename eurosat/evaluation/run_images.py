@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import yaml
 
 from eurosat.data.settings import data_settings
@@ -123,8 +124,8 @@ def _recorded(card: ModelCard) -> tuple[RunData, RunSplit] | None:
     if card.data is None or card.split is None:
         return None
     try:
-        return RunData.from_dict(card.data), RunSplit.from_dict(card.split)
-    except ValueError as error:
+        return msgspec.convert(card.data, RunData), msgspec.convert(card.split, RunSplit)
+    except msgspec.ValidationError as error:
         raise ImagesError(
             f"the card of {card.version} does not describe its run's images ({error}): export the "
             "model again from its checkpoint"

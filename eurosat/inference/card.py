@@ -2,10 +2,10 @@
 
 import base64
 import json
-from collections.abc import Callable
-from dataclasses import MISSING, asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -20,6 +20,11 @@ _LAYOUT = 1
 
 A new field does not change the number.
 """
+
+
+_Text = Annotated[str, msgspec.Meta(min_length=1)]
+_Names = Annotated[tuple[_Text, ...], msgspec.Meta(min_length=1)]
+_Count = Annotated[int, msgspec.Meta(gt=0)]
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,13 @@ class ModelCard:
         layout: Version of this card's layout.
     """
 
-    version: str
-    classes: tuple[str, ...]
-    bands: tuple[str, ...]
-    patch_size: int
-    backbone: str
-    format: str
-    checkpoint: str
+    version: _Text
+    classes: _Names
+    bands: _Names
+    patch_size: _Count
+    backbone: _Text
+    format: _Text
+    checkpoint: _Text
     data: dict[str, Any] | None = None
     split: dict[str, Any] | None = None
     synthetic: bool | None = None
@@ -60,7 +65,7 @@ class ModelCard:
     git: dict[str, Any] | None = None
     export: dict[str, Any] = field(default_factory=dict)
     examples: dict[str, str] = field(default_factory=dict, repr=False)
-    layout: int = _LAYOUT
+    layout: _Count = _LAYOUT
 
     @property
     def rgb(self) -> bool:
@@ -105,23 +110,19 @@ class ModelCard:
         try:
             content = json.loads(text)
             _check_layout(content, file)
-            known = {
-                entry.name: content[entry.name] for entry in fields(cls) if entry.name in content
-            }
-            _check_fields(known)
-        except (ValueError, RecursionError) as error:
+            card = msgspec.convert(content, cls)
+            _check_values(card)
+        except (ValueError, RecursionError, msgspec.ValidationError) as error:
             raise ModelFileError(
                 f"the model card of {file} cannot be read ({error}): export the file again from "
                 "its checkpoint"
             ) from error
-        for name in ("classes", "bands"):
-            known[name] = tuple(known[name])
-        return cls(**known | {"layout": _LAYOUT})
+        return replace(card, layout=_LAYOUT)
 
 
 def _check_layout(content: Any, file: str) -> None:
     layout: Any = content.get("layout") if isinstance(content, dict) else None
-    if not _is_positive(layout):
+    if type(layout) is not int or layout < 1:
         raise ValueError("the card is no JSON object with the number of its layout")
     if layout > _LAYOUT:
         raise ModelFileError(
@@ -130,66 +131,20 @@ def _check_layout(content: Any, file: str) -> None:
         )
 
 
-def _check_fields(content: dict[str, Any]) -> None:
-    """Check that every field is present or has a default, and that every value has the right type.
+def _check_values(card: ModelCard) -> None:
+    """Check what the types of the fields do not say.
 
     Raises:
-        ValueError: A field is missing, or has another type.
+        ValueError: A name appears twice, a band is unknown, or an example is not base64.
     """
-    for entry in fields(ModelCard):
-        if entry.name in content:
-            right, wanted = _RULES.get(entry.name, _ANYTHING)
-            if not right(content[entry.name]):
-                found = json.dumps(content[entry.name])
-                shown = found if len(found) <= 60 else f"{found[:57]}..."
-                raise ValueError(f"'{entry.name}' must be {wanted}, not {shown}")
-        elif entry.default is MISSING and entry.default_factory is MISSING:
-            raise ValueError(f"'{entry.name}' is missing")
-    resolve_channels(content["bands"])
-
-
-def _is_positive(value: Any) -> bool:
-    return type(value) is int and value > 0
-
-
-def _are_names(value: Any) -> bool:
-    names = value if isinstance(value, list) else []
-    return all(isinstance(name, str) and name for name in names) and 0 < len(names) == len(
-        set(names)
-    )
-
-
-def _is_record(value: Any) -> bool:
-    return value is None or isinstance(value, dict)
-
-
-def _are_images(value: Any) -> bool:
-    try:
-        return all(base64.b64decode(image, validate=True) for image in value.values())
-    except (AttributeError, TypeError, ValueError):
-        return False
-
-
-_NAMES = (_are_names, "a list of distinct names")
-_TEXT = (lambda value: isinstance(value, str) and value != "", "a text")
-_RECORD = (_is_record, "an object or null")
-_ANYTHING = (lambda value: True, "anything")
-
-_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "version": _TEXT,
-    "classes": _NAMES,
-    "bands": _NAMES,
-    "patch_size": (_is_positive, "a positive whole number"),
-    "backbone": _TEXT,
-    "format": _TEXT,
-    "checkpoint": _TEXT,
-    "data": _RECORD,
-    "split": _RECORD,
-    "synthetic": (lambda value: value is None or isinstance(value, bool), "true, false or null"),
-    "metrics": _RECORD,
-    "git": _RECORD,
-    "export": (lambda value: isinstance(value, dict), "an object"),
-    "examples": (_are_images, "an object of base64 texts"),
-    "layout": (_is_positive, "a positive whole number"),
-}
-"""Rule of each field's JSON value: a check, and the name of a valid value in an error."""
+    for names in (card.classes, card.bands):
+        if len(set(names)) < len(names):
+            raise ValueError(f"a name appears twice in {', '.join(names)}")
+    resolve_channels(card.bands)
+    for name, image in card.examples.items():
+        try:
+            decoded = base64.b64decode(image, validate=True)
+        except ValueError as error:
+            raise ValueError(f"the example {name} is not base64") from error
+        if not decoded:
+            raise ValueError(f"the example {name} is empty")

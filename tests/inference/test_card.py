@@ -76,7 +76,9 @@ def test_a_card_without_a_field_gets_the_default(name: str, content: dict[str, A
 @pytest.mark.parametrize("name", ["version", "classes", "bands", "patch_size", "checkpoint"])
 def test_a_card_without_what_a_model_needs_is_refused(name: str, content: dict[str, Any]) -> None:
     del content[name]
-    with pytest.raises(ModelFileError, match=f"model card of old.onnx.*'{name}' is missing"):
+    with pytest.raises(
+        ModelFileError, match=f"model card of old.onnx.*missing required field `{name}`"
+    ):
         ModelCard.from_json(json.dumps(content), "old.onnx")
 
 
@@ -100,25 +102,26 @@ def test_a_newer_layout_is_refused_with_what_to_do(content: dict[str, Any]) -> N
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"classes": "Forest"}, "'classes' must be a list of distinct names, not \"Forest\""),
-        ({"classes": []}, "'classes' must be"),
-        ({"classes": ["Forest", "Forest"]}, "'classes' must be"),
-        ({"classes": ["Forest", ""]}, "'classes' must be"),
-        ({"classes": [["Forest"], "River"]}, "'classes' must be"),
-        ({"bands": None}, "'bands' must be a list of distinct names, not null"),
+        ({"classes": "Forest"}, "Expected `array`, got `str` - at `$.classes`"),
+        ({"classes": []}, "length >= 1 - at `$.classes`"),
+        ({"classes": ["Forest", "Forest"]}, "a name appears twice in Forest, Forest"),
+        ({"classes": ["Forest", ""]}, "length >= 1 - at `$.classes[1]`"),
+        ({"classes": [["Forest"], "River"]}, "got `array` - at `$.classes[0]`"),
+        ({"bands": None}, "Expected `array`, got `null` - at `$.bands`"),
         ({"bands": ["B02", "B99"]}, "unknown band B99"),
-        ({"patch_size": 0}, "'patch_size' must be a positive whole number, not 0"),
-        ({"patch_size": "64"}, "'patch_size' must be"),
-        ({"patch_size": 64.0}, "'patch_size' must be"),
-        ({"patch_size": True}, "'patch_size' must be"),
-        ({"version": None}, "'version' must be a text, not null"),
-        ({"version": ""}, "'version' must be"),
-        ({"backbone": 18}, "'backbone' must be a text, not 18"),
-        ({"synthetic": "no"}, "'synthetic' must be true, false or null"),
-        ({"metrics": [0.9]}, "'metrics' must be an object or null, not [0.9]"),
-        ({"export": None}, "'export' must be an object"),
-        ({"examples": {"a.png": "?"}}, "'examples' must be an object of base64 texts"),
-        ({"examples": ["a.png"]}, "'examples' must be"),
+        ({"patch_size": 0}, "Expected `int` >= 1 - at `$.patch_size`"),
+        ({"patch_size": "64"}, "got `str` - at `$.patch_size`"),
+        ({"patch_size": 64.0}, "got `float` - at `$.patch_size`"),
+        ({"patch_size": True}, "got `bool` - at `$.patch_size`"),
+        ({"version": None}, "Expected `str`, got `null` - at `$.version`"),
+        ({"version": ""}, "length >= 1 - at `$.version`"),
+        ({"backbone": 18}, "Expected `str`, got `int` - at `$.backbone`"),
+        ({"synthetic": "no"}, "Expected `bool | null`, got `str` - at `$.synthetic`"),
+        ({"metrics": [0.9]}, "Expected `object | null`, got `array` - at `$.metrics`"),
+        ({"export": None}, "Expected `object`, got `null` - at `$.export`"),
+        ({"examples": {"a.png": "?"}}, "the example a.png is not base64"),
+        ({"examples": {"a.png": ""}}, "the example a.png is empty"),
+        ({"examples": ["a.png"]}, "got `array` - at `$.examples`"),
         ({"layout": None}, "the number of its layout"),
         ({"layout": "1"}, "the number of its layout"),
         ({"layout": 0}, "the number of its layout"),
