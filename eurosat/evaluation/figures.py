@@ -130,7 +130,7 @@ def confusion_matrix(
     axes.spines[:].set_color(FAINT)
     bar = figure.colorbar(image, shrink=0.8, aspect=30, ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 1])
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    bar.set_label("share of the true class")
+    bar.set_label("fraction of the images of the true class")
     bar.outline.set_visible(False)
     title = f"Confusion matrix: {np.trace(matrix)} of {matrix.sum()} images right"
     axes.set_title(_titled(title, note), pad=12)

@@ -24,15 +24,16 @@ from eurosat.run_card import RunCard, read_run_card
 # Captions explain how to read each figure, by file name, in the order of the page. The figures in
 # WIDE take the full width of the page.
 CAPTIONS = {
-    "learning_curves": "Training (orange) and validation (blue); the dotted line is the best epoch."
-    " Training accuracy is taken on augmented pictures while the weights still move, so it may lie"
-    " below validation.",
-    "confusion_matrix": "Each row is one true class; numbers off the diagonal are mistakes, and"
-    " darker means a larger share of the row.",
-    "reliability_diagram": "Where the blue mark lies below the diagonal the model is surer than it"
-    " is right, above it less sure; bars with few images below them say little.",
-    "confident_mistakes": "The wrong predictions the model was surest of: look for wrong labels,"
-    " mixed patches and classes that look alike.",
+    "learning_curves": "Training is orange, validation is blue, and the dotted line marks the best"
+    " epoch. Training accuracy is measured on augmented images during the epoch, so it may be lower"
+    " than validation accuracy.",
+    "confusion_matrix": "Each row is one true class. Numbers off the diagonal are wrong"
+    " predictions. A darker cell is a larger fraction of its row.",
+    "reliability_diagram": "A blue mark below the diagonal shows overconfidence, and a mark above"
+    " the diagonal shows underconfidence. A mark of few images is uncertain; the bars below show"
+    " the number of images.",
+    "confident_mistakes": "The wrong predictions with the highest confidence. Look for wrong"
+    " labels, mixed patches and classes that look alike.",
 }
 WIDE = {"learning_curves", "confident_mistakes"}
 

@@ -21,14 +21,15 @@ Row = Sequence[str]
 CHECK_HEADINGS = ("check", "candidate", "baseline", "change (interval)", "allowed", "passed")
 
 NOTES = (
-    "Changes of accuracies and errors are candidate less baseline on the same images, with 95 % "
-    "intervals: score intervals of paired fractions (Tango, 1998); for the calibration error, a "
-    "basic bootstrap over images, paired. Those of a class or a corruption are widened for their "
-    "number (Bonferroni); the one that lost most is shown. Times and sizes are ratios."
+    "A change of an accuracy or an error is the candidate's value minus the baseline's on the same "
+    "images, with a 95 % interval: the score interval of paired fractions (Tango, 1998), or for "
+    "the calibration error a basic bootstrap over paired images. The intervals of classes and of "
+    "corruptions are widened for their number (Bonferroni), and the class and the corruption with "
+    "the largest loss are shown. A change of a time or a size is a ratio."
 )
 CORRUPTION_NOTE = (
-    "Accuracy on the same test images, corrupted. This is what to expect when images drift from "
-    "those of the training: by weather, by the sensor, by processing on the way."
+    "Accuracy on the same test images after corruption. Expect such accuracies when weather, "
+    "sensor or processing make images differ from the training images."
 )
 SYNTHETIC_NOTE = (
     "Synthetic data: these numbers show that the program works and say nothing about land use."
@@ -187,7 +188,7 @@ def _robustness(verdict: Verdict) -> str:
     worst = min(verdict.corruptions, key=lambda change: change.candidate)
     text = (
         f"The candidate recognises {_percent(ours.accuracy)} of the clean images and "
-        f"{_percent(ours.corrupted_accuracy)} of the corrupted ones (baseline "
+        f"{_percent(ours.corrupted_accuracy)} of the corrupted images (baseline "
         f"{_percent(theirs.accuracy)} and {_percent(theirs.corrupted_accuracy)}); it suffers most "
         f"from {worst.name} ({_percent(worst.candidate)} on average)."
     )

@@ -34,5 +34,5 @@ def report(run_folders: list[str], *, output: Path | None = None) -> None:
             "overwrite each other: call 'eurosat report' for each with an --output of its own"
         )
     for folder in folders:
-        place = folder if output is None else output / folder.resolve().name
-        print(f"report in {write_report(folder, place)}")
+        destination = folder if output is None else output / folder.resolve().name
+        print(f"report in {write_report(folder, destination)}")

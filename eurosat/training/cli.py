@@ -303,6 +303,8 @@ class EuroSATCLI(LightningCLI):
         kept = best_checkpoint(self.trainer)
         best = kept.best_model_path
         if not best:
+            for logger in self.trainer.loggers:
+                logger.finalize("failed")
             raise MonitorError(
                 f"no validation measured {kept.monitor}, so no checkpoint is the best and nothing "
                 f"was tested: go on from {kept.dirpath}/last.ckpt with --ckpt_path and a longer "

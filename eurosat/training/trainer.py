@@ -12,7 +12,7 @@ Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "1
 
 
 class Trainer(lightning.Trainer):
-    """Lightning's Trainer that also takes ``precision: auto``."""
+    """Lightning's Trainer, with the additional ``precision: auto``."""
 
     def __init__(self, *, precision: Precision = "auto", **kwargs: Any) -> None:
         """Resolve ``auto``, and pass everything else on to Lightning.

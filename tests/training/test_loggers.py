@@ -141,6 +141,18 @@ def test_mlflow_hears_how_a_run_ended(
     assert run.data.tags["status"].startswith(status)
 
 
+def test_mlflow_hears_that_no_validation_took_place(
+    store_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow", reason="needs mlflow")
+    monkeypatch.chdir(tmp_path)
+    arguments = ["fit", *TINY, *SMALL_MODEL, f"--data.root={store_root}", MLFLOW]
+    assert main([*arguments, "--trainer.check_val_every_n_epoch=2"]) == 2
+    (store,) = tmp_path.glob("outputs/*/*/mlruns")
+    _, run = stored_run(store)
+    assert run.info.status == "FAILED"
+
+
 def test_loggers_of_lightning_save_into_the_run_folder_unless_told_otherwise(
     run: Callable[..., Run], tmp_path: Path
 ) -> None:

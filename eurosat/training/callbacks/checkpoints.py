@@ -73,7 +73,7 @@ class ResumableCheckpoint(ModelCheckpoint):
 
 
 class BestCheckpoint(ResumableCheckpoint):
-    """Keeps the checkpoint that is tested; the group ``checkpoint`` configures this callback."""
+    """The checkpoint that is kept and tested, of the group ``checkpoint``."""
 
 
 class LastCheckpoint(ResumableCheckpoint):
