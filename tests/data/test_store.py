@@ -193,7 +193,7 @@ def test_a_complete_data_set_with_other_contents_is_refused_unless_asked_for(
     tmp_path: Path, patches: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     complete = dict.fromkeys(CLASSES, 2)  # rather than 27,000 images
-    monkeypatch.setattr("eurosat.data.sources.IMAGES_PER_CLASS", complete)
+    monkeypatch.setattr("eurosat.data.published.IMAGES_PER_CLASS", complete)
     data = jpeg(patches["Forest_1"][:8, :8])
     files = {
         f"EuroSAT_RGB/{name}/{name}_{number}.jpg": data

@@ -141,6 +141,7 @@ def test_mlflow_hears_how_a_run_ended(
     assert run.data.tags["status"].startswith(status)
 
 
+@pytest.mark.training
 def test_mlflow_hears_that_no_validation_took_place(
     store_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
