@@ -16,7 +16,7 @@ import yaml
 
 from eurosat.cli import TOOL_VERBS, TRAINER_VERBS, main
 from eurosat.labels import CLASSES
-from tests.conftest import CONFIGS, SMALL_MODEL, TINY, Run, jpeg
+from tests.conftest import CONFIGS, SMALL_MODEL, TINY, Run, files_in, jpeg
 
 EXPERIMENTS = sorted(path.name for path in CONFIGS.glob("*.yaml"))
 OVERLAYS = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.glob("[dtl]*/*.yaml"))

@@ -89,6 +89,11 @@ def run_trainer_verb(arguments: Sequence[str]) -> None:
 class SaveConfig(SaveConfigCallback):
     """Saves ``config.yaml``, and sends the whole configuration to every logger."""
 
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Save the configuration; ``predict`` has no run folder, so it saves none."""
+        if stage != "predict":
+            super().setup(trainer, pl_module, stage)
+
     def save_config(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Send the configuration; Lightning calls this once per run, on the first process."""
         content = json.loads(self.parser.dump(self.config, skip_none=False, format="json"))
