@@ -111,6 +111,7 @@ class EuroSATCLI(LightningCLI):
         Args:
             arguments: A verb and its options.
         """
+        self._verb = arguments[0]
         self._logs = Logs(rank=lambda: cast(Any, rank_zero_only).rank)
         self._reserved: Path | None = None
         try:
@@ -120,8 +121,10 @@ class EuroSATCLI(LightningCLI):
                     EuroSATDataModule,
                     trainer_class=Trainer,
                     parser_class=SettingsParser,
-                    parser_kwargs={"prog": "eurosat"}
-                    | {verb: {"description": text} for verb, text in _DESCRIPTIONS.items()},
+                    parser_kwargs={
+                        "prog": "eurosat",
+                        self._verb: {"description": _DESCRIPTIONS[self._verb]},
+                    },
                     trainer_defaults={
                         "max_epochs": 10,
                         "deterministic": True,
@@ -140,6 +143,10 @@ class EuroSATCLI(LightningCLI):
             if self._reserved is not None:
                 with contextlib.suppress(OSError):  # the run has begun, so the folder is not empty
                     self._reserved.rmdir()
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Return the verb to run alone, because Lightning builds a parser per verb."""
+        return {self._verb: super().subcommands()[self._verb]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options of the run folder, the checkpoint and the predictions."""
