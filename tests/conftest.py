@@ -22,6 +22,7 @@ from rasterio.transform import from_origin
 from eurosat.bands import BANDS, GEOTIFF_ORDER, render_rgb
 from eurosat.cli import main
 from eurosat.data.synthetic import synthetic_patch
+from eurosat.gate import evaluate
 from eurosat.inference import formats
 from eurosat.labels import CLASSES
 from tests.kinds import mark, refuse_what_is_slow
@@ -91,6 +92,13 @@ def kept_fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """Fail a fast test that trains a model or starts eurosat or DVC in a process."""
     if request.node.get_closest_marker("fast"):
         refuse_what_is_slow(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def few_timed_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the model gate time a few calls, which take a tiny model most of a comparison."""
+    monkeypatch.setattr(evaluate, "_TURNS", 1)
+    monkeypatch.setattr(evaluate, "_CALLS", {1: 3, evaluate.BATCH: 1})
 
 
 @pytest.fixture(autouse=True)

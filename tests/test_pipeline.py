@@ -194,16 +194,7 @@ def test_a_second_run_does_nothing(checkout: Checkout) -> None:
     assert checkout.run("git", "status", "--porcelain") == ""
 
 
-def test_an_experiment_with_a_key_that_was_not_there_runs_from_train(checkout: Checkout) -> None:
-    output = checkout.run("dvc", "exp", "run", "-S", "+checkpoint.monitor=val/loss")
-    assert sorted(checkout.ran(output)) == sorted(STAGES[1:])
-    config = yaml.safe_load((checkout.folder / "pipeline/train/config.yaml").read_text())
-    assert config["checkpoint"]["monitor"] == "val/loss"
-    checkout.run("git", "checkout", "--quiet", ".")
-    checkout.run("dvc", "checkout", "--quiet")
-
-
-def test_touched_data_run_all_again(checkout: Checkout) -> None:
+def test_touched_data_are_prepared_again(checkout: Checkout) -> None:
     note = checkout.folder / "data/raw/new.txt"
     note.write_text("a new file")
     assert "modified:           data/raw" in checkout.run("dvc", "status")
@@ -211,9 +202,16 @@ def test_touched_data_run_all_again(checkout: Checkout) -> None:
     assert checkout.ran(checkout.run("dvc", "repro")) == ["prepare"]
     note.unlink()
     checkout.run("git", "checkout", "--quiet", ".")
-    # Another number of patches makes other data: everything runs.
-    output = checkout.run("dvc", "exp", "run", "-S", "data.synthetic_images=350")
+    checkout.run("dvc", "checkout", "--quiet")
+
+
+def test_an_experiment_of_other_data_and_a_new_key_runs_every_stage(checkout: Checkout) -> None:
+    changes = ["-S", "data.synthetic_images=350", "-S", "+checkpoint.monitor=val/loss"]
+    output = checkout.run("dvc", "exp", "run", *changes)
     assert sorted(checkout.ran(output)) == sorted(STAGES)
+    config = yaml.safe_load((checkout.folder / "pipeline/train/config.yaml").read_text())
+    assert config["checkpoint"]["monitor"] == "val/loss"
+    assert config["data"]["synthetic_images"] == 350
     checkout.run("git", "checkout", "--quiet", ".")
     checkout.run("dvc", "checkout", "--quiet")
 

@@ -41,7 +41,20 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def run_folder(tmp_path):
-    folder = tmp_path / "outputs" / "trial" / "2026-01-02T03-04-05"
+    """A run's folder, without a report."""
+    return write_run(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """A run's folder with its report, which takes seconds to draw; tests change copies."""
+    folder = write_run(tmp_path_factory.mktemp("reported"))
+    write_report(folder)
+    return folder
+
+
+def write_run(root):
+    folder = root / "outputs" / "trial" / "2026-01-02T03-04-05"
     (folder / "figures").mkdir(parents=True)
     (folder / "checkpoints").mkdir()
     (folder / "figures" / "zebra.png").write_bytes(PNG + b"zebra")
@@ -113,12 +126,12 @@ def test_headline(run_folder):
     assert "Loss n/a" in text
 
 
-def test_page_is_self_contained_and_well_formed(run_folder):
-    page = Page(write_report(run_folder).read_text())
+def test_page_is_self_contained_and_well_formed(reported):
+    page = Page((reported / "report.html").read_text())
     sources = [url for url in page.urls if url.startswith("data:image/png;base64,")]
     pictures = [base64.b64decode(url.partition(",")[2]) for url in sources]
     names = ("learning_curves", "confusion_matrix", "reliability_diagram", "confident_mistakes")
-    drawn = [(run_folder / "figures" / f"{name}.png").read_bytes() for name in names]
+    drawn = [(reported / "figures" / f"{name}.png").read_bytes() for name in names]
     assert pictures == [*drawn, PNG + b"zebra"]
     links = [url for url in page.urls if url not in sources]
     assert "checkpoints/epoch%3D1%20best.ckpt" in links
@@ -184,9 +197,10 @@ def test_banner_only_on_synthetic_data(run_folder, synthetic):
         ("checkpoints", ".ckpt"),
     ],
 )
-def test_missing_part_costs_only_its_section(run_folder, missing, lost):
-    whole = write_report(run_folder).read_text()
-    shutil.rmtree(run_folder / "figures")
+def test_missing_part_costs_only_its_section(reported, tmp_path, missing, lost):
+    whole = (reported / "report.html").read_text()
+    run_folder = tmp_path / "run"
+    shutil.copytree(reported, run_folder, ignore=shutil.ignore_patterns("*.png"))
     path = run_folder / missing
     if path.is_file():
         path.unlink()
@@ -255,8 +269,9 @@ def test_a_run_of_the_first_layout_has_a_report(tmp_path):
         ("profile.json", '{"phases": '),
     ],
 )
-def test_a_damaged_file_is_named_and_the_page_stays(name, content, run_folder, capsys):
-    write_report(run_folder)
+def test_a_damaged_file_is_named_and_the_page_stays(name, content, reported, tmp_path, capsys):
+    run_folder = tmp_path / "run"
+    shutil.copytree(reported, run_folder)
     before = (run_folder / "report.html").read_bytes()
     (run_folder / name).write_text(content)
     assert main(["report", str(run_folder)]) == 2

@@ -34,7 +34,7 @@ ANY_ANSWERS = [
     f"--{name}_margin=.inf"
     for name in ("accuracy", "class", "calibration", "robustness", "corruption")
 ]
-PATIENT = "--max_latency_ratio=20"  # tests run beside others
+PATIENT = "--max_latency_ratio=.inf"  # a few calls beside other tests measure no speed
 
 
 def gate(candidate: Path, baseline: Path, output: Path, *options: str) -> tuple[int, Any]:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import pytest
 import yaml
 
-from tests.pipeline import Checkout, gcs_emulator, gcs_environment
+from tests.pipeline import Checkout, gcs_emulator, gcs_environment, impatience
 from tests.registry.conftest import MODEL, change_model, refused, tags
 
 
@@ -111,7 +111,10 @@ def forbidding_port() -> Iterator[int]:
 
 
 def test_what_cannot_be_pushed_is_not_registered(
-    repository: Checkout, forbidding_port: int, capsys: pytest.CaptureFixture[str]
+    repository: Checkout,
+    forbidding_port: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     push = ["promote", MODEL, "--push=true"]
     assert "no DVC remote is configured: run `dvc remote modify" in refused(push, capsys)
@@ -130,7 +133,8 @@ def test_what_cannot_be_pushed_is_not_registered(
     assert "check the address, the network and your rights" in output
     assert tags(repository) == set()
 
-    here = Checkout(repository.folder, gcs_environment(9))  # nothing listens there
+    nowhere = {**gcs_environment(9), **impatience(tmp_path / "impatience")}  # nothing listens there
+    here = Checkout(repository.folder, nowhere)
     assert "cannot be pushed to gs://missing/eurosat" in here.run("eurosat", *push, code=2)
     assert tags(repository) == set()
 

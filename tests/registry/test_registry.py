@@ -14,7 +14,7 @@ from eurosat.cli import main
 from eurosat.errors import RegistryError
 from eurosat.inference.runtime import open_model
 from eurosat.registry.find import find_model
-from tests.pipeline import Checkout, gcs_emulator, gcs_environment
+from tests.pipeline import Checkout, gcs_emulator, gcs_environment, impatience
 from tests.registry.conftest import MODEL, change_model, refused, tags
 
 
@@ -256,7 +256,8 @@ def test_a_damaged_or_missing_file_is_not_served(repository: Checkout, tmp_path:
         here = Checkout(repository.folder, environment)
         output = here.run("eurosat", "serve", "registry:staging", code=2)
     assert "neither in DVC's cache nor on its remote" in output
-    here = Checkout(repository.folder, gcs_environment(9))  # nothing listens there
+    nowhere = {**gcs_environment(9), **impatience(tmp_path / "impatience")}  # nothing listens there
+    here = Checkout(repository.folder, nowhere)
     output = here.run("eurosat", "serve", "registry:staging", code=2)
     assert "neither in DVC's cache nor on its remote" in output
     assert "your rights to it" in output

@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import yaml
@@ -21,6 +21,7 @@ from eurosat.cli import main
 from eurosat.errors import RunCardError
 from eurosat.hardware import Hardware
 from eurosat.run_card import RunCard, RunSplit
+from eurosat.study import runner
 from eurosat.study.figure import accuracy_figure
 from eurosat.study.plan import read_study
 from eurosat.study.results import confidence_interval, summarise
@@ -36,6 +37,7 @@ TINY_STUDY: dict[str, Any] = {
         "trainer.max_epochs": 2,
         "trainer.accelerator": "cpu",
         "model.backbone_args": {"stem_width": 8, "widths": [8, 16]},
+        "report": False,
     },
     "axes": {"data.batch_size": [16, 32]},
 }
@@ -64,6 +66,22 @@ def finish(trained: Run) -> Callable[..., Path]:
         return folder
 
     return write_run
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train in the test's process, because a process of its own takes most of a test to start."""
+
+    def run(command: Sequence[str], *, output: IO[str], **_: Any) -> dict[str, int]:
+        assert command[:3] == [sys.executable, "-m", "eurosat"]
+        try:
+            with redirect_stdout(output), redirect_stderr(output):
+                return {"cpu": main(command[3:])}
+        except Exception as error:
+            output.write(repr(error))
+            return {"cpu": 1}
+
+    monkeypatch.setattr(runner, "supervise", run)
 
 
 @pytest.mark.process
@@ -98,6 +116,7 @@ def test_a_study_trains_what_is_missing_and_tells_what_it_found(
 
 
 @pytest.mark.process
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_study_that_is_ended_goes_on_from_there(
     number: int,
@@ -131,14 +150,16 @@ def test_a_study_that_is_ended_goes_on_from_there(
 
     assert main(arguments) == 0
     assert planned.finished is not None
-    assert "--ckpt_path=" in json.loads((planned.finished / "run.json").read_text())["command"]
+    config = yaml.safe_load((planned.finished / "config.yaml").read_text())
+    assert config["ckpt_path"] == str(first / "checkpoints/last.ckpt")
     with (planned.finished / "metrics.csv").open() as rows:
         epochs = [int(row["epoch"]) for row in csv.DictReader(rows) if row["train/loss"]]
     assert 0 < epochs[0] <= epochs[-1] == 19
     assert "1 of 1 runs are done" in capsys.readouterr().out
 
 
-@pytest.mark.process
+@pytest.mark.training
+@pytest.mark.usefixtures("in_this_process")
 def test_a_run_that_was_cut_off_in_its_test_is_tested(
     write: Callable[..., Path], tmp_path: Path, store_root: Path, trained: Run
 ) -> None:
@@ -216,7 +237,8 @@ def test_a_grid_is_drawn_with_intervals_over_seeds(
         assert drawn.tolist() == [[0.3, means[0]], [0.6, means[1]]]
 
 
-@pytest.mark.process
+@pytest.mark.training
+@pytest.mark.usefixtures("in_this_process")
 def test_equal_minutes_set_the_length_from_a_measured_speed(
     write: Callable[..., Path], tmp_path: Path, store_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -297,9 +319,10 @@ def test_a_run_of_another_process_is_left_to_it(
     assert "1 more under way in other processes" in said
 
 
-@pytest.mark.process
+@pytest.mark.training
+@pytest.mark.usefixtures("in_this_process")
 def test_the_run_of_a_process_that_died_is_taken_over(
-    write: Callable[..., Path], tmp_path: Path, store_root: Path, capsys: pytest.CaptureFixture[str]
+    write: Callable[..., Path], tmp_path: Path, store_root: Path
 ) -> None:
     output = tmp_path / "out"
     study = read_study(write())

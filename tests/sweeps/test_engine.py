@@ -26,6 +26,11 @@ QUICK = (
     "--trainer.max_epochs=2",
 )
 """What makes the command of any sweep a matter of seconds."""
+SMALL_BACKBONES = {
+    "fast.yaml": '{"stem_width": 8, "widths": [8, 16]}',
+    "resnet.yaml": '{"layers": [1, 1, 1, 1]}',
+}
+"""Arguments of a small backbone of the kind that a configuration trains, by configuration."""
 
 
 @pytest.fixture(scope="session")
@@ -110,7 +115,12 @@ def agent(
         def start(config: dict[str, Any], values: dict[str, Any], *options: str) -> Any:
             runner = wandb_agent.Agent(api=None, queue=None, sweep_id="a1b2c3d4")
             places = (f"--data.root={store_root}", f"--output_root={tmp_path / 'outputs'}")
-            runner._sweep_command = [*config["command"], *QUICK, *places, *options]
+            (small,) = (
+                f"--model.backbone_args={arguments}"
+                for name, arguments in SMALL_BACKBONES.items()
+                if f"--config=configs/{name}" in config["command"]
+            )
+            runner._sweep_command = [*config["command"], *QUICK, small, *places, *options]
             runner._command_run({"run_id": "r1", "program": config["program"], "args": values})
             started.append(runner._run_processes["r1"])
             return runner

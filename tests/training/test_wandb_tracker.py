@@ -234,18 +234,3 @@ def test_the_missing_package_is_named(
     monkeypatch.setitem(sys.modules, "wandb", None)  # as Python has it where nothing is found
     assert main(["fit", *TINY, *SMALL_MODEL, OVERLAY]) == 2
     assert "pip install 'eurosat[track]'" in capsys.readouterr().err
-
-
-@pytest.mark.process
-def test_two_processes_are_one_run(tmp_path: Path, store_root: Path) -> None:
-    pytest.importorskip("wandb")
-    command = [sys.executable, "-m", "eurosat", "fit", *TINY, *SMALL_MODEL, OVERLAY]
-    command += [f"--data.root={store_root}", "--trainer.devices=2", "--trainer.strategy=ddp"]
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in wandb_without_account(tmp_path / "home").items():
-            environment.setenv(name, value)
-        subprocess.run(command, cwd=tmp_path, check=True, timeout=300)
-    (kept,) = tracked_runs(tmp_path)
-    assert kept.exit_code == 0
-    assert len(kept.series("val/accuracy")) == 1
-    assert kept.config["record"]["hardware"]["devices"] == 2
