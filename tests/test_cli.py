@@ -58,6 +58,18 @@ def test_mistakes_in_usage_end_with_exit_code_2(
     error = capsys.readouterr().err
     assert "error" in error
     assert "Traceback" not in error
+    assert len(error.splitlines()) < 10  # the error is not lost below a list of all options
+
+
+@pytest.mark.parametrize("verb", TRAINER_VERBS)
+def test_the_help_of_a_trainer_verb_begins_with_its_use(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([verb, "--help"])
+    usage, _, description, *_ = capsys.readouterr().out.splitlines()
+    assert usage == f"usage: eurosat {verb} [--config FILE ...] [--option VALUE ...]"
+    assert description.split()[0] in ("Train", "Measure", "Classify")
 
 
 @pytest.mark.parametrize(

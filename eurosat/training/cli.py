@@ -58,6 +58,9 @@ _DESCRIPTIONS = {
 }
 """First lines of the help texts; Lightning's own are cut off in the middle of a sentence."""
 
+_USAGE = "eurosat {} [--config FILE ...] [--option VALUE ...]"
+"""First line of the help texts and of errors; argparse's own lists all options on 100 lines."""
+
 # Processes that Lightning starts for DDP inherit it, so that all of them share one run folder.
 _RUN_DIRECTORY_VARIABLE = "EUROSAT_RUN_DIRECTORY"
 
@@ -123,7 +126,10 @@ class EuroSATCLI(LightningCLI):
                     parser_class=SettingsParser,
                     parser_kwargs={
                         "prog": "eurosat",
-                        self._verb: {"description": _DESCRIPTIONS[self._verb]},
+                        self._verb: {
+                            "description": _DESCRIPTIONS[self._verb],
+                            "usage": _USAGE.format(self._verb),
+                        },
                     },
                     trainer_defaults={
                         "max_epochs": 10,

@@ -44,6 +44,14 @@ class SettingsParser(LightningArgumentParser):
             self.set_defaults({"save_dir": str(PurePosixPath(RUN_FOLDER, own or "."))})
         return added
 
+    def add_method_arguments(
+        self, theclass: Any, themethod: str, *args: Any, **kwargs: Any
+    ) -> list[str]:
+        """Add the parameters of a verb; Lightning's title is cut off within a sentence."""
+        added: list[str] = super().add_method_arguments(theclass, themethod, *args, **kwargs)
+        self._action_groups[-1].title = f"Options of {themethod} alone"
+        return added
+
 
 def postpone(logger_class: type[Logger], **settings: Any) -> Any:
     """Keep a logger's settings until its run has a folder.
