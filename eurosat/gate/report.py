@@ -214,7 +214,7 @@ def _other_rows(verdict: Verdict) -> list[Row]:
     ]
     for name in ("version", "format", "backbone", "checkpoint"):
         cards = (verdict.candidate.card, verdict.baseline.card)
-        rows.append((name, *(str(getattr(card, name))[:40] for card in cards)))
+        rows.append((name, *(str(getattr(card, name)) for card in cards)))
     rows.append(("model URI", verdict.candidate.model_uri, verdict.baseline.model_uri))
     return rows
 

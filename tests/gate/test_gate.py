@@ -138,7 +138,7 @@ def test_the_reports_say_the_same(good: Run, bad: Run, tmp_path: Path) -> None:
     texts += [f"{share:.2%}" for share in found["candidate"]["corrupted"]["haze"]]
     texts += [f"{share:.2%}" for share in found["baseline"]["corrupted"]["band_shift"]]
     texts += [*CLASSES, "severity 2", "severity 4", "band shift", "JPEG", "Brier score", "log loss"]
-    texts += [found["candidate"]["version"], found["candidate"]["checkpoint"][:40]]
+    texts += [found["candidate"]["version"], found["candidate"]["checkpoint"]]
     for change in [*found["classes"], *found["corruptions"]]:
         low, high = (100 * end for end in change["interval"])
         texts.append(f"{100 * change['change']:+.2f} points ({low:+.2f} to {high:+.2f})")
