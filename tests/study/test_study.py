@@ -117,7 +117,9 @@ def test_a_study_trains_what_is_missing_and_tells_what_it_found(
 
 @pytest.mark.process
 @pytest.mark.usefixtures("in_this_process")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_study_that_is_ended_goes_on_from_there(
+    number: int,
     write: Callable[..., Path],
     tmp_path: Path,
     store_root: Path,
@@ -136,7 +138,7 @@ def test_a_study_that_is_ended_goes_on_from_there(
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)  # tests/test_processes.py sends the other signals
+    process.send_signal(number)
     _, shown = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "ended during a run: run the same command again" in shown
