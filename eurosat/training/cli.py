@@ -28,38 +28,21 @@ from eurosat.errors import (
     EuroSATError,
     MonitorError,
 )
-from eurosat.logs import LogLevel, Logs
+from eurosat.logs import Logs
 from eurosat.metrics import best_value
 from eurosat.models.classifier import EuroSATClassifier
-from eurosat.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint, best_checkpoint
+from eurosat.training.callbacks.checkpoints import LastCheckpoint, best_checkpoint
 from eurosat.training.callbacks.guards import DivergenceGuard, MonitorGuard, TerminationGuard
-from eurosat.training.callbacks.predictions_csv import PredictionsCSV
 from eurosat.training.callbacks.record import RunRecord
 from eurosat.training.callbacks.test_results import TestResults
-from eurosat.training.logger_settings import (
-    SettingsParser,
-    check_packages,
-    make_loggers,
-    postpone,
-)
+from eurosat.training.logger_settings import check_packages, make_loggers, postpone
 from eurosat.training.loggers import FinishesRun
 from eurosat.training.next_steps import show_next_steps
-from eurosat.training.profiler import ProfileKind, make_profiler
+from eurosat.training.parser import SettingsParser, add_run_options, help_texts
+from eurosat.training.profiler import make_profiler
 from eurosat.training.run_folder import check_folder, is_first_process, name_folder, reserve_folder
 from eurosat.training.termination import recorded_termination
 from eurosat.training.trainer import Trainer
-
-_DESCRIPTIONS = {
-    "fit": "Train a classifier, then test its best checkpoint.",
-    "validate": "Measure a checkpoint (--ckpt_path) on the validation split.",
-    "test": "Measure a checkpoint (--ckpt_path) on the test split, and write the report.",
-    "predict": "Classify the images of --data.images with a checkpoint (--ckpt_path), and write a "
-    "CSV file.",
-}
-"""First lines of the help texts; Lightning's own are cut off in the middle of a sentence."""
-
-_USAGE = "eurosat {} [--config FILE ...] [--option VALUE ...]"
-"""First line of the help texts and of errors; argparse's own lists all options on 100 lines."""
 
 # Processes that Lightning starts for DDP inherit it, so that all of them share one run folder.
 _RUN_DIRECTORY_VARIABLE = "EUROSAT_RUN_DIRECTORY"
@@ -124,13 +107,7 @@ class EuroSATCLI(LightningCLI):
                     EuroSATDataModule,
                     trainer_class=Trainer,
                     parser_class=SettingsParser,
-                    parser_kwargs={
-                        "prog": "eurosat",
-                        self._verb: {
-                            "description": _DESCRIPTIONS[self._verb],
-                            "usage": _USAGE.format(self._verb),
-                        },
-                    },
+                    parser_kwargs={"prog": "eurosat", self._verb: help_texts(self._verb)},
                     trainer_defaults={
                         "max_epochs": 10,
                         "deterministic": True,
@@ -156,67 +133,7 @@ class EuroSATCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options of the run folder, the checkpoint and the predictions."""
-        parser.add_argument(
-            "--output_root",
-            default="outputs",
-            help="Folder above all run folders, which are <output_root>/<experiment>/<UTC time>.",
-        )
-        parser.add_argument(
-            "--experiment",
-            type=str | None,
-            default=None,
-            help="Name of the folder above the run folder; if not given, the name of the first "
-            "configuration file.",
-        )
-        parser.add_argument(
-            "--run_directory",
-            type=str | None,
-            default=None,
-            help="Run folder, for pipelines that need a fixed path; the folder must be empty or "
-            "not exist yet. If not given, the run gets a new folder in output_root.",
-        )
-        parser.add_argument(
-            "--test_after_fit",
-            type=bool,
-            default=True,
-            help="Test the best checkpoint after the training.",
-        )
-        parser.add_argument(
-            "--report",
-            type=bool,
-            default=True,
-            help="Draw the figures and report.html at the end of the run; 'eurosat report' can "
-            "draw both later.",
-        )
-        parser.add_argument(
-            "--profile",
-            type=ProfileKind | None,
-            nargs="?",
-            const="phases",
-            default=None,
-            help="Measure how fit spends its time, show and save the result (profile.json), and "
-            "suggest what to change. 'trace' also writes trace.json.gz for Perfetto or "
-            "chrome://tracing.",
-        )
-        parser.add_argument(
-            "--log_level",
-            type=LogLevel,
-            default="info",
-            help="Lowest level of messages on the console; run.jsonl always has the level info and "
-            "above.",
-        )
-        parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
-        parser.set_defaults(
-            {
-                "checkpoint.monitor": "val/accuracy",
-                "checkpoint.mode": "auto",
-                "checkpoint.filename": "best-epoch{epoch:02d}",
-                "checkpoint.auto_insert_metric_name": False,
-            }
-        )
-        parser.add_lightning_class_args(PredictionsCSV, "predictions")
-        parser.link_arguments("data.bands", "model.bands")
-        parser.link_arguments("data.classes", "model.classes")
+        add_run_options(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the arguments, and set the console's log level."""

@@ -5,10 +5,9 @@ import logging
 import os
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, cast
 
-from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from eurosat.errors import TrackingError
@@ -25,32 +24,6 @@ _PACKAGES: dict[type[Logger], tuple[str, ...]] = {
     MLFlowLogger: ("mlflow",),
 }
 """Packages per logger, at least one of which is required; the extras install the first."""
-
-
-class SettingsParser(LightningArgumentParser):
-    """Lightning's parser with the run's folder as the default ``save_dir`` of every logger."""
-
-    def add_class_arguments(
-        self, theclass: Any, nested_key: str | None = None, *args: Any, **kwargs: Any
-    ) -> list[str]:
-        """Add the parameters of a class; a logger's ``save_dir`` defaults to the run's folder.
-
-        jsonargparse calls this method for every class that a configuration names.
-        """
-        added: list[str] = super().add_class_arguments(theclass, nested_key, *args, **kwargs)
-        is_logger = isinstance(theclass, type) and issubclass(theclass, Logger)
-        if is_logger and nested_key is None and "save_dir" in added:
-            own = self.get_default("save_dir")  # None where the class requires save_dir
-            self.set_defaults({"save_dir": str(PurePosixPath(RUN_FOLDER, own or "."))})
-        return added
-
-    def add_method_arguments(
-        self, theclass: Any, themethod: str, *args: Any, **kwargs: Any
-    ) -> list[str]:
-        """Add the parameters of a verb; Lightning's title is cut off within a sentence."""
-        added: list[str] = super().add_method_arguments(theclass, themethod, *args, **kwargs)
-        self._action_groups[-1].title = f"Options of {themethod} alone"
-        return added
 
 
 def postpone(logger_class: type[Logger], **settings: Any) -> Any:

@@ -1,0 +1,122 @@
+"""Options and help texts of the trainer verbs."""
+
+from pathlib import PurePosixPath
+from typing import Any
+
+from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.loggers import Logger
+
+from eurosat.logs import LogLevel
+from eurosat.training.callbacks.checkpoints import BestCheckpoint
+from eurosat.training.callbacks.predictions_csv import PredictionsCSV
+from eurosat.training.logger_settings import RUN_FOLDER
+from eurosat.training.profiler import ProfileKind
+
+_DESCRIPTIONS = {
+    "fit": "Train a classifier, then test its best checkpoint.",
+    "validate": "Measure a checkpoint (--ckpt_path) on the validation split.",
+    "test": "Measure a checkpoint (--ckpt_path) on the test split, and write the report.",
+    "predict": "Classify the images of --data.images with a checkpoint (--ckpt_path), and write a "
+    "CSV file.",
+}
+"""First lines of the help texts; Lightning's own are cut off in the middle of a sentence."""
+
+_USAGE = "eurosat {} [--config FILE ...] [--option VALUE ...]"
+"""First line of the help texts and of errors; argparse's own lists all options on 100 lines."""
+
+
+class SettingsParser(LightningArgumentParser):
+    """Lightning's parser with the run's folder as the default ``save_dir`` of every logger."""
+
+    def add_class_arguments(
+        self, theclass: Any, nested_key: str | None = None, *args: Any, **kwargs: Any
+    ) -> list[str]:
+        """Add the parameters of a class; a logger's ``save_dir`` defaults to the run's folder.
+
+        jsonargparse calls this method for every class that a configuration names.
+        """
+        added: list[str] = super().add_class_arguments(theclass, nested_key, *args, **kwargs)
+        is_logger = isinstance(theclass, type) and issubclass(theclass, Logger)
+        if is_logger and nested_key is None and "save_dir" in added:
+            own = self.get_default("save_dir")  # None where the class requires save_dir
+            self.set_defaults({"save_dir": str(PurePosixPath(RUN_FOLDER, own or "."))})
+        return added
+
+    def add_method_arguments(
+        self, theclass: Any, themethod: str, *args: Any, **kwargs: Any
+    ) -> list[str]:
+        """Add the parameters of a verb; Lightning's title is cut off within a sentence."""
+        added: list[str] = super().add_method_arguments(theclass, themethod, *args, **kwargs)
+        assert self.groups is not None  # the method's own group is one of them
+        self.groups[themethod].title = f"Options of {themethod} alone"
+        return added
+
+
+def help_texts(verb: str) -> dict[str, str]:
+    """Return the description and the usage of a trainer verb, as arguments of its parser."""
+    return {"description": _DESCRIPTIONS[verb], "usage": _USAGE.format(verb)}
+
+
+def add_run_options(parser: LightningArgumentParser) -> None:
+    """Add the options of the run folder, the checkpoint, the console and the predictions."""
+    parser.add_argument(
+        "--output_root",
+        default="outputs",
+        help="Folder above all run folders, which are <output_root>/<experiment>/<UTC time>.",
+    )
+    parser.add_argument(
+        "--experiment",
+        type=str | None,
+        default=None,
+        help="Name of the folder above the run folder; if not given, the name of the first "
+        "configuration file.",
+    )
+    parser.add_argument(
+        "--run_directory",
+        type=str | None,
+        default=None,
+        help="Run folder, for pipelines that need a fixed path; the folder must be empty or "
+        "not exist yet. If not given, the run gets a new folder in output_root.",
+    )
+    parser.add_argument(
+        "--test_after_fit",
+        type=bool,
+        default=True,
+        help="Test the best checkpoint after the training.",
+    )
+    parser.add_argument(
+        "--report",
+        type=bool,
+        default=True,
+        help="Draw the figures and report.html at the end of the run; 'eurosat report' can "
+        "draw both later.",
+    )
+    parser.add_argument(
+        "--profile",
+        type=ProfileKind | None,
+        nargs="?",
+        const="phases",
+        default=None,
+        help="Measure how fit spends its time, show and save the result (profile.json), and "
+        "suggest what to change. 'trace' also writes trace.json.gz for Perfetto or "
+        "chrome://tracing.",
+    )
+    parser.add_argument(
+        "--log_level",
+        type=LogLevel,
+        default="info",
+        help="Lowest level of messages on the console; run.jsonl always has the level info and "
+        "above.",
+    )
+    parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
+    parser.set_defaults(
+        {
+            "checkpoint.monitor": "val/accuracy",
+            "checkpoint.mode": "auto",
+            "checkpoint.filename": "best-epoch{epoch:02d}",
+            "checkpoint.auto_insert_metric_name": False,
+        }
+    )
+    parser.add_lightning_class_args(PredictionsCSV, "predictions")
+    parser.link_arguments("data.bands", "model.bands")
+    parser.link_arguments("data.classes", "model.classes")
