@@ -18,17 +18,17 @@ from eurosat.errors import EuroSATError
 
 TRAINER_VERBS = {
     "fit": "train a classifier, then test its best checkpoint",
-    "validate": "measure a checkpoint on the validation split",
-    "test": "measure a checkpoint on the test split and write the report",
+    "validate": "evaluate a checkpoint on the validation split",
+    "test": "evaluate a checkpoint on the test split and write the report",
     "predict": "classify image files or folders and write a CSV file",
 }
 TOOL_VERBS = {
     "init": "create a project in a new or empty folder: configurations, pipeline, sweeps, studies",
-    "prepare": "find, check and decode a data set, and show its contents",
-    "study": "train a grid of settings with several seeds, and compare the settings",
-    "sweep": "search for good settings with Weights & Biases on every GPU of this machine",
-    "report": "draw the figures and the report of finished runs again",
-    "export": "convert a checkpoint to another format, such as ONNX, and compare the predictions",
+    "prepare": "download or open a data set, check and decode it, and show its contents",
+    "study": "train every combination of settings with several seeds, and compare the settings",
+    "sweep": "search for good hyperparameters with Weights & Biases, on every GPU of this machine",
+    "report": "draw the figures and write the reports of finished runs",
+    "export": "convert a checkpoint to another format, such as ONNX, and compare both models",
     "gate": "compare a candidate with the model in use; the exit code is 1 if a check fails",
     "promote": "register a model and assign it to a stage, staging or production",
     "serve": "classify images over HTTP with a model file, and serve a page to try the model",

@@ -69,7 +69,7 @@ def test_the_help_of_a_trainer_verb_begins_with_its_use(
         main([verb, "--help"])
     usage, _, description, *_ = capsys.readouterr().out.splitlines()
     assert usage == f"usage: eurosat {verb} [--config FILE ...] [--option VALUE ...]"
-    assert description.split()[0] in ("Train", "Measure", "Classify")
+    assert description.split()[0] in ("Train", "Evaluate", "Classify")
 
 
 @pytest.mark.parametrize(

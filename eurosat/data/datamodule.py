@@ -56,17 +56,19 @@ class EuroSATDataModule(lightning.LightningDataModule):
             bands: 'rgb' (8 bits), 'all' (13 bands), or band names such as [B02, B03, B04, B08].
             classes: Class names in label order; for your own data, the names of your folders.
             root: Folder for decoded data.
-            verify: Refuse a complete EuroSAT RGB data set if its files differ from the published
-                files.
+            verify: Compare a complete EuroSAT RGB data set with the published files, and refuse the
+                data set if a file differs. Other data sets are not compared.
             synthetic_images: Number of patches that the source 'synthetic' generates.
             split: 'stratified' draws at random within each class, 'source' takes the source's own
-                splits, 'files' reads lists of file names, 'longitude' cuts from west to east.
-            split_fractions: Fractions of training, validation and test patches.
+                splits, 'files' reads lists of file names, 'longitude' sorts the patches by
+                longitude and takes training, validation and test from west to east.
+            split_fractions: Fractions of training, validation and test patches for the splits
+                'stratified' and 'longitude'.
             split_seed: Seed of the stratified split.
-            split_files: Folder with three .txt files, whose names contain train, val and test, and
-                which list one file name per line.
+            split_files: Folder with three .txt files for the split 'files': one with 'train' in its
+                name, one with 'val', one with 'test'. Each line is one file name.
             augmentations: albumentations transforms for training patches.
-            batch_size: Number of patches in a batch of one process.
+            batch_size: Number of patches per batch and training process, which is one per GPU.
             num_workers: Number of worker processes that load batches; with 0, the main process
                 loads the batches.
             images: Image files or folders for 'eurosat predict'.

@@ -30,7 +30,7 @@ _UNRECORDED_PATCH_SIZE = 64
 
 
 class EuroSATClassifier(lightning.LightningModule):
-    """Classifies raw Sentinel-2 patches.
+    """The classifier of raw Sentinel-2 patches.
 
     A checkpoint holds the backbone's name, the bands, the class names, the patch size and the
     normalisation, so ``EuroSATClassifier.load_from_checkpoint(path)`` needs no other argument.
@@ -61,15 +61,18 @@ class EuroSATClassifier(lightning.LightningModule):
 
         Args:
             backbone: Name of a timm model (`timm.list_models()`), or 'patchnet'.
-            pretrained: Start from timm's published weights (true), or from a local weight file.
-                With pretrained weights, RGB patches are normalised by the statistics of the
-                weights; all other patches are normalised by EuroSAT's statistics.
-            freeze_backbone: Train the classification layer only; the batch-norm statistics of the
-                backbone do not change either.
-            unfreeze_at_epoch: First epoch, counted from 0, that trains a frozen backbone.
-            backbone_args: Further arguments of the timm model, such as {img_size: 64}.
-            optimizer: Optimiser; if not given, AdamW with torch's defaults. Biases and
-                normalisation layers get no weight decay.
+            pretrained: Start from timm's published weights (true), or from a local weight file (its
+                path). RGB patches are then normalised with the statistics of the weights. Without
+                pretrained weights, and with other bands than RGB, patches are normalised with
+                EuroSAT's statistics.
+            freeze_backbone: Train only the classification layer. The weights and the batch-norm
+                statistics of the backbone do not change.
+            unfreeze_at_epoch: With freeze_backbone, the epoch, counted from 0, from which on the
+                backbone is trained too. If not given, the backbone is never trained.
+            backbone_args: Further arguments of the backbone, such as {img_size: 64} for a timm
+                model or {stem_width: 32} for patchnet.
+            optimizer: Optimiser; if not given, AdamW with torch's defaults. Every optimiser leaves
+                biases and normalisation layers without weight decay.
             lr_scheduler: Schedule of the learning rate; if not given, the rate is constant.
             lr_scheduler_interval: Unit in which the schedule counts; WarmupCosine always counts
                 steps.
@@ -83,8 +86,8 @@ class EuroSATClassifier(lightning.LightningModule):
                 is no average.
             channels_last: Use the memory format channels-last, which makes convolutions faster.
             compile: Compile the backbone with torch.compile.
-            bands: The bands of the data; the command line copies --data.bands.
-            classes: The class names; the command line copies --data.classes.
+            bands: Bands of the patches; the command line sets them to --data.bands.
+            classes: Class names in label order; the command line sets them to --data.classes.
             patch_size: Height and width of a patch in pixels; if not given, the size of the data's
                 patches.
 

@@ -43,10 +43,12 @@ def classify(
             'eurosat predict'.
         output: File for the results; if not given, the terminal.
         tiles: Cut an image that is larger than a patch into tiles instead of resizing it. The
-            image's class comes from the mean of the tiles; JSON output lists every tile.
-        api_key: The service's API key; EUROSAT_API_KEY if not given. Other users of this machine
-            can read the command line, but not the environment.
-        timeout: Seconds to wait for an answer; the service itself stops after 30 seconds.
+            image's class has the highest mean probability of all tiles; JSON output lists every
+            tile.
+        api_key: The service's API key; if not given, the environment variable EUROSAT_API_KEY.
+            Prefer the variable, because other users of this machine can read the command line.
+        timeout: Seconds to wait for a response. By default, the service gives a request up after 30
+            seconds (--timeout of 'eurosat serve').
         retries: Number of repetitions of a request if the service is busy or unreachable.
         concurrency: Number of simultaneous requests.
         batch: Largest number of images per request.

@@ -21,11 +21,12 @@ def export(
 ) -> None:
     """Convert a checkpoint to another format, such as ONNX, and compare the predictions.
 
-    The file takes raw pixel values and gives probabilities. The parity gate opens the new file as
-    the service opens it, and compares the file with the checkpoint on the run's validation images.
-    The probabilities of an exact (float32) file must be equal within --tolerance; an approximate
-    (int8) file may lose --max_accuracy_loss. If the file fails the gate, nothing is written and the
-    exit code is 1.
+    The new file takes raw pixel values and returns probabilities. The parity gate opens the new
+    file as the service opens it, and compares the file with the checkpoint on the run's validation
+    images. The probabilities of an exact (float32) file may differ from the checkpoint's
+    probabilities by --tolerance at most. The accuracy of an approximate (int8) file may be lower
+    than the checkpoint's accuracy by --max_accuracy_loss at most. If the file fails the gate,
+    nothing is written and the exit code is 1.
 
     Args:
         checkpoint: The .ckpt file of a run.
@@ -35,8 +36,8 @@ def export(
         source: Data source; if not given, the run's source. Required if the checkpoint is not in
             its run folder.
         root: Folder for decoded data; if not given, the run's folder for decoded data.
-        split_files: Folder with train, val and test .txt lists, if such lists made the split; if
-            not given, the run's folder of lists.
+        split_files: Only for the split 'files': folder with the train, val and test .txt lists; if
+            not given, the folder that the run used.
         images: Number of validation images that an exact file is compared on; an approximate file
             is compared on all validation images.
         calibration_images: Number of training images that an approximate file is calibrated on.
@@ -44,10 +45,10 @@ def export(
             checkpoint's probability.
         max_accuracy_loss: Percentage points of accuracy that an approximate file may lose. If not
             given, 0.3, or 1 after training on synthetic data.
-        metrics: The metrics.json of the checkpoint's test, for the model card; if not given, the
+        metrics: The metrics.json of a test of the checkpoint, for the model card; if not given, the
             metrics.json of the run folder.
-        version: Version of the model, for the model card; if not given, the run's version. '-int8'
-            is appended for int8 files.
+        version: Version of the model, for the model card; if not given, the name and start of
+            the run and the checkpoint's checksum. '-int8' is appended for int8 files.
         overwrite: Replace an existing file.
     """
     settings = {name: value for name, value in locals().items() if name != "checkpoint"}

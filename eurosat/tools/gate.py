@@ -31,7 +31,7 @@ def gate(
     The gate opens both files as the service opens them. The report compares accuracy, calibration,
     speed, size and robustness: gate.html for people, gate.md for a pull request, gate.json for
     programs. The exit code is 0 if every check passes, 1 if a check fails, and 2 if the models
-    cannot be compared. For the figures of one model, pass the model as candidate and as --against.
+    cannot be compared. To measure one model, pass the same model as candidate and as --against.
 
     Args:
         candidate: Model URI of the candidate: a checkpoint (.ckpt), a file written by 'eurosat
@@ -41,21 +41,24 @@ def gate(
             the same classes, data and split.
         output: Folder for the report; an older report in the folder is replaced.
         source: Data source of both models; required if neither file lies in its run folder.
-        root: Folder for decoded data.
-        split_files: Folder with train, val and test .txt lists, if such lists made the split.
-        accuracy_margin: Percentage points of accuracy. The check passes if the 95 % interval of the
-            difference excludes a larger loss.
-        class_margin: Percentage points of recall that each class may lose; a larger loss fails the
-            check if the loss is significant.
-        calibration_margin: Rise of the expected calibration error that is allowed; a larger rise
-            fails the check if the rise is significant.
+        root: Folder for decoded data; if not given, the folder that the models' runs used.
+        split_files: Only for the split 'files': folder with the train, val and test .txt lists; if
+            not given, the folder that the models' runs used.
+        accuracy_margin: Largest accepted loss of accuracy, in percentage points. The check passes
+            if the 95 % confidence interval of the difference excludes a larger loss.
+        class_margin: Largest accepted loss of recall of each class, in percentage points. The check
+            fails if a class loses more and the confidence interval of the loss excludes 0.
+        calibration_margin: Largest accepted rise of the expected calibration error. The check fails
+            if the error rises more and the confidence interval of the rise excludes 0.
         max_latency_ratio: Largest ratio of the candidate's time to the time of the model in use,
             for one image and for 64 images.
         max_size_ratio: Largest ratio of the candidate's file size to the size of the model in use.
-        robustness_margin: Percentage points of mean accuracy on corrupted images. The check passes
-            if the 95 % interval of the difference excludes a larger loss.
-        corruption_margin: Percentage points of accuracy that may be lost under each corruption; a
-            larger loss fails the check if the loss is significant.
+        robustness_margin: Largest accepted loss of mean accuracy on corrupted images, in percentage
+            points. The check passes if the 95 % confidence interval of the difference excludes a
+            larger loss.
+        corruption_margin: Largest accepted loss of accuracy under each corruption, in percentage
+            points. The check fails if a loss is larger and the confidence interval of the loss
+            excludes 0.
         severities: Severities of each corruption, from 1 to 5; fewer severities take less time.
         device: Device that runs both models.
         threads: Number of threads of each model; if not given, the number of the machine's cores.

@@ -31,9 +31,9 @@ _VERSION_STAGE = f"""\
 def init(folder: Path) -> None:
     """Create a project in a new or empty folder.
 
-    The project holds all configurations, sweeps and studies of eurosat, params.yaml, the pipeline
-    in dvc.yaml, and DVC's settings. Run `eurosat fit`, `eurosat sweep`, `eurosat study` and `dvc
-    repro` in the project's folder.
+    The project contains params.yaml, dvc.yaml with the pipeline, DVC's settings, and all of
+    eurosat's configurations, sweeps and studies. Run `eurosat fit`, `eurosat sweep`, `eurosat
+    study` and `dvc repro` in the project's folder.
 
     Args:
         folder: Folder of the project, which must be empty or not exist yet.

@@ -14,16 +14,16 @@ from eurosat.errors import SettingsError
 
 
 def prepare(*, output: str | None = None, settings: Path | None = None, **data: Any) -> None:
-    """Find, check and decode a data set, and show its contents.
+    """Download or open a data set, check and decode it, and show its contents.
 
     The decoded data stay in a folder, the store, which `eurosat fit` opens in under a second. If a
     data set has no store yet, `eurosat fit` makes the store itself.
 
     Args:
-        output: Folder of the store, such as a folder that DVC tracks; `eurosat fit` takes the same
-            folder as --data.source. If not given, the store is a new folder in root.
-        settings: YAML file for `eurosat fit`, such as params.yaml; the file's group `data` replaces
-            all options except output.
+        output: Folder of the store, such as a folder that DVC tracks. Pass the folder to `eurosat
+            fit` as --data.source. If not given, the store is a new folder in --root.
+        settings: YAML file for `eurosat fit`, such as params.yaml. The command takes all settings
+            from the file's group `data`, and ignores all other options except --output.
         **data: Settings of the data module that describe a data set.
     """
     # jsonargparse reads the data module's options and their help from this call.

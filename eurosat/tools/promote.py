@@ -15,18 +15,21 @@ def promote(
     """Register a model and assign it to a stage; `eurosat serve registry:STAGE` serves it.
 
     The git registry needs no server and works offline: a version is a tag on the commit whose
-    dvc.lock holds the model's checksum, and DVC stores the file. --push true uploads file and tags.
+    dvc.lock holds the model's checksum, and DVC stores the file. --push true uploads the file and
+    the tags.
 
     Args:
         model: A model file that DVC tracks, such as models/eurosat.onnx, or a registered model,
             such as registry:staging or registry:v0.1.0.
-        stage: Stage of the model; the stage's earlier model leaves the stage.
+        stage: Stage of the model; the model replaces the stage's earlier model.
         version: Version for a file that is not registered yet, such as v1.0.0; if not given, the
-            next patch version. The W&B Registry numbers versions itself.
+            latest version with its last number raised by one. The W&B Registry numbers versions
+            itself and takes no --version.
         registry: Registry for a file: 'git' for tags in this repository, 'wandb' for the Weights &
-            Biases (W&B) Registry; if not given, 'git'. A registered model stays in its registry.
-        push: Push the file to the DVC remote and the tags to git's origin, even if the model is
-            already in the stage.
+            Biases (W&B) Registry; if not given, 'git'. A registered model cannot change its
+            registry.
+        push: Push the file to the DVC remote and the tags to the git remote origin, even if the
+            model is already in the stage.
     """
     from eurosat.errors import RegistryError
     from eurosat.registry.reference import is_reference, parse_reference

@@ -1,4 +1,4 @@
-"""``eurosat report``: draw the figures and the report of finished runs again."""
+"""``eurosat report``: draw the figures and write the reports of finished runs."""
 
 from collections import Counter
 from pathlib import Path
@@ -8,10 +8,10 @@ from eurosat.run_card import RUN_CARD
 
 
 def report(run_folders: list[str], *, output: Path | None = None) -> None:
-    """Draw figures/ and report.html of finished runs again, from the files in the run folders.
+    """Draw the figures and write report.html of finished runs, from the files in the run folders.
 
-    The command trains and tests nothing. It reads run.json, metrics.csv, metrics.json,
-    predictions.csv and mistakes.npz.
+    The command trains and tests nothing. The command replaces an earlier report, and reads
+    run.json, metrics.csv, metrics.json, predictions.csv and mistakes.npz.
 
     Args:
         run_folders: Run folders, such as outputs/<experiment>/<time>.

@@ -26,29 +26,31 @@ def serve(
 ) -> int:
     """Classify images over HTTP with a model file.
 
-    The service has a page for trying the model at / and the API's documentation at /docs. If the
-    environment variable EUROSAT_API_KEY is set, callers must send its value as the header
-    X-API-Key.
+    The page at / classifies images that a user chooses, and the page at /docs documents the API. If
+    the environment variable EUROSAT_API_KEY is set, a request must have the value of the variable
+    in the header X-API-Key.
 
     Args:
-        model: Model URI: a checkpoint (.ckpt), a file written by 'eurosat export', a folder or
-            bucket address (gs://...) with one model file, or a registered model such as
-            registry:production. AIP_STORAGE_URI if not given.
-        host: Address to listen on: 0.0.0.0 for every network, 127.0.0.1 for this machine only.
-        port: Port to listen on; AIP_HTTP_PORT, PORT or 8000 if not given.
+        model: Model URI: a checkpoint (.ckpt), a file written by 'eurosat export', a local folder
+            or bucket folder (gs://...) that contains one model file, or a registered model such as
+            registry:production. If not given, the environment variable AIP_STORAGE_URI.
+        host: Address to listen on: 0.0.0.0 for all network interfaces, 127.0.0.1 for this machine
+            only.
+        port: Port to listen on; if not given, the environment variable AIP_HTTP_PORT, then PORT,
+            then 8000.
         device: Device that runs the model; 'auto' chooses CUDA if the model's backend can use CUDA.
         workers: Number of worker processes on each device; every worker holds a copy of the model.
         threads: Number of threads per worker. If not given, the workers share the machine's cores
             evenly.
-        api_servers: Number of API processes, which read requests and write answers.
+        api_servers: Number of API processes, which read requests and write responses.
         max_batch_size: Largest number of images in one call of the model.
         max_in_flight: Largest number of requests that one API process answers at the same time; a
             further request gets status 503.
         max_body_mib: Largest size of a request in MiB; a larger request gets status 413.
         max_images: Largest number of images in a request; a request with more gets status 413.
-        timeout: Longest time for an answer in seconds; a slower request gets status 504.
-        examples: Folder of example images for the page; the model file's own examples if not
-            given.
+        timeout: Longest time for a response in seconds; a slower request gets status 504.
+        examples: Folder of example images for the page; if not given, the example images that the
+            model file contains.
         log_level: Lowest level of messages that are logged.
     """
     # prometheus_client reads the variable at import; every process writes into the folder.

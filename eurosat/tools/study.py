@@ -24,7 +24,8 @@ def study(
         file: YAML file of the study, such as configs/studies/training_fraction.yaml.
         source: Data source of every run; if not given, the source in the configurations.
         root: Folder for decoded data; if not given, the folder in the configurations.
-        output: Folder for runs and results; if not given, outputs/studies/<name>.
+        output: Folder for runs and results; if not given, outputs/studies/<name of the study's
+            file>.
         only_results: Train nothing, and write the results of the finished runs.
     """
     from eurosat.study.plan import read_study

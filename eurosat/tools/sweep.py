@@ -1,4 +1,4 @@
-"""``eurosat sweep``: search for good settings with W&B on every GPU of this machine."""
+"""``eurosat sweep``: search for good hyperparameters with W&B, on every GPU of this machine."""
 
 import re
 import sys
@@ -14,12 +14,13 @@ def sweep(
     count: int | None = None,
     check: bool = False,
 ) -> int:
-    """Search for good settings with Weights & Biases (W&B) on every GPU of this machine.
+    """Search for good hyperparameters with Weights & Biases (W&B), on every GPU of this machine.
 
-    The command checks the file, registers the sweep with W&B, and starts one W&B agent per GPU, or
-    one agent on the CPU. A sweep needs a W&B account. Other machines join with --sweep_id. Ctrl-C
-    ends the agents and their runs. The exit code is 1 if the process of an agent failed. An agent
-    that gives up after three failed runs does not count as failed, because W&B ends it with 0.
+    The command checks the file, registers the sweep with W&B, and starts one W&B agent per GPU; on
+    a machine without a GPU, the command starts one agent on the CPU. A sweep needs a W&B account.
+    Other machines join with --sweep_id. Ctrl-C ends the agents and their runs. The exit code is 1
+    if the process of an agent failed. W&B ends an agent with exit code 0 after three failed runs,
+    so such an agent does not count as failed.
 
     Args:
         file: YAML file of a sweep, such as configs/sweeps/bayes.yaml.

@@ -29,7 +29,6 @@ from eurosat.errors import (
     MonitorError,
 )
 from eurosat.logs import Logs
-from eurosat.metrics import best_value
 from eurosat.models.classifier import EuroSATClassifier
 from eurosat.training.callbacks.checkpoints import LastCheckpoint, best_checkpoint
 from eurosat.training.callbacks.guards import DivergenceGuard, MonitorGuard, TerminationGuard
@@ -151,8 +150,6 @@ class EuroSATCLI(LightningCLI):
             os.environ[_RUN_DIRECTORY_VARIABLE] = str(self._new_folder(config))
         self.run_directory = Path(os.environ[_RUN_DIRECTORY_VARIABLE])
         config.run_directory = None  # the saved configuration can be run again
-        if config.checkpoint.mode == "auto":
-            config.checkpoint.mode = best_value(config.checkpoint.monitor)
         if config.trainer.check_val_every_n_epoch != 1:
             self._save_between_validations(config.checkpoint)
         self.parser.add_instantiator(postpone, Logger)

@@ -14,8 +14,8 @@ from eurosat.training.profiler import ProfileKind
 
 _DESCRIPTIONS = {
     "fit": "Train a classifier, then test its best checkpoint.",
-    "validate": "Measure a checkpoint (--ckpt_path) on the validation split.",
-    "test": "Measure a checkpoint (--ckpt_path) on the test split, and write the report.",
+    "validate": "Evaluate a checkpoint (--ckpt_path) on the validation split.",
+    "test": "Evaluate a checkpoint (--ckpt_path) on the test split, and write the report.",
     "predict": "Classify the images of --data.images with a checkpoint (--ckpt_path), and write a "
     "CSV file.",
 }
@@ -48,7 +48,7 @@ class SettingsParser(LightningArgumentParser):
         """Add the parameters of a verb; Lightning's title is cut off within a sentence."""
         added: list[str] = super().add_method_arguments(theclass, themethod, *args, **kwargs)
         assert self.groups is not None  # the method's own group is one of them
-        self.groups[themethod].title = f"Options of {themethod} alone"
+        self.groups[themethod].title = f"Options of {themethod} only"
         return added
 
 
@@ -69,7 +69,7 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         type=str | None,
         default=None,
         help="Name of the folder above the run folder; if not given, the name of the first "
-        "configuration file.",
+        "configuration file or, without a file, of the verb.",
     )
     parser.add_argument(
         "--run_directory",
@@ -82,14 +82,14 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         "--test_after_fit",
         type=bool,
         default=True,
-        help="Test the best checkpoint after the training.",
+        help="With fit only: test the best checkpoint after the training.",
     )
     parser.add_argument(
         "--report",
         type=bool,
         default=True,
-        help="Draw the figures and report.html at the end of the run; 'eurosat report' can "
-        "draw both later.",
+        help="With fit and test only: draw the figures and write report.html at the end of the "
+        "run; 'eurosat report' can do both later.",
     )
     parser.add_argument(
         "--profile",
@@ -97,26 +97,18 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         nargs="?",
         const="phases",
         default=None,
-        help="Measure how fit spends its time, show and save the result (profile.json), and "
-        "suggest what to change. 'trace' also writes trace.json.gz for Perfetto or "
-        "chrome://tracing.",
+        help="With fit only: 'phases', or --profile without a value, measures the time of each "
+        "phase of the training, shows and saves the result (profile.json), and suggests what to "
+        "change. 'trace' also writes trace.json.gz for Perfetto or chrome://tracing.",
     )
     parser.add_argument(
         "--log_level",
         type=LogLevel,
         default="info",
-        help="Lowest level of messages on the console; run.jsonl always has the level info and "
-        "above.",
+        help="Lowest level of messages on the console; run.jsonl always contains the messages of "
+        "level info and above.",
     )
     parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
-    parser.set_defaults(
-        {
-            "checkpoint.monitor": "val/accuracy",
-            "checkpoint.mode": "auto",
-            "checkpoint.filename": "best-epoch{epoch:02d}",
-            "checkpoint.auto_insert_metric_name": False,
-        }
-    )
     parser.add_lightning_class_args(PredictionsCSV, "predictions")
     parser.link_arguments("data.bands", "model.bands")
     parser.link_arguments("data.classes", "model.classes")

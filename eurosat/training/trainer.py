@@ -19,7 +19,7 @@ class Trainer(lightning.Trainer):
 
         Args:
             precision: 'auto' is bf16 mixed precision where the hardware computes in bf16, and 32
-                bits otherwise; every precision of Lightning is valid too.
+                bits otherwise. All other values are Lightning's.
             **kwargs: See `lightning.Trainer`.
         """
         if precision == "auto":

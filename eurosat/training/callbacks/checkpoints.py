@@ -4,12 +4,13 @@ import logging
 import os
 import shutil
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import lightning
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from eurosat.files import atomic_write
+from eurosat.metrics import best_value
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +74,38 @@ class ResumableCheckpoint(ModelCheckpoint):
 
 
 class BestCheckpoint(ResumableCheckpoint):
-    """The checkpoint that is kept and tested, of the group ``checkpoint``."""
+    """The checkpoint with the best value of a metric, which is kept and tested."""
+
+    def __init__(
+        self,
+        dirpath: str | None = None,
+        filename: str = "best-epoch{epoch:02d}",
+        monitor: str | None = "val/accuracy",
+        mode: Literal["auto", "min", "max"] = "auto",
+        auto_insert_metric_name: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Find the direction of the metric, and pass everything on to Lightning.
+
+        Args:
+            dirpath: Folder of the checkpoints; if not given, checkpoints/ in the run folder.
+            filename: Name of the file without its suffix; the epoch and metrics, such as
+                '{val/loss:.3f}', may be parts of the name.
+            monitor: Metric that chooses the best epoch; null keeps the last epoch.
+            mode: Whether the best value is the smallest (min) or the largest (max); 'auto' is min
+                for metrics such as val/loss and val/ece, and max for all others.
+            auto_insert_metric_name: Write the name of each metric into the file's name, before the
+                metric's value.
+            **kwargs: See `lightning.pytorch.callbacks.ModelCheckpoint`.
+        """
+        super().__init__(
+            dirpath=dirpath,
+            filename=filename,
+            monitor=monitor,
+            mode=best_value(monitor) if mode == "auto" else mode,
+            auto_insert_metric_name=auto_insert_metric_name,
+            **kwargs,
+        )
 
 
 class LastCheckpoint(ResumableCheckpoint):

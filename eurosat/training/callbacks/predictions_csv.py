@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 class PredictionsCSV(Callback):
-    """Writes one row per image: file, class, confidence, and the probability of every class.
+    """The CSV file of predictions: per image the file, class, confidence and all probabilities.
 
     The file is written atomically, after the last prediction.
     """
