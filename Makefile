@@ -6,8 +6,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-# uv installs where it is on the PATH, and pip where it is not.
-INSTALL := $(if $(shell command -v uv),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install)
+# uv installs where it is on the PATH, and pip where it is not. pip compiles what it installs; uv has
+# to be told, or every process would compile the packages where PYTHONDONTWRITEBYTECODE is set.
+UV := $(shell command -v uv)
+PIP := $(BIN)/python -m pip install
+INSTALL := $(if $(UV),uv pip install --python $(BIN)/python --compile-bytecode,$(PIP))
 
 # W&B's sweeps engine needs NumPy 1, so it has an environment of its own.
 SWEEPS_VENV := .venv-sweeps
@@ -30,7 +33,7 @@ $(VENV)/.train $(VENV)/.dev: $(VENV)/.%: requirements/%.txt pyproject.toml
 		"Python 3.11 or newer is needed; choose one with make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 ifeq ($(TORCH),cpu)
-	$(if $(findstring uv,$(INSTALL)),,$(error TORCH=cpu needs uv, which knows where the CPU builds \
+	$(if $(UV),,$(error TORCH=cpu needs uv, which knows where the CPU builds \
 		of torch are: install uv))
 	grep -oE '^torch(vision)?==[^ ;]+' $< | xargs $(INSTALL) --torch-backend cpu --no-deps
 	awk '/^[a-z]/ { cuda = /^(torch|torchvision|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==/ } !cuda' $< \

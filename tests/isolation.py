@@ -15,7 +15,7 @@ _KEPT = {
     # These variables select the resources and the temporary folders of the machine.
     *("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "TEMP", "TMP", "TMPDIR", "XDG_CACHE_HOME"),
     # These variables configure Python and the suite.
-    *("CI", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "EUROSAT_SWEEPS_PYTHON"),
+    *("CI", "PYTHONUNBUFFERED", "EUROSAT_SWEEPS_PYTHON"),
 }
 _KEPT_STARTS = ("COVERAGE_", "OPENBLAS_", "PIP_", "PYTEST_")
 _DONE = "EUROSAT_TESTS_HOME"
@@ -26,7 +26,8 @@ def isolate() -> None:
 
     Variables such as WANDB_MODE, PORT, RANK, COLUMNS or GIT_DIR change the behaviour of the
     program, and each new library reads further variables. The lists above therefore name the
-    variables to keep, not the variables to remove. HOME becomes a new folder, because the user's
+    variables to keep, not the variables to remove. PYTHONDONTWRITEBYTECODE is removed, because each
+    process that a test starts would compile the program again. HOME becomes a new folder, because the user's
     ~/.gitconfig, ~/.netrc and ~/.config change the behaviour of the program too. Processes that a
     test starts inherit the environment, including the variables that the test sets.
     """
