@@ -15,11 +15,44 @@ from collections.abc import Sequence
 from typing import Any
 
 import albumentations
+import cv2
 import numpy as np
 import numpy.typing as npt
 from albumentations import BaseCompose, BasicTransform
 
 from eurosat.errors import AugmentationError
+
+
+class RandomShift(albumentations.ImageOnlyTransform):  # type: ignore[misc]  # it has no types
+    """Shifts patches of any size and any bands; the border is filled with its mirror image."""
+
+    def __init__(self, pixels: int, p: float = 1.0) -> None:
+        """Store the distance.
+
+        Args:
+            pixels: Largest distance in pixels; rows and columns move by independent distances from
+                -pixels to pixels, all equally probable.
+            p: Probability that a patch is shifted.
+
+        Raises:
+            AugmentationError: The distance is negative.
+        """
+        super().__init__(p=p)
+        if pixels < 0:
+            raise AugmentationError(f"RandomShift needs pixels of 0 or more, got {pixels}")
+        self.pixels = pixels
+
+    def get_params(self) -> dict[str, Any]:
+        """Draw the first row and the first column of the shifted patch in the padded patch."""
+        return {name: self.py_random.randrange(2 * self.pixels + 1) for name in ("row", "column")}
+
+    def apply(self, img: npt.NDArray[Any], row: int, column: int, **_: Any) -> npt.NDArray[Any]:
+        """Shift a patch of shape (height, width, channels)."""
+        height, width = img.shape[:2]
+        border = self.pixels
+        padded = cv2.copyMakeBorder(img, border, border, border, border, cv2.BORDER_REFLECT_101)
+        shifted = padded[row : row + height, column : column + width]
+        return np.ascontiguousarray(shifted).reshape(img.shape)  # OpenCV drops a single channel
 
 
 class Augmentation:
@@ -64,8 +97,8 @@ class Augmentation:
             raise AugmentationError(
                 f"an augmentation fails on {patch.dtype} patches of shape {patch.shape} ({error}): "
                 "set height and width of RandomCrop and similar transforms to the size of the "
-                "patches; on 13 bands use transforms that only move pixels, such as "
-                "albumentations.D4"
+                "patches, or use eurosat.data.RandomShift; on 13 bands use transforms that only "
+                "move pixels, such as albumentations.D4"
             ) from error
         if augmented.dtype != patch.dtype or augmented.shape != patch.shape:
             raise AugmentationError(

@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader
 from eurosat.bands import resolve_channels
 from eurosat.data.datamodule import EuroSATDataModule, ImageFileDataset
 from eurosat.data.loading import BatchSampler, PatchDataset
-from eurosat.data.transforms import Augmentation
+from eurosat.data.transforms import Augmentation, RandomShift
 from eurosat.errors import AugmentationError, DataSourceError
 from eurosat.pixels import find_images
 from tests.conftest import geotiff, jpeg
@@ -165,6 +166,31 @@ def test_batches_are_channels_last_and_raw() -> None:
     assert batch["image"].dtype == torch.uint8
     assert batch["label"].tolist() == [3, 1]
     assert np.array_equal(batch["image"][0].permute(1, 2, 0).numpy(), IMAGES[3])
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((64, 64, 3), np.uint8), ((31, 31, 13), np.uint16), ((4, 4, 1), np.uint8)],
+)
+def test_a_random_shift_gives_every_shift_of_the_mirrored_patch(
+    shape: tuple[int, ...], dtype: type
+) -> None:
+    patch = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
+    padded = np.pad(patch, ((2, 2), (2, 2), (0, 0)), mode="reflect")
+    shifts = {
+        padded[row : row + shape[0], column : column + shape[1]].tobytes(): (row, column)
+        for row, column in itertools.product(range(5), range(5))
+    }
+    augment = Augmentation([RandomShift(2)], seed=0)
+    found = Counter(shifts[augment(patch, 0, index).tobytes()] for index in range(2500))
+    assert len(found) == 25
+    # 100 are expected, with a standard deviation of 10.
+    assert all(60 < count < 140 for count in found.values())
+
+
+def test_a_shift_has_a_distance() -> None:
+    with pytest.raises(AugmentationError, match="pixels of 0 or more, got -1"):
+        RandomShift(-1)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from eurosat.errors import PatchSizeError
 from eurosat.inference import open_model
 from eurosat.models import EuroSATClassifier
 from eurosat.pixels import resize
-from tests.conftest import LENIENT, SMALL_MODEL, Run, geotiff, jpeg
+from tests.conftest import CONFIGS, LENIENT, SMALL_MODEL, Run, geotiff, jpeg
 from tests.serving.conftest import StartService
 
 pytestmark = pytest.mark.training
@@ -31,6 +31,8 @@ QUICK = (
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",
 )
+
+FAST = (f"--config={CONFIGS / 'fast.yaml'}",)  # whose augmentations move pixels
 
 Patches = dict[str, np.ndarray[Any, Any]]
 
@@ -45,8 +47,14 @@ def class_folders(root: Path, patches: Patches, size: int, *, bands: bool = Fals
     return root
 
 
-def train(folder: Path, source: Path, *options: str) -> Run:
-    arguments = [*QUICK, *SMALL_MODEL, f"--data.source={source}", f"--data.root={folder}/data"]
+def train(folder: Path, source: Path, *options: str, config: tuple[str, ...] = ()) -> Run:
+    arguments = [
+        *config,
+        *QUICK,
+        *SMALL_MODEL,
+        f"--data.source={source}",
+        f"--data.root={folder}/data",
+    ]
     arguments += [f"--run_directory={folder}/run", *options]
     assert main(["fit", *arguments]) == 0
     return Run(folder / "run")
@@ -64,7 +72,7 @@ def large(tmp_path_factory: pytest.TempPathFactory, patches: Patches) -> Run:
     """A run on patches of 128x128 pixels and four bands."""
     folder = tmp_path_factory.mktemp("large")
     source = class_folders(folder / "source", patches, 128, bands=True)
-    return train(folder, source, "--data.bands=[B02, B03, B04, B08]")
+    return train(folder, source, "--data.bands=[B02, B03, B04, B08]", config=FAST)
 
 
 def export(run: Run, format: str, output: Path) -> Path:
