@@ -2,18 +2,22 @@
 
 A metric is one function of probabilities and labels. An entry of the list is logged as
 ``val/NAME`` and ``test/NAME``, and appears in ``metrics.json``, ``report.html``, a study's
-``runs.csv`` and the gate's report. The module needs NumPy only, and `eurosat.models` imports it.
+``runs.csv`` and the gate's report. An installed package names a module with further metrics as an
+entry point of the group ``eurosat.metrics``. This module needs NumPy only, and `eurosat.models`
+imports it.
 """
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from eurosat.calibration import CalibrationError
+from eurosat.plugins import load_plugins
 
 Probabilities = npt.NDArray[np.float32]
 """Class probabilities, float32, shape (N, C), in [0, 1]."""
@@ -117,9 +121,19 @@ _METRICS = [
 ]
 
 
+ENTRY_POINTS = "eurosat.metrics"
+"""Group of the entry points that name modules with further metrics."""
+
+
 def metrics() -> tuple[Metric, ...]:
     """Give the list of metrics, in the order in which they are shown."""
+    _load()
     return tuple(_METRICS)
+
+
+@cache
+def _load() -> None:
+    load_plugins(ENTRY_POINTS)
 
 
 def register_metric(metric: Metric) -> None:
@@ -144,7 +158,7 @@ def metric_named(name: str) -> Metric:
 
     Files of other versions may hold metrics that this version does not know.
     """
-    for metric in _METRICS:
+    for metric in metrics():
         if metric.name == name:
             return metric
     return Metric(name, name, lambda probabilities, labels: math.nan)
@@ -170,7 +184,7 @@ def values_of(record: Mapping[str, Any]) -> dict[str, float | None]:
         Values of the metrics in the order of the list, then values of the other numbers in the
         file; None for a value that is missing or is no finite number.
     """
-    names = [metric.name for metric in _METRICS]
+    names = [metric.name for metric in metrics()]
     names += [
         name for name, value in record.items() if name not in names and _is_number_or_null(value)
     ]
@@ -179,7 +193,7 @@ def values_of(record: Mapping[str, Any]) -> dict[str, float | None]:
 
 def logged_names() -> list[str]:
     """Give the names that a run logs in its training, its validations and its test."""
-    evaluated = [f"{stage}/{metric.name}" for stage in ("val", "test") for metric in _METRICS]
+    evaluated = [f"{stage}/{metric.name}" for stage in ("val", "test") for metric in metrics()]
     return ["train/loss", "train/accuracy", *evaluated]
 
 

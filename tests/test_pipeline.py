@@ -22,6 +22,7 @@ PRESENTATION = {
     *(f"eurosat/evaluation/{name}.py" for name in ("run_figures", "run_files", "run_report")),
     *("eurosat/evaluation/page.html", "eurosat/tools/report.py"),
     *(f"eurosat/training/{name}_tracker.py" for name in ("mlflow", "tensorboard", "wandb")),
+    *("eurosat/evaluation/profile_advice.py", "eurosat/training/next_steps.py"),
     *("eurosat/training/samples.py", "eurosat/wandb_client.py"),
 }
 

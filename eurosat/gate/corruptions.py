@@ -8,6 +8,7 @@ that an amount has the same effect on 8-bit patches and on bands.
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import cv2
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from eurosat.bands import Channel, is_rgb
 from eurosat.gate.corruption import Corruption, Pixels
+from eurosat.plugins import load_plugins
 
 _Floats = npt.NDArray[np.float32]
 
@@ -216,9 +218,19 @@ _CORRUPTIONS = [
 ]
 
 
+ENTRY_POINTS = "eurosat.corruptions"
+"""Group of the entry points that name modules with further corruptions."""
+
+
 def corruptions() -> tuple[Corruption, ...]:
     """Give the corruptions that the gate applies, in the order of its report."""
+    _load()
     return tuple(_CORRUPTIONS)
+
+
+@cache
+def _load() -> None:
+    load_plugins(ENTRY_POINTS)
 
 
 def register_corruption(corruption: Corruption) -> None:

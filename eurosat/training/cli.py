@@ -36,7 +36,6 @@ from eurosat.training.callbacks.record import RunRecord
 from eurosat.training.callbacks.test_results import TestResults
 from eurosat.training.logger_settings import check_packages, make_loggers, postpone
 from eurosat.training.loggers import FinishesRun
-from eurosat.training.next_steps import show_next_steps
 from eurosat.training.parser import SettingsParser, add_run_options, help_texts
 from eurosat.training.profiler import make_profiler
 from eurosat.training.run_folder import check_folder, is_first_process, name_folder, reserve_folder
@@ -82,9 +81,8 @@ class SaveConfig(SaveConfigCallback):
     def save_config(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Send the configuration; Lightning calls this once per run, on the first process."""
         content = json.loads(self.parser.dump(self.config, skip_none=False, format="json"))
-        for logger in trainer.loggers:
-            if not isinstance(logger, CSVLogger):  # metrics.csv has config.yaml beside it
-                logger.log_hyperparams(content)
+        for logger in trainer.loggers[1:]:  # the first writes metrics.csv, beside config.yaml
+            logger.log_hyperparams(content)
 
 
 class EuroSATCLI(LightningCLI):
@@ -244,14 +242,17 @@ class EuroSATCLI(LightningCLI):
             )
         if self.config[self.subcommand].test_after_fit:
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best)
-        config = self.config[self.subcommand]
-        show_next_steps(
-            self.run_directory,
-            best,
-            self.datamodule.opened.store.card,
-            tested=config.test_after_fit,
-            report=config.report,
-        )
+        if self._reserved is not None:  # with --run_directory, a pipeline knows its next steps
+            from eurosat.training.next_steps import show_next_steps
+
+            config = self.config[self.subcommand]
+            show_next_steps(
+                self.run_directory,
+                best,
+                self.datamodule.opened.store.card,
+                tested=config.test_after_fit,
+                report=config.report,
+            )
 
     def _adopt_checkpoint(self, config: Any) -> None:
         """Give the data and the model the checkpoint's bands and classes."""

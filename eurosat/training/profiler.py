@@ -16,7 +16,7 @@ from lightning.pytorch.profilers import Profiler
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from eurosat.errors import EuroSATError
-from eurosat.evaluation.profile import PHASES, Phase, advise, summarise
+from eurosat.evaluation.profile import PHASES, Phase, summarise
 from eurosat.files import atomic_write, write_json
 from eurosat.hardware import hardware
 
@@ -236,6 +236,9 @@ class PhaseProfiler(Profiler):
 
     def _content(self, seconds: npt.NDArray[np.float64], apart: int) -> dict[str, Any]:
         """Content of ``profile.json``; the first steps are reported apart."""
+        # Here, so that a change of the advice does not count as a change of the training.
+        from eurosat.evaluation.profile_advice import advise
+
         trainer = self._trainer
         loader = cast(Any, trainer).train_dataloader
         batch_size = loader.sampler.batch_size * trainer.world_size

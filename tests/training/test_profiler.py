@@ -15,7 +15,8 @@ from jsonargparse import dict_to_namespace
 from lightning.pytorch.callbacks import Callback
 
 from eurosat.cli import main
-from eurosat.evaluation.profile import PHASES, advise
+from eurosat.evaluation.profile import PHASES
+from eurosat.evaluation.profile_advice import advise
 from eurosat.training.profiler import TRACED_STEPS, WARM_UP_STEPS
 from tests.conftest import CONFIGS, SMALL_MODEL, TINY, Run
 

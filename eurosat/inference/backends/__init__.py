@@ -6,19 +6,16 @@ worker of a service, imports the module, and the module registers its backend an
 """
 
 import importlib
-import importlib.metadata
-import logging
 import pkgutil
 from functools import cache
 from pathlib import PurePath
 
 from eurosat.errors import ExportError, ModelFileError
 from eurosat.inference.backend import Backend, Format
+from eurosat.plugins import load_plugins
 
 ENTRY_POINTS = "eurosat.backends"
 """Group of the entry points that name modules with further backends and formats."""
-
-_log = logging.getLogger(__name__)
 
 _backends: dict[str, type[Backend]] = {}  # by suffix
 _formats: dict[str, Format] = {}  # by name
@@ -97,14 +94,4 @@ def find_backend(path: PurePath) -> type[Backend]:
 def _load() -> None:
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
-    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        try:
-            point.load()
-        except Exception as error:  # Models in other formats must still run.
-            _log.warning(
-                "the formats of the plugin %s cannot be used (%s: %s): upgrade or uninstall %s",
-                point.name,
-                type(error).__name__,
-                error,
-                point.dist.name if point.dist else point.value,
-            )
+    load_plugins(ENTRY_POINTS)
