@@ -9,8 +9,9 @@ BIN := $(VENV)/bin
 # uv installs where it is on the PATH, and pip where it is not. pip compiles what it installs; uv has
 # to be told, or every process would compile the packages where PYTHONDONTWRITEBYTECODE is set.
 UV := $(shell command -v uv)
-PIP := $(BIN)/python -m pip install
-INSTALL := $(if $(UV),uv pip install --python $(BIN)/python --compile-bytecode,$(PIP))
+UV_INSTALL = uv pip install --python $(1)/bin/python --compile-bytecode
+PIP_INSTALL = $(1)/bin/python -m pip install
+INSTALL = $(call $(if $(UV),UV,PIP)_INSTALL,$(1))
 
 # W&B's sweeps engine needs NumPy 1, so it has an environment of its own.
 SWEEPS_VENV := .venv-sweeps
@@ -35,21 +36,21 @@ $(VENV)/.train $(VENV)/.dev: $(VENV)/.%: requirements/%.txt pyproject.toml
 ifeq ($(TORCH),cpu)
 	$(if $(UV),,$(error TORCH=cpu needs uv, which knows where the CPU builds \
 		of torch are: install uv))
-	grep -oE '^torch(vision)?==[^ ;]+' $< | xargs $(INSTALL) --torch-backend cpu --no-deps
+	grep -oE '^torch(vision)?==[^ ;]+' $< | xargs $(call INSTALL,$(VENV)) --torch-backend cpu --no-deps
 	awk '/^[a-z]/ { cuda = /^(torch|torchvision|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==/ } !cuda' $< \
 		>$(VENV)/without-torch.txt
-	$(INSTALL) --no-deps --require-hashes --requirement $(VENV)/without-torch.txt
+	$(call INSTALL,$(VENV)) --no-deps --require-hashes --requirement $(VENV)/without-torch.txt
 else
-	$(INSTALL) --require-hashes --requirement $<
+	$(call INSTALL,$(VENV)) --require-hashes --requirement $<
 endif
-	$(INSTALL) --no-deps --no-build-isolation --editable .
+	$(call INSTALL,$(VENV)) --no-deps --no-build-isolation --editable .
 	@touch $(VENV)/.train $@
 
 $(SWEEPS_VENV)/.complete: requirements/sweeps.txt
 	$(PYTHON) -m venv $(SWEEPS_VENV)
 	@# There is no NumPy 1 for Python 3.13 and later; the tests that need it are skipped there.
 	if $(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 13))'; then \
-		$(SWEEPS_VENV)/bin/python -m pip install --require-hashes --requirement $<; \
+		$(call INSTALL,$(SWEEPS_VENV)) --require-hashes --requirement $<; \
 	fi
 	@touch $@
 

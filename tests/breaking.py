@@ -1,4 +1,4 @@
-"""Callbacks that break a run, for ``--trainer.callbacks``; runs find them by ``ENVIRONMENT``."""
+"""Callbacks and a logger that break a run; the processes of runs find them by ``ENVIRONMENT``."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger
 
 from tests.conftest import REPOSITORY
 
@@ -50,3 +51,10 @@ class Fails(Callback):
 
     def on_train_batch_start(self, *arguments: Any) -> None:
         raise ValueError("broken on purpose")
+
+
+class BrokenLogger(CSVLogger):
+    """A logger whose service is no more."""
+
+    def __init__(self, save_dir: str) -> None:
+        raise RuntimeError("the service is\nretired")

@@ -27,9 +27,10 @@ def isolate() -> None:
     Variables such as WANDB_MODE, PORT, RANK, COLUMNS or GIT_DIR change the behaviour of the
     program, and each new library reads further variables. The lists above therefore name the
     variables to keep, not the variables to remove. PYTHONDONTWRITEBYTECODE is removed, because each
-    process that a test starts would compile the program again. HOME becomes a new folder, because the user's
-    ~/.gitconfig, ~/.netrc and ~/.config change the behaviour of the program too. Processes that a
-    test starts inherit the environment, including the variables that the test sets.
+    process that a test starts would compile the program again. HOME becomes a new folder, because
+    the user's ~/.gitconfig, ~/.netrc and ~/.config change the behaviour of the program too.
+    Processes that a test starts inherit the environment, including the variables that the test
+    sets.
     """
     if _DONE in os.environ:
         return

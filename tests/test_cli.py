@@ -15,7 +15,8 @@ import yaml
 
 from eurosat.cli import TOOL_VERBS, TRAINER_VERBS, main
 from eurosat.labels import CLASSES
-from tests.conftest import CONFIGS, SMALL_MODEL, TINY, Run, files_in, jpeg
+from eurosat.metrics import metrics
+from tests.conftest import CONFIGS, REPOSITORY, SMALL_MODEL, TINY, Run, files_in, jpeg
 
 EXPERIMENTS = sorted(path.name for path in CONFIGS.glob("*.yaml"))
 OVERLAYS = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.glob("[dtl]*/*.yaml"))
@@ -166,10 +167,9 @@ def test_fit_leaves_everything_a_run_should_leave(trained: Run) -> None:
         "figures/confident_mistakes.png",
     } <= files
     assert trained.best.name.startswith("best-epoch")
-    metrics = trained.json("metrics.json")
-    measured = ["accuracy", "accuracy_macro", "f1_macro", "ece", "brier", "loss"]
-    assert list(metrics) == [*measured, "per_class"]
-    assert list(metrics["per_class"]) == list(CLASSES)
+    scores = trained.json("metrics.json")
+    assert list(scores) == [*(metric.name for metric in metrics()), "per_class"]
+    assert list(scores["per_class"]) == list(CLASSES)
     card = trained.json("run.json")
     assert card["status"] == "finished"
     assert card["seed"] == 42
@@ -200,6 +200,16 @@ def test_a_training_that_ends_within_an_epoch_has_its_speed_on_record(
     card = finished.json("run.json")
     assert card["images_per_second"] > 0
     assert 0 < card["train_seconds"] < card["wall_seconds"]
+
+
+def test_the_configuration_of_an_older_run_is_accepted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    older = REPOSITORY / "tests/fixtures/layout-1/run/config.yaml"
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", f"--config={older}", "--print_config"])
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["model"]["backbone_args"] == {"stem_width": 8, "widths": [8, 16]}
 
 
 def test_the_metrics_are_those_of_the_predictions(trained: Run) -> None:
@@ -478,6 +488,11 @@ def test_prepare_shows_what_it_prepared(
     )
     assert main(["prepare", f"--settings={settings}"]) == 0
     assert "120, uint16, (64, 64, 13)" in capsys.readouterr().out
+    beside = [f"--settings={settings}", "--source=synthetic", "--split_seed=7"]
+    assert main(["prepare", *beside, f"--output={tmp_path / 'store'}"]) == 2
+    error = capsys.readouterr().err
+    assert "sets the data, so --source, --split_seed would have no effect: remove" in error
+    assert not (tmp_path / "store").exists()
     settings.write_text("data: {sourc: synthetic}")
     assert main(["prepare", f"--settings={settings}"]) == 2
     assert "does not accept option 'sourc'" in capsys.readouterr().err

@@ -11,6 +11,8 @@ from packaging.requirements import Requirement
 
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.process
+
 LOCKS = REPOSITORY / "requirements"
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from eurosat import provenance
 
+pytestmark = pytest.mark.process
+
 
 def test_the_revision_is_that_of_the_package_and_not_of_a_repository_around_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

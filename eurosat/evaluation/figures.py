@@ -201,11 +201,10 @@ def confident_mistakes(
     confidence: npt.NDArray[np.floating],
     note: str = "",
 ) -> "Figure":
-    """Draw the wrong predictions with the highest confidence, highest first, at most 20.
+    """Draw wrong predictions, in the given order.
 
     Args:
-        images: Pictures as RGB, uint8, shape (N, H, W, 3), of wrong and right predictions; the
-            figure leaves right predictions out.
+        images: Pictures as RGB, uint8, shape (N, H, W, 3).
         files: Name of each picture's file, N of them.
         labels: True class name of each picture.
         predicted: Predicted class name of each picture.
@@ -218,20 +217,18 @@ def confident_mistakes(
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    wrong = np.flatnonzero(np.asarray(labels) != np.asarray(predicted))
-    shown = wrong[np.argsort(-np.asarray(confidence)[wrong], kind="stable")][:20]
-    if not len(shown):
+    if not len(images):
         figure = Figure(figsize=(8, 2.5), layout="constrained")
         figure.suptitle(_titled("Most confident mistakes", note))
         figure.text(0.5, 0.4, "No mistakes: every prediction is right.", ha="center", fontsize=13)
         return figure
-    rows = math.ceil(len(shown) / 5)
+    rows = math.ceil(len(images) / 5)
     height = 0.55 + 3.0 * rows  # inches; per row, 2.15 for the picture and 0.85 for its text
     figure = Figure(figsize=(12, height))
     figure.subplots_adjust(0.01, 0.45 / height, 0.99, 1 - 0.95 / height, wspace=0.12, hspace=0.4)
     colours = class_colours(sorted({*labels, *predicted}))
-    for place, index in enumerate(shown, start=1):
-        axes = figure.add_subplot(rows, 5, place)
+    for index in range(len(images)):
+        axes = figure.add_subplot(rows, 5, index + 1)
         axes.set_axis_off()
         axes.imshow(images[index], interpolation="nearest")
         words = (("is", labels[index]), ("predicted", predicted[index]))
@@ -247,7 +244,7 @@ def confident_mistakes(
         )
         caption = f"{confidence[index]:.1%} sure\n{Path(files[index]).name}"
         axes.text(0, -0.04, caption, transform=axes.transAxes, va="top", fontsize=8.5, color=GREY)
-    title = _titled(f"Most confident mistakes: {len(shown)} images", note)
+    title = _titled(f"Most confident mistakes: {len(images)} images", note)
     figure.suptitle(title, x=0.01, ha="left", y=1 - 0.12 / height, va="top")
     return figure
 

@@ -189,7 +189,7 @@ def _profile(run: _Run) -> str:
     if not run.profile:
         return ""
     profile = run.profile
-    names = ("Share", "Seconds", "Median ms/step", "95 % ms/step")
+    names = ("Fraction", "Seconds", "Median ms/step", "95 % ms/step")
     head = "<th>Phase</th>" + "".join(f'<th class="number">{name}</th>' for name in names)
     rows = "".join(
         f'<tr><th scope="row">{escape(name)}</th>'

@@ -7,7 +7,7 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from eurosat.errors import ExportError
 from eurosat.inference.backend import Format, Patches, Write
@@ -63,7 +63,7 @@ def build(
         ExportError: The model cannot be converted, or temporary files cannot be written.
     """
     try:
-        with _quietly():
+        with _quietly(format.packages):
             return format.build(predictor, card, calibration)
     except OSError as error:
         raise ExportError(
@@ -78,9 +78,13 @@ def build(
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Suppress the exporters' own messages, because users cannot act on the messages."""
-    loggers = [logging.getLogger(name) for name in ("torch", "nncf", "onnxscript", "onnx_ir", "")]
+def _quietly(packages: Sequence[str]) -> Iterator[None]:
+    """Suppress the messages of exporters, because users cannot act on the messages.
+
+    Args:
+        packages: Import names of the packages, which are the names of their loggers.
+    """
+    loggers = [logging.getLogger(name) for name in (*packages, "")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -144,7 +144,7 @@ def export_checkpoint(checkpoint: Path, settings: ExportSettings) -> Exported:
         else:
             check_accuracy(found, allowed_loss)
         few = patches[:7]
-        expected = model.predict(few).copy()
+        expected = model.predict(few)
         del model
         card = replace(card, export=_record(format, settings, found, allowed_loss, calibration))
         _write(write, draft, card, output)

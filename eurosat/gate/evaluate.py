@@ -277,8 +277,7 @@ def _predict(contender: Contender, held_out: HeldOut, pixels: Pixels, bar: tqdm)
     found = []
     for start in range(0, len(pixels), BATCH):
         patches = held_out.patches(pixels[start : start + BATCH], contender.card)
-        # A backend may write the probabilities of the next call into the same memory.
-        found.append(contender.model.predict(patches).copy())
+        found.append(contender.model.predict(patches))
         bar.update(len(patches))
     probabilities = np.concatenate(found)
     expected = (len(pixels), len(contender.card.classes))

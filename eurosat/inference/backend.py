@@ -43,7 +43,8 @@ class Model(Protocol):
                 (B, C, size, size); B may differ from call to call.
 
         Returns:
-            Probabilities, float32, shape (B, classes); every row sums to 1.
+            Probabilities, float32, shape (B, classes), in a new array; every row sums to 1. A
+            caller may keep the array, so no later call may write into it.
         """
 
 
@@ -101,7 +102,8 @@ class Format:
         build: Converts a checkpoint's model. The function takes the model, in evaluation mode on
             the CPU, the checkpoint's card, and, for a format that is not exact, training patches
             that show the range of activations. It returns the function that writes the file.
-        packages: Import names of the packages that make the files; the card lists their versions.
+        packages: Import names of the packages that make the files. The card lists their versions,
+            and an export suppresses the messages of their loggers.
         exact: Whether the files compute the checkpoint's probabilities in float32. The parity gate
             compares probabilities if the format is exact, and accuracies if it is not.
         install: Argument of `pip install` that installs the packages which make the files.

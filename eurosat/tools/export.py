@@ -47,8 +47,8 @@ def export(
             given, 0.3, or 1 after training on synthetic data.
         metrics: The metrics.json of a test of the checkpoint, for the model card; if not given, the
             metrics.json of the run folder.
-        version: Version of the model, for the model card; if not given, the name and start of
-            the run and the checkpoint's checksum. '-int8' is appended for int8 files.
+        version: Version of the model, for the model card; if not given, the name and start of the
+            run and the checkpoint's checksum. '-int8' is appended for a format such as onnx-int8.
         overwrite: Replace an existing file.
     """
     settings = {name: value for name, value in locals().items() if name != "checkpoint"}

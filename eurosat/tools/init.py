@@ -58,7 +58,7 @@ def init(folder: Path) -> None:
     print("  eurosat fit --config configs/quickstart.yaml   # train on synthetic patches, offline")
     print("DVC needs a git repository around the pipeline:")
     print("  git init && git add . && git commit -m Start")
-    print("  dvc repro                                      # prepare, train, evaluate, export")
+    print("  dvc repro                                      # run the stages of the pipeline")
 
 
 def _refuse_unless_empty(folder: Path) -> None:

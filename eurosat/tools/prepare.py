@@ -1,5 +1,6 @@
 """``eurosat prepare``: prepare a data set for training, and show its contents."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,13 @@ def prepare(*, output: str | None = None, settings: Path | None = None, **data: 
         output: Folder of the store, such as a folder that DVC tracks. Pass the folder to `eurosat
             fit` as --data.source. If not given, the store is a new folder in --root.
         settings: YAML file for `eurosat fit`, such as params.yaml. The command takes all settings
-            from the file's group `data`, and ignores all other options except --output.
+            from the file's group `data`, so only --output may be given besides.
         **data: Settings of the data module that describe a data set.
     """
     # jsonargparse reads the data module's options and their help from this call.
     module = EuroSATDataModule(augmentations=None, batch_size=1, num_workers=0, images=None, **data)
     if settings is not None:
+        _refuse_options_beside(settings, data)
         module = EuroSATDataModule(**_settings_of(settings))
     store = module.prepare_store(Path(output) if output else None)
     module.source = str(store.path)
@@ -45,6 +47,17 @@ def prepare(*, output: str | None = None, settings: Path | None = None, **data: 
     for label, name in enumerate(card.classes):
         counts = [np.sum(opened.store.labels[opened.splits[split]] == label) for split in SPLITS]
         print(f"{name:<24}" + "".join(f"{count:>8}" for count in counts))
+
+
+def _refuse_options_beside(settings: Path, data: dict[str, Any]) -> None:
+    """Raise SettingsError if a setting of the data differs from its default."""
+    defaults = inspect.signature(EuroSATDataModule).parameters
+    given = [f"--{name}" for name, value in data.items() if value != defaults[name].default]
+    if given:
+        raise SettingsError(
+            f"--settings {settings} sets the data, so {', '.join(given)} would have no effect: "
+            f"remove {' and '.join(given)}, or change the group 'data' of {settings}"
+        )
 
 
 def _settings_of(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
-from eurosat.errors import TrackingError
+from eurosat.errors import EuroSATError, TrackingError
 from eurosat.training.loggers import FinishesRun
 
 _log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def make_loggers(loggers: Sequence["partial[Logger]"], run_directory: Path) -> l
         The loggers, in the same order.
 
     Raises:
-        TrackingError: A logger needs a package that is not installed.
+        TrackingError: A logger needs a package that is not installed, or cannot start.
     """
     return [_make(logger, run_directory.absolute()) for logger in loggers]
 
@@ -99,6 +99,14 @@ def _make(postponed: "partial[Logger]", run_directory: Path) -> Logger:
         raise TrackingError(
             f"{_class_of(postponed).__name__} needs a package that is not installed: "
             + " ".join(str(error).split())
+        ) from error
+    except EuroSATError:
+        raise
+    except Exception as error:  # Every logger has errors of its own.
+        raise TrackingError(
+            f"{_class_of(postponed).__name__} cannot start ({type(error).__name__}: "
+            f"{' '.join(str(error).split())}): change its settings, or choose another "
+            "--trainer.logger"
         ) from error
     if isinstance(logger, FinishesRun):
         logger.run_directory = run_directory

@@ -171,6 +171,8 @@ def test_loggers_of_lightning_save_into_the_run_folder_unless_told_otherwise(
     _, stored = stored_run(finished.folder / "mlruns")
     assert "test/accuracy" in stored.data.metrics
     assert (chosen / "lightning_logs" / "version_0" / "metrics.csv").is_file()
+    recorded = (chosen / "lightning_logs" / "version_0" / "hparams.yaml").read_text()
+    assert "backbone: patchnet" in recorded
     assert (finished.folder / "metrics.csv").is_file()
     # What a run saved can be run again, into another folder.
     again = run(
@@ -237,6 +239,20 @@ def test_a_missing_package_is_named_before_anything_is_written(
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
     assert hint in line
     assert not list(tmp_path.glob("outputs/*/*"))
+
+
+@pytest.mark.training
+def test_a_logger_that_cannot_start_is_named_with_the_cause(
+    store_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["fit", *TINY, *SMALL_MODEL, f"--data.root={store_root}"]
+    assert main([*arguments, "--trainer.logger=tests.breaking.BrokenLogger"]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+    assert "BrokenLogger cannot start (RuntimeError: the service is retired): change" in line
 
 
 def test_every_overlay_of_a_logger_is_documented() -> None:

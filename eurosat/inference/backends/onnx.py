@@ -215,7 +215,7 @@ def _last_layers(model: Any) -> list[str]:
     return [softmax.name, makers[softmax.input[0]].name]
 
 
-_PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
+_PACKAGES = ("torch", "onnx", "onnxscript", "onnx_ir", "onnxruntime")
 register_format(
     Format("onnx", "float32, for ONNX Runtime on CPUs and GPUs", OnnxBackend, _build, _PACKAGES)
 )

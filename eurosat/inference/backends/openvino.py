@@ -164,7 +164,7 @@ def _quantise(model: Any, calibration: Patches) -> Any:
     )
 
 
-_PACKAGES = ("torch", "onnx", "onnxscript", "openvino")
+_PACKAGES = ("torch", "onnx", "onnxscript", "onnx_ir", "openvino")
 register_format(
     Format("openvino", "float32, for Intel's and AMD's CPUs", OpenVinoBackend, _build, _PACKAGES)
 )

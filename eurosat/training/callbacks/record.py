@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import lightning
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import CSVLogger
 
 import eurosat
 from eurosat.data.datamodule import EuroSATDataModule
@@ -91,9 +90,8 @@ class RunRecord(Callback):
         if first:
             known = {name: value for name, value in card.to_json().items() if value is not None}
             del known["status"]
-            for logger in trainer.loggers:
-                if not isinstance(logger, CSVLogger):  # run.json and metrics.csv share a folder
-                    logger.log_hyperparams({"record": known})
+            for logger in trainer.loggers[1:]:  # the first writes metrics.csv, beside run.json
+                logger.log_hyperparams({"record": known})
 
     def _open(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         self._logs.write_to(self.run_directory / "run.jsonl")
