@@ -23,7 +23,7 @@ help:  ## list the targets
 
 environment: $(VENV)/.dev  ## create the environment for everything
 
-fit: $(VENV)/.train  ## train on synthetic patches, offline, in about a minute
+fit: $(VENV)/.train  ## train on synthetic patches, offline, in one to three minutes
 	$(BIN)/eurosat fit --config configs/quickstart.yaml
 
 # The stamps .train and .dev say which locks the environment satisfies; what satisfies dev.txt

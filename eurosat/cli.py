@@ -82,8 +82,10 @@ def _top_level_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="eurosat",
         description="Land-use classification of Sentinel-2 patches, from raw data to a service.",
-        epilog="'eurosat VERB --help' shows the options of a verb. Start with: "
-        "eurosat fit --config configs/quickstart.yaml",
+        epilog="'eurosat VERB --help' shows the options of a verb.\n\n"
+        "Start in a clone, or in a project that 'eurosat init' has made:\n"
+        "  eurosat fit --config configs/quickstart.yaml",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"eurosat {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs")
@@ -117,7 +119,7 @@ def _run_tool(verb: str, tool: Callable[..., int | None], arguments: Sequence[st
         epilog=epilog() if epilog else None,
         formatter_class=HelpFormatter,
     )
-    parser.add_argument("--config", action="config", help="YAML file with options.")
+    parser.add_argument("--config", action="config", help="YAML file with options of this command.")
     positional = [
         parameter
         for parameter in inspect.signature(tool).parameters.values()

@@ -68,7 +68,8 @@ class EuroSATDataModule(lightning.LightningDataModule):
             split_files: Folder with three .txt files for the split 'files': one with 'train' in its
                 name, one with 'val', one with 'test'. Each line is one file name.
             augmentations: albumentations transforms for training patches.
-            batch_size: Number of patches per batch and training process, which is one per GPU.
+            batch_size: Number of patches per batch in each training process; each GPU has one
+                process.
             num_workers: Number of worker processes that load batches; with 0, the main process
                 loads the batches.
             images: Image files or folders for 'eurosat predict'.

@@ -62,9 +62,9 @@ class EuroSATClassifier(lightning.LightningModule):
         Args:
             backbone: Name of a timm model (`timm.list_models()`), or 'patchnet'.
             pretrained: Start from timm's published weights (true), or from a local weight file (its
-                path). RGB patches are then normalised with the statistics of the weights. Without
-                pretrained weights, and with other bands than RGB, patches are normalised with
-                EuroSAT's statistics.
+                path). RGB patches are then normalised with the statistics of the weights. If
+                there are no pretrained weights, or if the bands are not RGB, patches are normalised
+                with EuroSAT's statistics.
             freeze_backbone: Train only the classification layer. The weights and the batch-norm
                 statistics of the backbone do not change.
             unfreeze_at_epoch: With freeze_backbone, the epoch, counted from 0, from which on the

@@ -43,8 +43,8 @@ def classify(
             'eurosat predict'.
         output: File for the results; if not given, the terminal.
         tiles: Cut an image that is larger than a patch into tiles instead of resizing it. The
-            image's class has the highest mean probability of all tiles; JSON output lists every
-            tile.
+            image's class is the class whose probability, averaged over all tiles, is the highest;
+            JSON output lists every tile.
         api_key: The service's API key; if not given, the environment variable EUROSAT_API_KEY.
             Prefer the variable, because other users of this machine can read the command line.
         timeout: Seconds to wait for a response. By default, the service gives a request up after 30

@@ -47,8 +47,9 @@ def export(
             given, 0.3, or 1 after training on synthetic data.
         metrics: The metrics.json of a test of the checkpoint, for the model card; if not given, the
             metrics.json of the run folder.
-        version: Version of the model, for the model card; if not given, the name and start of the
-            run and the checkpoint's checksum. '-int8' is appended for a format such as onnx-int8.
+        version: Version of the model, for the model card; if not given, the run's name, the run's
+            start and the checkpoint's checksum. For a format such as onnx-int8, '-int8' is appended
+            in both cases.
         overwrite: Replace an existing file.
     """
     settings = {name: value for name, value in locals().items() if name != "checkpoint"}

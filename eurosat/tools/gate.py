@@ -34,9 +34,9 @@ def gate(
     cannot be compared. To measure one model, pass the same model as candidate and as --against.
 
     Args:
-        candidate: Model URI of the candidate: a checkpoint (.ckpt), a file written by 'eurosat
-            export', the bucket address (gs://...) of such a file, or a registered model such as
-            registry:staging.
+        candidate: Model URI of the candidate: a checkpoint (.ckpt) or a file written by 'eurosat
+            export', its address in a bucket (gs://...), a local or bucket folder that contains one
+            such file, or a registered model such as registry:staging.
         against: Model URI of the model in use, such as registry:production. Both models must have
             the same classes, data and split.
         output: Folder for the report; an older report in the folder is replaced.

@@ -18,12 +18,14 @@ def prepare(*, output: str | None = None, settings: Path | None = None, **data: 
     """Download or open a data set, check and decode it, and show its contents.
 
     The decoded data stay in a folder, the store, which `eurosat fit` opens in under a second. If a
-    data set has no store yet, `eurosat fit` makes the store itself.
+    data set has no store yet, `eurosat fit` makes the store itself. The command shows the split,
+    but the store does not keep the split: pass the same split to `eurosat fit`.
 
     Args:
-        output: Folder of the store, such as a folder that DVC tracks. Pass the folder to `eurosat
-            fit` as --data.source. If not given, the store is a new folder in --root.
-        settings: YAML file for `eurosat fit`, such as params.yaml. The command takes all settings
+        output: Folder of the store, such as a folder that DVC tracks; pass this folder to `eurosat
+            fit` as --data.source. Without --output, the store is a folder in --root, and an
+            existing store of the same data is opened again.
+        settings: YAML file of an experiment, such as params.yaml. The command takes all settings
             from the file's group `data`, so only --output may be given besides.
         **data: Settings of the data module that describe a data set.
     """

@@ -12,7 +12,10 @@ def promote(
     registry: Literal["git", "wandb"] | None = None,
     push: bool = False,
 ) -> None:
-    """Register a model and assign it to a stage; `eurosat serve registry:STAGE` serves it.
+    """Register a model and assign it to a stage.
+
+    `eurosat serve registry:STAGE` serves a model of the git registry, and `eurosat serve
+    wandb:STAGE` serves a model of the W&B Registry.
 
     The git registry needs no server and works offline: a version is a tag on the commit whose
     dvc.lock holds the model's checksum, and DVC stores the file. --push true uploads the file and
@@ -28,8 +31,8 @@ def promote(
         registry: Registry for a file: 'git' for tags in this repository, 'wandb' for the Weights &
             Biases (W&B) Registry; if not given, 'git'. A registered model cannot change its
             registry.
-        push: Push the file to the DVC remote and the tags to the git remote origin, even if the
-            model is already in the stage.
+        push: Push the file to the DVC remote and the tags to the git remote origin. A model that is
+            already in the stage can be pushed later by the same command.
     """
     from eurosat.errors import RegistryError
     from eurosat.registry.reference import is_reference, parse_reference

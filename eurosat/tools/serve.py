@@ -31,9 +31,10 @@ def serve(
     in the header X-API-Key.
 
     Args:
-        model: Model URI: a checkpoint (.ckpt), a file written by 'eurosat export', a local folder
-            or bucket folder (gs://...) that contains one model file, or a registered model such as
-            registry:production. If not given, the environment variable AIP_STORAGE_URI.
+        model: Model URI: a checkpoint (.ckpt) or a file written by 'eurosat export', its address in
+            a bucket (gs://...), a local or bucket folder that contains one such file, or a
+            registered model such as registry:production. If not given, the environment variable
+            AIP_STORAGE_URI.
         host: Address to listen on: 0.0.0.0 for all network interfaces, 127.0.0.1 for this machine
             only.
         port: Port to listen on; if not given, the environment variable AIP_HTTP_PORT, then PORT,

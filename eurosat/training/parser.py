@@ -14,8 +14,11 @@ from eurosat.training.profiler import ProfileKind
 
 _DESCRIPTIONS = {
     "fit": "Train a classifier, then test its best checkpoint.",
-    "validate": "Evaluate a checkpoint (--ckpt_path) on the validation split.",
-    "test": "Evaluate a checkpoint (--ckpt_path) on the test split, and write the report.",
+    "validate": "Evaluate a checkpoint (--ckpt_path) on the validation split. The checkpoint "
+    "holds the model, the bands and the classes; repeat the options --data.* of its training.",
+    "test": "Evaluate a checkpoint (--ckpt_path) on the test split, and write the report. The "
+    "checkpoint holds the model, the bands and the classes; repeat the options --data.* of its "
+    "training.",
     "predict": "Classify the images of --data.images with a checkpoint (--ckpt_path), and write a "
     "CSV file.",
 }
@@ -69,7 +72,7 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         type=str | None,
         default=None,
         help="Name of the folder above the run folder; if not given, the name of the first "
-        "configuration file or, without a file, of the verb.",
+        "configuration file; without a configuration file, the verb, such as 'test'.",
     )
     parser.add_argument(
         "--run_directory",
