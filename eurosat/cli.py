@@ -28,10 +28,10 @@ TOOL_VERBS = {
     "study": "train every combination of settings with several seeds, and compare the settings",
     "sweep": "search for good hyperparameters with Weights & Biases, on every GPU of this machine",
     "report": "draw the figures and write the reports of finished runs",
-    "export": "convert a checkpoint to another format, such as ONNX, and compare both models",
+    "export": "convert a checkpoint to another format, such as ONNX, and compare the predictions",
     "gate": "compare a candidate with the model in use; the exit code is 1 if a check fails",
     "promote": "register a model and assign it to a stage, staging or production",
-    "serve": "classify images over HTTP with a model file, and serve a page to try the model",
+    "serve": "serve a model file over HTTP, with a page to try the model",
     "classify": "send image files to a service and print their classes",
 }
 EXTRAS = {"export": "export", "promote": "pipeline", "serve": "serve"}

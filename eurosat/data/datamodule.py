@@ -53,20 +53,23 @@ class EuroSATDataModule(lightning.LightningDataModule):
                 hub as 'owner/name', or 'synthetic'.
             revision: Commit of the hub data set, required for 'owner/name'; 'hub' has a pinned
                 commit.
-            bands: 'rgb' (8 bits), 'all' (13 bands), or band names such as [B02, B03, B04, B08].
+            bands: 'rgb' (3 bands of 8 bits), 'all' (13 bands of 16 bits), or band names such as
+                [B02, B03, B04, B08].
             classes: Class names in label order; for your own data, the names of your folders.
             root: Folder for decoded data.
             verify: Compare a complete EuroSAT RGB data set with the published files, and refuse the
                 data set if a file differs. Other data sets are not compared.
             synthetic_images: Number of patches that the source 'synthetic' generates.
             split: 'stratified' draws at random within each class, 'source' takes the source's own
-                splits, 'files' reads lists of file names, 'longitude' sorts the patches by
-                longitude and takes training, validation and test from west to east.
+                train, val and test splits, 'files' reads lists of file names, 'longitude' sorts the
+                patches by longitude and takes training, validation and test from west to east
+                (needs the coordinates of GeoTIFFs).
             split_fractions: Fractions of training, validation and test patches for the splits
                 'stratified' and 'longitude'.
             split_seed: Seed of the stratified split.
             split_files: Folder with three .txt files for the split 'files': one with 'train' in its
-                name, one with 'val', one with 'test'. Each line is one file name.
+                name, one with 'val', one with 'test'. Each line is one file name, such as
+                Forest_12.jpg; folders and suffixes are ignored.
             augmentations: albumentations transforms for training patches.
             batch_size: Number of patches per batch in each training process; each GPU has one
                 process.

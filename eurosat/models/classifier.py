@@ -60,19 +60,20 @@ class EuroSATClassifier(lightning.LightningModule):
         """Build the backbone.
 
         Args:
-            backbone: Name of a timm model (`timm.list_models()`), or 'patchnet'.
+            backbone: Name of a timm model (`timm.list_models()`), or 'patchnet', this project's
+                small network for patches of 64x64 pixels.
             pretrained: Start from timm's published weights (true), or from a local weight file (its
-                path). RGB patches are then normalised with the statistics of the weights. If
-                there are no pretrained weights, or if the bands are not RGB, patches are normalised
-                with EuroSAT's statistics.
+                path). RGB patches are then normalised with the mean and standard deviation with
+                which the weights were trained. Without pretrained weights, and for other bands, the
+                mean and standard deviation are EuroSAT's.
             freeze_backbone: Train only the classification layer. The weights and the batch-norm
                 statistics of the backbone do not change.
-            unfreeze_at_epoch: With freeze_backbone, the epoch, counted from 0, from which on the
-                backbone is trained too. If not given, the backbone is never trained.
+            unfreeze_at_epoch: First epoch, counted from 0, that trains the backbone too; needs
+                freeze_backbone. If not given, a frozen backbone is never trained.
             backbone_args: Further arguments of the backbone, such as {img_size: 64} for a timm
                 model or {stem_width: 32} for patchnet.
-            optimizer: Optimiser; if not given, AdamW with torch's defaults. Every optimiser leaves
-                biases and normalisation layers without weight decay.
+            optimizer: Optimiser; if not given, AdamW with torch's defaults. Weight decay is never
+                applied to biases and normalisation layers.
             lr_scheduler: Schedule of the learning rate; if not given, the rate is constant.
             lr_scheduler_interval: Unit in which the schedule counts; WarmupCosine always counts
                 steps.
@@ -80,7 +81,8 @@ class EuroSATClassifier(lightning.LightningModule):
                 spreads over all classes.
             mixup_alpha: Parameter of mixup's Beta distribution; 0 turns mixup off.
             cutmix_alpha: Parameter of CutMix's Beta distribution; 0 turns CutMix off.
-            mix_probability: Probability that mixup or CutMix blends a batch.
+            mix_probability: Probability that mixup or CutMix blends a batch. If both are on, each
+                batch draws one of them.
             ema_decay: Decay of an exponential moving average of the weights, such as 0.998. The
                 average is validated, tested and saved in place of the weights. If not given, there
                 is no average.
@@ -89,7 +91,7 @@ class EuroSATClassifier(lightning.LightningModule):
             bands: Bands of the patches; the command line sets them to --data.bands.
             classes: Class names in label order; the command line sets them to --data.classes.
             patch_size: Height and width of a patch in pixels; if not given, the size of the data's
-                patches.
+                patches. Data with patches of another size are refused.
 
         Raises:
             EuroSATError: There is no such backbone.

@@ -47,7 +47,7 @@ def classify(
             JSON output lists every tile.
         api_key: The service's API key; if not given, the environment variable EUROSAT_API_KEY.
             Prefer the variable, because other users of this machine can read the command line.
-        timeout: Seconds to wait for a response. By default, the service gives a request up after 30
+        timeout: Seconds to wait for a response. By default, the service gives up a request after 30
             seconds (--timeout of 'eurosat serve').
         retries: Number of repetitions of a request if the service is busy or unreachable.
         concurrency: Number of simultaneous requests.

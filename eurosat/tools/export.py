@@ -21,12 +21,13 @@ def export(
 ) -> None:
     """Convert a checkpoint to another format, such as ONNX, and compare the predictions.
 
-    The new file takes raw pixel values and returns probabilities. The parity gate opens the new
-    file as the service opens it, and compares the file with the checkpoint on the run's validation
-    images. The probabilities of an exact (float32) file may differ from the checkpoint's
-    probabilities by --tolerance at most. The accuracy of an approximate (int8) file may be lower
-    than the checkpoint's accuracy by --max_accuracy_loss at most. If the file fails the gate,
-    nothing is written and the exit code is 1.
+    The new file takes raw pixel values and returns probabilities. Before the file is written, a
+    check, the parity gate, opens the new file as the service opens it, and compares the file with
+    the checkpoint on the validation images of the run. The run folder of the checkpoint names the
+    data and the split. The probabilities of an exact (float32) file may differ from the
+    checkpoint's probabilities by --tolerance at most. The accuracy of an approximate (int8) file
+    may be lower than the checkpoint's accuracy by --max_accuracy_loss at most. If the file fails
+    the check, nothing is written and the exit code is 1.
 
     Args:
         checkpoint: The .ckpt file of a run.
@@ -36,8 +37,8 @@ def export(
         source: Data source; if not given, the run's source. Required if the checkpoint is not in
             its run folder.
         root: Folder for decoded data; if not given, the run's folder for decoded data.
-        split_files: Only for the split 'files': folder with the train, val and test .txt lists; if
-            not given, the folder that the run used.
+        split_files: Folder with the train, val and test .txt lists, for a run with --data.split
+            files; if not given, the folder that the run used.
         images: Number of validation images that an exact file is compared on; an approximate file
             is compared on all validation images.
         calibration_images: Number of training images that an approximate file is calibrated on.
@@ -47,9 +48,9 @@ def export(
             given, 0.3, or 1 after training on synthetic data.
         metrics: The metrics.json of a test of the checkpoint, for the model card; if not given, the
             metrics.json of the run folder.
-        version: Version of the model, for the model card; if not given, the run's name, the run's
-            start and the checkpoint's checksum. For a format such as onnx-int8, '-int8' is appended
-            in both cases.
+        version: Version of the model, for the model card; if not given,
+            <experiment>-<start of the run>-<start of the checkpoint's checksum>. An int8 format
+            appends '-int8', also to a given version.
         overwrite: Replace an existing file.
     """
     settings = {name: value for name, value in locals().items() if name != "checkpoint"}

@@ -31,34 +31,41 @@ def gate(
     The gate opens both files as the service opens them. The report compares accuracy, calibration,
     speed, size and robustness: gate.html for people, gate.md for a pull request, gate.json for
     programs. The exit code is 0 if every check passes, 1 if a check fails, and 2 if the models
-    cannot be compared. To measure one model, pass the same model as candidate and as --against.
+    cannot be compared. The confidence intervals are 95 % intervals.
+
+    The checks of accuracy and of robustness pass only if the candidate is shown to be good enough.
+    The checks of single classes, of single corruptions and of calibration fail only if the
+    candidate is shown to be worse. The checks of speed and of size are plain ratios. To measure one
+    model, pass the same model as candidate and as --against.
 
     Args:
-        candidate: Model URI of the candidate: a checkpoint (.ckpt) or a file written by 'eurosat
-            export', its address in a bucket (gs://...), a local or bucket folder that contains one
-            such file, or a registered model such as registry:staging.
+        candidate: Model URI of the candidate: a checkpoint (.ckpt), a file written by 'eurosat
+            export', or a folder that holds one model, local or in a bucket (gs://...); or a
+            registered model such as registry:staging or wandb:staging.
         against: Model URI of the model in use, such as registry:production. Both models must have
-            the same classes, data and split.
+            the same classes, and must have been trained on the same data and split.
         output: Folder for the report; an older report in the folder is replaced.
         source: Data source of both models; required if neither file lies in its run folder.
         root: Folder for decoded data; if not given, the folder that the models' runs used.
-        split_files: Only for the split 'files': folder with the train, val and test .txt lists; if
-            not given, the folder that the models' runs used.
+        split_files: Folder with the train, val and test .txt lists, for runs with --data.split
+            files; if not given, the folder that the models' runs used.
         accuracy_margin: Largest accepted loss of accuracy, in percentage points. The check passes
-            if the 95 % confidence interval of the difference excludes a larger loss.
+            if the whole confidence interval of the loss lies below this value.
         class_margin: Largest accepted loss of recall of each class, in percentage points. The check
-            fails if a class loses more and the confidence interval of the loss excludes 0.
+            fails if a class loses more than this value and the confidence interval of the loss
+            excludes 0.
         calibration_margin: Largest accepted rise of the expected calibration error. The check fails
-            if the error rises more and the confidence interval of the rise excludes 0.
+            if the error rises more than this value and the confidence interval of the rise excludes
+            0.
         max_latency_ratio: Largest ratio of the candidate's time to the time of the model in use,
             for one image and for 64 images.
         max_size_ratio: Largest ratio of the candidate's file size to the size of the model in use.
         robustness_margin: Largest accepted loss of mean accuracy on corrupted images, in percentage
-            points. The check passes if the 95 % confidence interval of the difference excludes a
-            larger loss.
+            points. The check passes if the whole confidence interval of the loss lies below this
+            value.
         corruption_margin: Largest accepted loss of accuracy under each corruption, in percentage
-            points. The check fails if a loss is larger and the confidence interval of the loss
-            excludes 0.
+            points. The check fails if a loss is larger than this value and the confidence interval
+            of the loss excludes 0.
         severities: Severities of each corruption, from 1 to 5; fewer severities take less time.
         device: Device that runs both models.
         threads: Number of threads of each model; if not given, the number of the machine's cores.

@@ -19,14 +19,14 @@ def prepare(*, output: str | None = None, settings: Path | None = None, **data: 
 
     The decoded data stay in a folder, the store, which `eurosat fit` opens in under a second. If a
     data set has no store yet, `eurosat fit` makes the store itself. The command shows the split,
-    but the store does not keep the split: pass the same split to `eurosat fit`.
+    but the store does not contain the split: give `eurosat fit` the same options --data.split*.
 
     Args:
         output: Folder of the store, such as a folder that DVC tracks; pass this folder to `eurosat
-            fit` as --data.source. Without --output, the store is a folder in --root, and an
-            existing store of the same data is opened again.
+            fit` as --data.source. Without --output, the store is a folder in --root, and `eurosat
+            fit` finds the store if --data.source and --data.root are the same.
         settings: YAML file of an experiment, such as params.yaml. The command takes all settings
-            from the file's group `data`, so only --output may be given besides.
+            from the file's group `data`, so besides --settings only --output may be given.
         **data: Settings of the data module that describe a data set.
     """
     # jsonargparse reads the data module's options and their help from this call.

@@ -14,23 +14,24 @@ def promote(
 ) -> None:
     """Register a model and assign it to a stage.
 
+    The git registry needs no server and works offline: a version is a git tag on the commit whose
+    dvc.lock holds the model's checksum, and DVC stores the file. --push true uploads the file and
+    the tags. The W&B Registry stores versions and files on W&B's server.
+
     `eurosat serve registry:STAGE` serves a model of the git registry, and `eurosat serve
     wandb:STAGE` serves a model of the W&B Registry.
 
-    The git registry needs no server and works offline: a version is a tag on the commit whose
-    dvc.lock holds the model's checksum, and DVC stores the file. --push true uploads the file and
-    the tags.
-
     Args:
-        model: A model file that DVC tracks, such as models/eurosat.onnx, or a registered model,
-            such as registry:staging or registry:v0.1.0.
+        model: A model file, such as models/eurosat.onnx, or a registered model, such as
+            registry:staging, registry:v0.1.0 or wandb:staging. For the git registry, DVC must track
+            the file.
         stage: Stage of the model; the model replaces the stage's earlier model.
         version: Version for a file that is not registered yet, such as v1.0.0; if not given, the
             latest version with its last number raised by one. The W&B Registry numbers versions
             itself and takes no --version.
         registry: Registry for a file: 'git' for tags in this repository, 'wandb' for the Weights &
-            Biases (W&B) Registry; if not given, 'git'. A registered model cannot change its
-            registry.
+            Biases (W&B) Registry; if not given, 'git'. A registered model stays in its
+            registry and needs no --registry.
         push: Push the file to the DVC remote and the tags to the git remote origin. A model that is
             already in the stage can be pushed later by the same command.
     """

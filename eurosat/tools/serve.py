@@ -24,23 +24,25 @@ def serve(
     examples: str | None = None,
     log_level: LogLevel = "info",
 ) -> int:
-    """Classify images over HTTP with a model file.
+    """Serve a model file over HTTP.
 
     The page at / classifies images that a user chooses, and the page at /docs documents the API. If
     the environment variable EUROSAT_API_KEY is set, a request must have the value of the variable
     in the header X-API-Key.
 
     Args:
-        model: Model URI: a checkpoint (.ckpt) or a file written by 'eurosat export', its address in
-            a bucket (gs://...), a local or bucket folder that contains one such file, or a
-            registered model such as registry:production. If not given, the environment variable
-            AIP_STORAGE_URI.
+        model: Model URI: a checkpoint (.ckpt), a file written by 'eurosat export', or a folder that
+            holds one model, local or in a bucket (gs://...); or a registered model such as
+            registry:production or wandb:production. If not given, the environment variable
+            AIP_STORAGE_URI, which Vertex AI sets.
         host: Address to listen on: 0.0.0.0 for all network interfaces, 127.0.0.1 for this machine
             only.
-        port: Port to listen on; if not given, the environment variable AIP_HTTP_PORT, then PORT,
-            then 8000.
-        device: Device that runs the model; 'auto' chooses CUDA if the model's backend can use CUDA.
-        workers: Number of worker processes on each device; every worker holds a copy of the model.
+        port: Port to listen on; if not given, the environment variable AIP_HTTP_PORT (set by Vertex
+            AI), then PORT (set by Cloud Run), then 8000.
+        device: Device that runs the model; 'auto' chooses CUDA if the library that runs the
+            model file can use CUDA.
+        workers: Number of worker processes on each GPU, or on the CPU; every worker holds
+            a copy of the model.
         threads: Number of threads per worker. If not given, the workers share the machine's cores
             evenly.
         api_servers: Number of API processes, which read requests and write responses.

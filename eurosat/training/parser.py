@@ -12,15 +12,17 @@ from eurosat.training.callbacks.predictions_csv import PredictionsCSV
 from eurosat.training.logger_settings import RUN_FOLDER
 from eurosat.training.profiler import ProfileKind
 
+_OF_A_CHECKPOINT = (
+    "--ckpt_path is required. The checkpoint sets the model, the bands and the classes, but not "
+    "the data: repeat --data.source and the options --data.split* of the training."
+)
+
 _DESCRIPTIONS = {
     "fit": "Train a classifier, then test its best checkpoint.",
-    "validate": "Evaluate a checkpoint (--ckpt_path) on the validation split. The checkpoint "
-    "holds the model, the bands and the classes; repeat the options --data.* of its training.",
-    "test": "Evaluate a checkpoint (--ckpt_path) on the test split, and write the report. The "
-    "checkpoint holds the model, the bands and the classes; repeat the options --data.* of its "
-    "training.",
-    "predict": "Classify the images of --data.images with a checkpoint (--ckpt_path), and write a "
-    "CSV file.",
+    "validate": f"Evaluate a checkpoint on the validation split. {_OF_A_CHECKPOINT}",
+    "test": f"Evaluate a checkpoint on the test split, and write the report. {_OF_A_CHECKPOINT}",
+    "predict": "Classify the images of --data.images with a checkpoint, and write a CSV file. "
+    "--ckpt_path is required. The checkpoint sets the model, the bands and the classes.",
 }
 """First lines of the help texts; Lightning's own are cut off in the middle of a sentence."""
 
@@ -71,15 +73,15 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         "--experiment",
         type=str | None,
         default=None,
-        help="Name of the folder above the run folder; if not given, the name of the first "
-        "configuration file; without a configuration file, the verb, such as 'test'.",
+        help="Folder of the experiment's runs in output_root. If not given, the name of the first "
+        "configuration file, or the verb if there is no configuration file.",
     )
     parser.add_argument(
         "--run_directory",
         type=str | None,
         default=None,
         help="Run folder, for pipelines that need a fixed path; the folder must be empty or "
-        "not exist yet. If not given, the run gets a new folder in output_root.",
+        "not exist yet. If not given, a new folder <output_root>/<experiment>/<UTC time>.",
     )
     parser.add_argument(
         "--test_after_fit",
@@ -92,7 +94,7 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         type=bool,
         default=True,
         help="With fit and test only: draw the figures and write report.html at the end of the "
-        "run; 'eurosat report' can do both later.",
+        "run; 'eurosat report' can draw and write them later.",
     )
     parser.add_argument(
         "--profile",

@@ -74,7 +74,7 @@ class ResumableCheckpoint(ModelCheckpoint):
 
 
 class BestCheckpoint(ResumableCheckpoint):
-    """The checkpoint with the best value of a metric, which is kept and tested."""
+    """The best checkpoint, which is kept and tested; a metric chooses the checkpoint."""
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 class PredictionsCSV(Callback):
-    """The CSV file of predictions: per image the file, class, confidence and all probabilities.
+    """The CSV file of predictions: one row per image with file, class, confidence, probabilities.
 
     The file is written atomically, after the last prediction.
     """
@@ -23,7 +23,8 @@ class PredictionsCSV(Callback):
         """Store the path.
 
         Args:
-            path: CSV file that `eurosat predict` writes, relative to the current folder.
+            path: CSV file that `eurosat predict` writes, relative to the current folder. The
+                predictions of `eurosat test` are in the run folder.
         """
         self.path = Path(path)
         self._rows: list[tuple[str, list[float], bool]] = []
