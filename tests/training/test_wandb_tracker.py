@@ -52,7 +52,8 @@ def test_no_account_means_offline_and_one_line_says_so(tracked):
     assert kept.project == "eurosat"
     assert kept.exit_code == 0
     assert printed.count("There is no account here") == 1
-    assert "WARNING" not in printed
+    # Where SLURM is installed, Lightning warns that srun has not started the command.
+    assert not [line for line in printed.splitlines() if "WARNING" in line and "srun" not in line]
     assert "exists and is not empty" not in printed
 
 
