@@ -42,6 +42,10 @@ class RunDirectoryError(EuroSATError):
     """A run's folder already holds another run."""
 
 
+class ClusterError(EuroSATError):
+    """The machines of a run are not those that the run expects."""
+
+
 class RunCardError(EuroSATError):
     """A run's ``run.json`` is damaged, or a newer version of this project wrote it."""
 

@@ -77,6 +77,34 @@ class RunSplit:
 
 
 @dataclass(frozen=True)
+class RunPart:
+    """One part of a run: what one call of the command did until it ended or was stopped.
+
+    Attributes:
+        started: Start of the part, ISO 8601, UTC.
+        status: As in `RunCard`, or ``killed`` for a part that ended without a record.
+        host: Name of the machine.
+        git: Revision of the code; None outside of a git checkout.
+        first_epoch: Number of epochs that earlier parts had trained; None if the part trained none.
+        epochs: Number of epochs that the run had trained at the end of the part.
+        wall_seconds: Time from the start to the end of the part in seconds. For a killed part, to
+            the end of the last epoch.
+        train_seconds: Time of the training steps in seconds.
+        train_images: Number of images in the training steps, of all processes.
+    """
+
+    started: str | None = None
+    status: str = "unknown"
+    host: str | None = None
+    git: GitState | None = None
+    first_epoch: int | None = None
+    epochs: int | None = None
+    wall_seconds: float = 0.0
+    train_seconds: float = 0.0
+    train_images: int = 0
+
+
+@dataclass(frozen=True)
 class RunCard:
     """The description of a run and its status; None stands for an unknown value.
 
@@ -92,8 +120,8 @@ class RunCard:
         packages: Versions by package name; None for a package that is not installed.
         hardware: The machine and the devices.
         model: The network.
-        wall_seconds: Time from the start to the end of the command in seconds.
-        train_seconds: Time of the training steps in seconds.
+        wall_seconds: Time from the start to the end of the command in seconds, of all parts.
+        train_seconds: Time of the training steps in seconds, of all parts.
         images_per_second: Images per second in training steps, of all processes.
         epochs: Number of trained epochs; None if the run did not train.
         best_checkpoint: Path of the best checkpoint, relative to the run's folder.
@@ -102,6 +130,7 @@ class RunCard:
         synthetic: Whether the images are generated.
         data: The images.
         split: The split of the images.
+        parts: The parts of a run in order; a run that was stopped and resumed has several.
         layout: Version of this card's layout.
     """
 
@@ -125,6 +154,7 @@ class RunCard:
     synthetic: bool | None = None
     data: RunData | None = None
     split: RunSplit | None = None
+    parts: tuple[RunPart, ...] = ()
     layout: int = _LAYOUT
 
     def to_json(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import base64
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from html import escape
@@ -19,7 +19,7 @@ from eurosat.evaluation.run_figures import draw_run_figures
 from eurosat.evaluation.run_files import read_object, read_predictions
 from eurosat.files import atomic_write
 from eurosat.metrics import MISSING, finite, metric_named, values_of
-from eurosat.run_card import RunCard, read_run_card
+from eurosat.run_card import RunCard, RunPart, read_run_card
 
 # Captions explain how to read each figure, by file name, in the order of the page. The figures in
 # WIDE take the full width of the page.
@@ -225,13 +225,27 @@ def _run_card(run: _Run) -> str:
         "Hardware": _facts(known["hardware"]),
         "Seed": MISSING if card.seed is None else str(card.seed),
         "Wall time": MISSING if wall is None else f"{timedelta(seconds=round(wall))} (h:min:s)",
+        "Parts": _parts(card.parts),
         "Throughput": MISSING if rate is None else f"{rate:,.0f} images/s",
         "Best checkpoint": f"<code>{escape(card.best_checkpoint or MISSING)}</code>",
     }
+    if len(card.parts) < 2:
+        del facts["Parts"]
     packages = {name: v for name, v in card.packages.items() if v}
     versions = _table((escape(name), escape(str(packages[name]))) for name in sorted(packages))
     details = f"<details><summary>{len(packages)} packages</summary>{versions}</details>"
     return f"<h2>Run card</h2>{_table(facts.items())}{details if packages else ''}"
+
+
+def _parts(parts: Sequence[RunPart]) -> str:
+    """Describe the parts of a run that was stopped and resumed, one line per part."""
+    lines = []
+    for part in parts:
+        ended = f"{part.status.partition(':')[0]} after {part.epochs or 0} epochs"
+        place = f" on {part.host}" if part.host else ""
+        revision = f", revision {part.git.revision[:8]}" if part.git else ""
+        lines.append(escape(f"{part.started or MISSING}{place}: {ended}{revision}"))
+    return "<br>".join(lines)
 
 
 def _config(run: _Run) -> str:

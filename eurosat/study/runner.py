@@ -42,12 +42,6 @@ class Run:
         done = [path for path in _finished(self.folder) if (path / "metrics.json").is_file()]
         return done[-1] if done else None
 
-    @property
-    def checkpoint(self) -> Path | None:
-        """Last checkpoint of the newest attempt; None if there is no checkpoint."""
-        found = sorted(self.folder.glob("*Z*/checkpoints/last.ckpt"))
-        return found[-1] if found else None
-
 
 def plan_runs(study: Study, output: Path) -> list[Run]:
     """List all runs of a study, seed by seed, so that early results cover the whole grid.
@@ -138,8 +132,6 @@ def _train_one(study: Study, run: Run, extra: Sequence[str], locks: Sequence[int
         if study.minutes is not None:
             speed = _speed(study, run, extra, locks)
             arguments += training_length(study.minutes, speed)
-        if run.checkpoint:
-            arguments.append(f"--ckpt_path={run.checkpoint}")
         _fit(run.folder, arguments, locks)
     except StudyError as error:
         tqdm.write(f"{_name(run.cell)}, seed {run.seed} failed: {error}", file=sys.stderr)
@@ -239,7 +231,7 @@ def _fit(folder: Path, arguments: Sequence[str], locks: Sequence[int]) -> None:
     log = folder / "output.txt"
     command = [sys.executable, "-m", "eurosat", "fit", *arguments]
     command += [f"--output_root={folder.parent}", f"--experiment={folder.name}"]
-    command += ["--trainer.enable_progress_bar=false"]
+    command += ["--trainer.enable_progress_bar=false", "--resume=auto"]
     with log.open("w") as output:
         (code,) = supervise(command, output=output, locks=locks).values()
     if code == -signal.SIGTERM:

@@ -1,15 +1,16 @@
 """LightningCLI with this project's module, data and record of a run."""
 
-import contextlib
 import json
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import lightning
 import torch
+import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import (
@@ -27,6 +28,7 @@ from eurosat.errors import (
     DivergenceError,
     EuroSATError,
     MonitorError,
+    RunDirectoryError,
 )
 from eurosat.logs import Logs
 from eurosat.models.classifier import EuroSATClassifier
@@ -34,11 +36,27 @@ from eurosat.training.callbacks.checkpoints import LastCheckpoint, best_checkpoi
 from eurosat.training.callbacks.guards import DivergenceGuard, MonitorGuard, TerminationGuard
 from eurosat.training.callbacks.record import RunRecord
 from eurosat.training.callbacks.test_results import TestResults
+from eurosat.training.cluster import Cluster, adopt_cluster, check_machines
 from eurosat.training.logger_settings import check_packages, make_loggers, postpone
 from eurosat.training.loggers import FinishesRun
 from eurosat.training.parser import SettingsParser, add_run_options, help_texts
 from eurosat.training.profiler import make_profiler
-from eurosat.training.run_folder import check_folder, is_first_process, name_folder, reserve_folder
+from eurosat.training.resume import (
+    FinishedRunError,
+    Resumption,
+    discard_repeated,
+    find_resumption,
+    kept_metrics,
+)
+from eurosat.training.run_folder import (
+    RunFolder,
+    is_first_process,
+    name_folder,
+    new_folder,
+    new_or_stopped,
+    requested_folder,
+    requested_or_stopped,
+)
 from eurosat.training.termination import recorded_termination
 from eurosat.training.trainer import Trainer
 
@@ -55,12 +73,16 @@ def run_trainer_verb(arguments: Sequence[str]) -> None:
     Raises:
         EuroSATError: Lightning rejects the settings, or the run ended with a named error.
     """
+    launched = _RUN_DIRECTORY_VARIABLE in os.environ
+    cluster = None if launched else adopt_cluster()
     try:
-        with recorded_termination():
-            command_line = EuroSATCLI(arguments)
+        with recorded_termination(launched=launched):
+            command_line = EuroSATCLI(arguments, cluster)
             for logger in command_line.trainer.loggers:
                 if isinstance(logger, FinishesRun):
                     logger.finish()
+    except FinishedRunError as finished:
+        print(finished)
     except MisconfigurationException as error:
         raise EuroSATError(str(error)) from error
     except (DivergenceError, MonitorError):
@@ -75,6 +97,8 @@ class SaveConfig(SaveConfigCallback):
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Save the configuration; ``predict`` has no run folder, so it saves none."""
+        # A resumed run keeps its file.
+        self.save_to_log_dir = not (Path(str(trainer.log_dir)) / self.config_filename).is_file()
         if stage != "predict":
             super().setup(trainer, pl_module, stage)
 
@@ -88,15 +112,18 @@ class SaveConfig(SaveConfigCallback):
 class EuroSATCLI(LightningCLI):
     """``fit``, ``validate``, ``test`` and ``predict``."""
 
-    def __init__(self, arguments: Sequence[str]) -> None:
+    def __init__(self, arguments: Sequence[str], cluster: Cluster | None = None) -> None:
         """Parse the arguments and run the verb.
 
         Args:
             arguments: A verb and its options.
+            cluster: The machines of a Vertex AI job; None if Vertex AI starts no other machine.
         """
         self._verb = arguments[0]
+        self._cluster = cluster
         self._logs = Logs(rank=lambda: cast(Any, rank_zero_only).rank)
-        self._reserved: Path | None = None
+        self._folder: RunFolder | None = None
+        self._resumption: Resumption | None = None
         try:
             with self._logs:
                 super().__init__(
@@ -120,9 +147,8 @@ class EuroSATCLI(LightningCLI):
                 )
         finally:
             os.environ.pop(_RUN_DIRECTORY_VARIABLE, None)
-            if self._reserved is not None:
-                with contextlib.suppress(OSError):  # the run has begun, so the folder is not empty
-                    self._reserved.rmdir()
+            if self._folder is not None:
+                self._folder.close()
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """Return the verb to run alone, because Lightning builds a parser per verb."""
@@ -140,14 +166,19 @@ class EuroSATCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Name the run folder, and take bands and classes from the checkpoint."""
         config = self.config[self.subcommand]
+        check_machines(self._cluster, config.trainer.num_nodes)
         self._adopt_checkpoint(config)
         if config.experiment is None:
             files = config.get("config") or []
             config.experiment = Path(str(files[0])).stem if files else str(self.subcommand)
+        resumes = config.resume is not None and self.subcommand == "fit"
         if _RUN_DIRECTORY_VARIABLE not in os.environ:
-            os.environ[_RUN_DIRECTORY_VARIABLE] = str(self._new_folder(config))
+            self._folder = self._find_folder(config, resumes=resumes)
+            os.environ[_RUN_DIRECTORY_VARIABLE] = str(self._folder.path)
         self.run_directory = Path(os.environ[_RUN_DIRECTORY_VARIABLE])
         config.run_directory = None  # the saved configuration can be run again
+        if resumes:
+            self._resume(config)
         if config.trainer.check_val_every_n_epoch != 1:
             self._save_between_validations(config.checkpoint)
         self.parser.add_instantiator(postpone, Logger)
@@ -159,16 +190,31 @@ class EuroSATCLI(LightningCLI):
         if checkpoint.save_on_train_epoch_end is None and not watched.startswith("val/"):
             checkpoint.save_on_train_epoch_end = True
 
-    def _new_folder(self, config: Any) -> Path:
-        first = is_first_process()  # RunRecord sends the folder to the others
-        if config.run_directory is not None:
-            folder = Path(config.run_directory)
-            return check_folder(folder) if first else folder
+    def _find_folder(self, config: Any, *, resumes: bool) -> RunFolder:
         parent = Path(config.output_root) / config.experiment
-        if not first or self._leaves_no_folder():
-            return name_folder(parent)
-        self._reserved = reserve_folder(parent)
-        return self._reserved
+        requested = Path(config.run_directory) if config.run_directory is not None else None
+        if self._leaves_no_folder():
+            return RunFolder(requested or name_folder(parent))
+        if not resumes:
+            return requested_folder(requested) if requested else new_folder(parent)
+        content = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        settings = content[self.subcommand]
+        if requested:
+            return requested_or_stopped(requested, settings)
+        if config.trainer.num_nodes > 1:
+            raise RunDirectoryError(
+                "--resume auto on several machines needs --run_directory: pass a folder that all "
+                "machines share"
+            )
+        return new_or_stopped(parent, settings)
+
+    def _resume(self, config: Any) -> None:
+        self._resumption = find_resumption(self.run_directory)
+        if self._resumption is None:
+            return
+        if self._folder is not None and is_first_process():
+            discard_repeated(self._resumption)
+        config.ckpt_path = str(self._resumption.checkpoint)
 
     def _leaves_no_folder(self) -> bool:
         config = self.config[self.subcommand]
@@ -194,9 +240,8 @@ class EuroSATCLI(LightningCLI):
         )
         if profiler is not None:
             profiler.attach(trainer)
-        # CSVLogger refuses a folder that another logger has filled, so CSVLogger opens it first.
-        _ = cast(Any, trainer.loggers[0]).experiment
         if trainer.is_global_zero:
+            self._open_metrics(cast(CSVLogger, trainer.loggers[0]))
             trainer.loggers = [*trainer.loggers, *make_loggers(loggers, self.run_directory)]
         # The guards run before the checkpoints, so that no checkpoint saves a refused state.
         cast(Any, trainer).callbacks[:0] = [
@@ -218,9 +263,26 @@ class EuroSATCLI(LightningCLI):
                 config.seed_everything,
                 self._logs,
                 report=config.report,
+                checkpoint=config.ckpt_path,
             ),
         ]
         return trainer
+
+    def _open_metrics(self, logger: CSVLogger) -> None:
+        """Open metrics.csv before other loggers write into the folder, with the rows to keep.
+
+        CSVLogger deletes the file of an earlier run.
+        """
+        table = self.run_directory / "metrics.csv"
+        rows = kept_metrics(table, self._resumption) if self._resumption else []
+        with warnings.catch_warnings():
+            # The folder of a resumed run holds files, and their rows are written again.
+            warnings.filterwarnings("ignore", message="Experiment logs directory .* exists")
+            _ = logger.experiment
+        for step, values in rows:
+            logger.log_metrics(dict(values), step)
+        if rows:
+            logger.save()
 
     def after_fit(self) -> None:
         """Test the best checkpoint, and print the next steps.
@@ -242,7 +304,7 @@ class EuroSATCLI(LightningCLI):
             )
         if self.config[self.subcommand].test_after_fit:
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best)
-        if self._reserved is not None:  # with --run_directory, a pipeline knows its next steps
+        if self._folder is not None and self._folder.chosen:  # a pipeline knows its next steps
             from eurosat.training.next_steps import show_next_steps
 
             config = self.config[self.subcommand]

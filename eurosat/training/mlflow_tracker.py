@@ -16,6 +16,7 @@ from eurosat.data.opened import OpenedData
 from eurosat.errors import TrackingError
 from eurosat.evaluation import figures
 from eurosat.evaluation.predictions import Predictions
+from eurosat.files import atomic_write
 from eurosat.run_card import read_run_card
 from eurosat.training.loggers import status_of_failure
 from eurosat.training.samples import draw_samples
@@ -27,6 +28,9 @@ _URI = "MLFLOW_TRACKING_URI"
 
 _RECORD = ("config.yaml", "run.json", "metrics.json", "report.html")
 """Files that MLflow stores as artifacts, because MLflow cuts parameters to 250 characters."""
+
+_RUN_ID = "mlflow_run_id"
+"""File in the run's folder with the id of the MLflow run, which a resumed run continues."""
 
 
 class MLflowTracker(MLFlowLogger):
@@ -78,8 +82,16 @@ class MLflowTracker(MLFlowLogger):
 
         self.tags = {"run_folder": str(self.run_directory)} | (self.tags or {})
         uri = os.environ.get(_URI)
+        known = self.run_directory / _RUN_ID
         try:
-            return cast("MlflowClient", super().experiment)
+            if self._run_id is None and known.is_file():  # a resumed run
+                self._run_id = known.read_text("utf-8")
+                self._mlflow_client.update_run(self._run_id, status="RUNNING")
+            client = cast("MlflowClient", super().experiment)
+            if not known.is_file():
+                with atomic_write(known) as partial:
+                    partial.write_text(str(self._run_id), "utf-8")
+            return client
         except MlflowException as error:
             raise TrackingError(
                 f"MLflow cannot be used: {' '.join(str(error).split())}; check tracking_uri and "

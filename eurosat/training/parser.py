@@ -1,7 +1,7 @@
 """Options and help texts of the trainer verbs."""
 
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import Logger
@@ -11,6 +11,9 @@ from eurosat.training.callbacks.checkpoints import BestCheckpoint
 from eurosat.training.callbacks.predictions_csv import PredictionsCSV
 from eurosat.training.logger_settings import RUN_FOLDER
 from eurosat.training.profiler import ProfileKind
+
+Resume = Literal["auto"]
+"""Values of ``--resume``."""
 
 _OF_A_CHECKPOINT = (
     "--ckpt_path is required. The checkpoint sets the model, the bands and the classes, but not "
@@ -80,8 +83,18 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         "--run_directory",
         type=str | None,
         default=None,
-        help="Run folder, for pipelines that need a fixed path; the folder must be empty or "
-        "not exist yet. If not given, a new folder <output_root>/<experiment>/<UTC time>.",
+        help="Run folder, for pipelines that need a fixed path; without --resume, the folder must "
+        "be empty or not exist yet. If not given, a new folder "
+        "<output_root>/<experiment>/<UTC time>.",
+    )
+    parser.add_argument(
+        "--resume",
+        type=Resume | None,
+        default=None,
+        help="With fit only: 'auto' continues the run that the same command began and that was "
+        "stopped, in its folder and from its last checkpoint. That run is the run in "
+        "run_directory or, if run_directory is not given, the newest stopped run of the same "
+        "settings. If there is no such run, a new run begins.",
     )
     parser.add_argument(
         "--test_after_fit",

@@ -1,13 +1,166 @@
-"""The folder of a run; no two runs share a folder."""
+"""The folder of a run; no two runs share a folder, and no two processes train in one folder."""
 
+import contextlib
+import logging
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
+from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_only
 
 from eurosat.errors import RunDirectoryError
+from eurosat.training.resume import (
+    FinishedRunError,
+    differing_settings,
+    has_begun,
+    has_other_processes,
+    is_finished,
+)
+
+_log = logging.getLogger(__name__)
+
+_LOG = "run.jsonl"
+"""Name of a run's log, which the record also writes for a run that cannot begin."""
+
+_SECONDS_TO_END = 10.0
+"""Time for the worker processes of a killed run to end; until then they hold the run's lock."""
+
+
+class RunFolder:
+    """A run's folder, locked against other processes until it is closed.
+
+    Attributes:
+        path: The folder.
+        chosen: Whether the command chose the folder itself, without ``--run_directory``.
+    """
+
+    def __init__(self, path: Path, *, chosen: bool = False) -> None:
+        """Store the folder, which other processes may still use."""
+        self.path = path
+        self.chosen = chosen
+        self._lock: FileLock | None = None
+        self._made = False
+
+    def lock(self, seconds: float = _SECONDS_TO_END) -> Self:
+        """Make the folder if it is missing, and lock the folder.
+
+        Args:
+            seconds: Time to wait for another process.
+
+        Returns:
+            This object.
+
+        Raises:
+            RunDirectoryError: Another process holds the lock.
+        """
+        self._made = not self.path.exists()
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock", thread_local=False)
+        try:
+            lock.acquire(timeout=seconds)
+        except Timeout as error:
+            raise RunDirectoryError(
+                f"another process trains in {self.path}: wait until it ends, or choose another "
+                "--run_directory"
+            ) from error
+        except NotImplementedError:
+            _log.warning("the file system of %s has no locks: start a run only once", self.path)
+        else:
+            self._lock = lock
+        return self
+
+    def close(self) -> None:
+        """Release the lock, and delete a new folder that is empty, because no run has begun."""
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                Path(self._lock.lock_file).unlink()
+            self._lock.release()
+        if self.chosen or self._made:
+            with contextlib.suppress(OSError):  # the folder is not empty
+                self.path.rmdir()
+
+
+def requested_folder(folder: Path) -> RunFolder:
+    """Take a folder that a user requested for a new run.
+
+    Raises:
+        RunDirectoryError: The folder holds files, or another process trains in the folder.
+    """
+    if not is_first_process():
+        return RunFolder(folder)
+    # Hidden files, such as DVC's .gitignore, do not belong to a run.
+    if folder.exists() and (not folder.is_dir() or any(folder.glob("[!.]*"))):
+        raise RunDirectoryError(
+            f"{folder} exists and is not empty: delete {folder}, or choose another "
+            "--run_directory; --resume auto continues a run that was stopped"
+        )
+    return RunFolder(folder).lock()
+
+
+def requested_or_stopped(folder: Path, settings: Mapping[str, Any]) -> RunFolder:
+    """Take a folder that a user requested for a new run, or for a run that was stopped.
+
+    Args:
+        folder: The folder.
+        settings: The whole configuration of the run, as in ``config.yaml``.
+
+    Raises:
+        FinishedRunError: The folder holds a finished run of the same settings.
+        RunDirectoryError: The folder holds a run of other settings, or other files, or another
+            process trains in the folder.
+    """
+    if not has_begun(folder):
+        log_only = folder.is_dir() and {path.name for path in folder.glob("[!.]*")} == {_LOG}
+        if log_only:  # the command ended while it prepared the data
+            return RunFolder(folder).lock() if is_first_process() else RunFolder(folder)
+        return requested_folder(folder)
+    differing = differing_settings(folder, settings)
+    if differing:
+        raise RunDirectoryError(
+            f"{folder} holds a run of other settings, which --resume auto does not continue "
+            f"({', '.join(differing)}): repeat the settings of the run, or choose another "
+            "--run_directory"
+        )
+    if is_finished(folder):
+        raise FinishedRunError(f"the run in {folder} is finished, so nothing is left to do")
+    return RunFolder(folder).lock() if is_first_process() else RunFolder(folder)
+
+
+def new_folder(parent: Path) -> RunFolder:
+    """Make a folder for a new run.
+
+    Args:
+        parent: Folder of an experiment's runs; it is created if it is missing.
+    """
+    if not is_first_process():  # RunRecord sends the folder of the first process to the others
+        return RunFolder(name_folder(parent), chosen=True)
+    return RunFolder(reserve_folder(parent), chosen=True).lock()
+
+
+def new_or_stopped(parent: Path, settings: Mapping[str, Any]) -> RunFolder:
+    """Take the folder of the newest stopped run of the same settings, or make a new folder.
+
+    Args:
+        parent: Folder of an experiment's runs.
+        settings: The whole configuration of the run, as in ``config.yaml``.
+
+    Raises:
+        RunDirectoryError: Each process of the run would have to find the folder.
+    """
+    if has_other_processes() or not is_first_process():
+        raise RunDirectoryError(
+            "--resume auto needs --run_directory if SLURM, torchrun or a cloud starts several "
+            "processes, because all processes need the same folder: pass --run_directory"
+        )
+    for folder in sorted(parent.glob("*Z*"), reverse=True):
+        if not has_begun(folder) or is_finished(folder) or differing_settings(folder, settings):
+            continue
+        with contextlib.suppress(RunDirectoryError):  # another process trains in the folder
+            return RunFolder(folder, chosen=True).lock(seconds=0)
+    return new_folder(parent)
 
 
 def reserve_folder(parent: Path) -> Path:
@@ -35,20 +188,6 @@ def reserve_folder(parent: Path) -> Path:
 def name_folder(parent: Path) -> Path:
     """Name a folder after the current time without creating it."""
     return parent / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
-
-
-def check_folder(folder: Path) -> Path:
-    """Check that a requested folder is missing or empty.
-
-    Raises:
-        RunDirectoryError: The folder holds files.
-    """
-    # Hidden files, such as DVC's .gitignore, do not belong to a run.
-    if folder.exists() and (not folder.is_dir() or any(folder.glob("[!.]*"))):
-        raise RunDirectoryError(
-            f"{folder} exists and is not empty: delete {folder}, or choose another --run_directory"
-        )
-    return folder
 
 
 def is_first_process() -> bool:

@@ -6,9 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, cast
+from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 _launchers: list[Any] = []
@@ -16,8 +15,11 @@ _launchers: list[Any] = []
 
 
 @contextmanager
-def recorded_termination() -> Iterator[None]:
+def recorded_termination(*, launched: bool = False) -> Iterator[None]:
     """Turn SIGTERM into Lightning's exception, then end the process by the same signal.
+
+    A shell reports this end as exit code 143. The kernel does not let a signal end the first
+    process of a container, so that process ends with the exit code 143 itself.
 
     While one process trains or tests, Lightning has a handler of its own, which raises the same
     exception after the batch, or TerminationGuard does after the last one. This handler covers the
@@ -25,6 +27,10 @@ def recorded_termination() -> Iterator[None]:
 
     The process ends by the signal rather than by an exit code because W&B's agent counts exit
     codes as failures of the sweep, and gives up after a few, but not runs that it stopped itself.
+
+    Args:
+        launched: Whether the first process of a run on this machine has launched this process.
+            The first process reports how the run ended.
     """
     if (
         threading.current_thread() is not threading.main_thread()
@@ -35,11 +41,12 @@ def recorded_termination() -> Iterator[None]:
     try:
         yield
     except SIGTERMException:
-        if cast(Any, rank_zero_only).rank == 0:
+        if not launched:
             for launcher in _launchers:
                 launcher.kill(signal.SIGKILL)  # a process that waits on a GPU ignores SIGTERM
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
+            raise SystemExit(128 + signal.SIGTERM) from None
     finally:
         _launchers.clear()
         signal.signal(signal.SIGTERM, previous)

@@ -1,9 +1,13 @@
-"""Lightning's Trainer with a default precision that fits the hardware."""
+"""Lightning's Trainer with defaults that fit the hardware and SLURM."""
 
+import os
 from typing import Any, Literal
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from eurosat.hardware import computes_bf16
 
@@ -24,8 +28,27 @@ class Trainer(lightning.Trainer):
         """
         if precision == "auto":
             precision = "bf16-mixed" if computes_bf16(str(kwargs.get("accelerator"))) else "32-true"
+        kwargs["plugins"] = _with_slurm(kwargs.get("plugins"))
         super().__init__(precision=precision, **kwargs)
         # Deterministic mode also fills uninitialised memory. No code here reads uninitialised
         # memory, and filling makes a step on a CPU 5 % slower.
         deterministic: Any = torch.utils.deterministic
         deterministic.fill_uninitialized_memory = False
+
+
+def _with_slurm(plugins: Any) -> list[Any]:
+    """Add SLURM's environment without Lightning's own way to requeue a job.
+
+    On a signal, Lightning saves ``hpc_ckpt_1.ckpt`` and requeues the job. Lightning prefers this
+    file to every later ``last.ckpt``, so that a job that is requeued again would lose epochs. SLURM
+    requeues jobs itself, and ``--resume auto`` continues them.
+    """
+    given = list(plugins) if isinstance(plugins, list | tuple) else [plugins] if plugins else []
+    if (
+        "SLURM_NTASKS" not in os.environ
+        or not SLURMEnvironment.detect()
+        or TorchElasticEnvironment.detect()
+        or any(isinstance(plugin, ClusterEnvironment) for plugin in given)
+    ):
+        return given
+    return [*given, SLURMEnvironment(auto_requeue=False)]

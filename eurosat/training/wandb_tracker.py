@@ -59,7 +59,9 @@ class WandbTracker(WandbLogger):
             import wandb
 
             # W&B warns if the folder does not exist.
-            Path(self.save_dir or ".").mkdir(parents=True, exist_ok=True)
+            folder = Path(self.save_dir or ".")
+            folder.mkdir(parents=True, exist_ok=True)
+            self._wandb_init["id"] = self._wandb_init["id"] or _earlier_id(folder)
             self._wandb_init.pop("anonymous", None)  # Lightning's argument makes W&B warn
             try:
                 self._wandb_init["mode"] = _mode()
@@ -148,6 +150,17 @@ class WandbTracker(WandbLogger):
         # The checkpoint no longer changes, so W&B need not copy the file before the upload.
         artifact.add_file(str(checkpoint), name="model.ckpt", policy="immutable")
         return artifact
+
+
+def _earlier_id(folder: Path) -> str | None:
+    """Return the id of the W&B run that a resumed run continues; None for a new run.
+
+    W&B keeps a run in a folder named (offline-)run-<time>-<id>.
+    """
+    if "WANDB_RUN_ID" in os.environ:
+        return None  # W&B reads the variable itself
+    names = [path.name.removeprefix("offline-") for path in folder.glob("wandb/*run-*-*")]
+    return max(names).rpartition("-")[2] if names else None
 
 
 def _mode() -> str:

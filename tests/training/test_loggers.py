@@ -155,10 +155,12 @@ def test_mlflow_hears_that_no_validation_took_place(
 
 
 def test_loggers_of_lightning_save_into_the_run_folder_unless_told_otherwise(
-    run: Callable[..., Run], tmp_path: Path
+    run: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for package in ("tensorboard", "mlflow"):
         pytest.importorskip(package, reason=f"needs {package}")
+    # Lightning's own MLflow logger sets the variable, which later tests must not see.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     chosen = tmp_path / "chosen"
     loggers = [
         {"class_path": "TensorBoardLogger"},

@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -22,6 +23,13 @@ class ResumableCheckpoint(ModelCheckpoint):
     first epoch after a resume would count as the best. This callback copies the checkpoints of the
     earlier folder into the new folder with their scores. The earlier folder stays unchanged.
     """
+
+    def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
+        """Find the folder; the run's own checkpoints are in the folder if the run is resumed."""
+        with warnings.catch_warnings():
+            # run_folder.py has refused every folder that holds another run.
+            warnings.filterwarnings("ignore", message="Checkpoint directory .* is not empty")
+            super().setup(trainer, pl_module, stage)
 
     def on_load_checkpoint(
         self, trainer: lightning.Trainer, pl_module: Any, checkpoint: dict[str, Any]

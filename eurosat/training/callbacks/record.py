@@ -3,9 +3,11 @@
 import logging
 import math
 import os
+import platform
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,12 +20,13 @@ import eurosat
 from eurosat.data.datamodule import EuroSATDataModule
 from eurosat.data.opened import OpenedData
 from eurosat.data.splits import SPLITS
+from eurosat.errors import CheckpointError, DataSourceError
 from eurosat.evaluation.tables import epoch_table, read_rows
 from eurosat.files import write_csv
 from eurosat.hardware import hardware
 from eurosat.logs import FAILURE, Logs
 from eurosat.provenance import git_state, package_version
-from eurosat.run_card import RunCard, RunData, RunModel, RunSplit
+from eurosat.run_card import RunCard, RunData, RunModel, RunPart, RunSplit, read_run_card
 from eurosat.training.callbacks.checkpoints import best_checkpoint
 from eurosat.training.callbacks.status import agree_on_status, status_after
 
@@ -45,6 +48,7 @@ class RunRecord(Callback):
         logs: Logs,
         *,
         report: bool = True,
+        checkpoint: str | None = None,
     ) -> None:
         """Start the record.
 
@@ -54,8 +58,10 @@ class RunRecord(Callback):
             seed: The run's seed.
             logs: Logs of the command, which are also written to ``run.jsonl``.
             report: Whether to draw the figures and ``report.html`` when the run ends.
+            checkpoint: Checkpoint from which this process continues or which it evaluates.
         """
         self._logs = logs
+        self._checkpoint = checkpoint
         self._report = report
         self.run_directory = run_directory
         self._card = RunCard(
@@ -65,6 +71,8 @@ class RunRecord(Callback):
             seed=seed,
             started=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+        self._earlier: tuple[RunPart, ...] = ()
+        self._part = RunPart(started=self._card.started, status="running", host=platform.node())
         self._opened = False
         self._start = time.perf_counter()
         self._fitted = False
@@ -79,6 +87,7 @@ class RunRecord(Callback):
         # Each process that Lightning did not start has named a folder of its own. All processes use
         # the folder of the first process.
         self.run_directory = trainer.strategy.broadcast(self.run_directory)
+        self._check_same_checkpoint(trainer)
         self._card = replace(self._card, status="running")  # a test may follow a finished fit
         first = not self._opened
         if first:
@@ -89,14 +98,35 @@ class RunRecord(Callback):
         card.write(self.run_directory)  # the run card remains if the process is killed
         if first:
             known = {name: value for name, value in card.to_json().items() if value is not None}
-            del known["status"]
+            del known["status"], known["parts"]  # both change
             for logger in trainer.loggers[1:]:  # the first writes metrics.csv, beside run.json
                 logger.log_hyperparams({"record": known})
 
+    def _check_same_checkpoint(self, trainer: lightning.Trainer) -> None:
+        """Check that all processes of a run begin at the same state.
+
+        Raises:
+            CheckpointError: The processes do not see the same files.
+        """
+        first = trainer.strategy.broadcast(self._checkpoint)
+        if trainer.strategy.reduce_boolean_decision(first == self._checkpoint, all=True):
+            return
+        raise CheckpointError(
+            f"the first process begins with the checkpoint {first}, and process "
+            f"{trainer.global_rank} with {self._checkpoint}: put the run's folder on a file system "
+            "that all machines share"
+        )
+
     def _open(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        opened = cast(EuroSATDataModule, cast(Any, trainer).datamodule).opened
+        earlier = read_run_card(self.run_directory)
+        if earlier is not None:
+            self._continue(earlier, opened)
         self._logs.write_to(self.run_directory / "run.jsonl")
         _log.info("%s", self._card.command, extra={"event": "command"})
-        _log_data(cast(EuroSATDataModule, cast(Any, trainer).datamodule).opened)
+        if earlier is not None:
+            _log_resume(self._earlier, self._checkpoint)
+        _log_data(opened)
         backbone = str(pl_module.hparams["backbone"])
         parameters = sum(weight.numel() for weight in pl_module.backbone.parameters())
         model = RunModel(backbone, parameters)
@@ -106,15 +136,35 @@ class RunRecord(Callback):
             f"{parameters:,}",
             extra={"event": "model"} | asdict(model),
         )
+        git = git_state()
+        self._part = replace(self._part, git=git)
         self._card = replace(
             self._card,
             eurosat=eurosat.__version__,
-            git=git_state(),
+            git=git,
             packages={name: package_version(name) for name in _PACKAGES},
             hardware=hardware(trainer),
             model=model,
         )
         self._opened = True
+
+    def _continue(self, earlier: RunCard, opened: OpenedData) -> None:
+        """Take over the parts of a run that was stopped.
+
+        Raises:
+            DataSourceError: The images or their split differ from those of the earlier parts.
+        """
+        data, split = earlier.data, earlier.split
+        changed = (data and data.fingerprint != opened.store.card.fingerprint) or (
+            split and split.fingerprint != opened.splits.fingerprint
+        )
+        if changed:
+            raise DataSourceError(
+                f"the images or their split have changed since the run in {self.run_directory} "
+                "began: restore the data, or choose another --run_directory"
+            )
+        self._earlier = _ended_parts(earlier)
+        self._card = replace(self._card, started=earlier.started)
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Note that the run fits a model, even if a resumed fit has no epoch left to train."""
@@ -123,6 +173,7 @@ class RunRecord(Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Start the clock, because a fit resumed within an epoch skips ``on_train_epoch_start``."""
         self._clock = time.perf_counter()
+        self._part = replace(self._part, first_epoch=trainer.current_epoch)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Restart the clock, so that the time between two epochs is not counted as training."""
@@ -158,6 +209,8 @@ class RunRecord(Callback):
         metrics = _metrics(trainer, "train/") | self._validated
         self._validated = {}
         _log_metrics("epoch", metrics, epoch=trainer.current_epoch)
+        if self._writes(trainer):  # the run card describes the part if the process is killed
+            self._describe(trainer, epochs=trainer.current_epoch + 1).write(self.run_directory)
 
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, pl_module: Any, checkpoint: dict[str, Any]
@@ -201,26 +254,39 @@ class RunRecord(Callback):
     def _writes(trainer: lightning.Trainer) -> bool:
         return trainer.is_global_zero and not cast(Any, trainer).fast_dev_run
 
-    def _describe(self, trainer: lightning.Trainer) -> RunCard:
+    def _describe(self, trainer: lightning.Trainer, epochs: int | None = None) -> RunCard:
         """Return the run card with all facts that are known so far."""
+        if self._fitted:
+            epochs = trainer.current_epoch if epochs is None else epochs
+        part = replace(
+            self._part,
+            status=self._card.status,
+            epochs=epochs,
+            wall_seconds=round(time.perf_counter() - self._start, 2),
+            train_seconds=round(self._train_seconds, 2),
+            train_images=self._train_images,
+        )
+        parts = (*self._earlier, part)
+        train_seconds = sum(part.train_seconds for part in parts)
         data = cast(EuroSATDataModule, cast(Any, trainer).datamodule)
         checkpoint = best_checkpoint(trainer)
         best = checkpoint.best_model_path
         card = replace(
             self._card,
-            wall_seconds=round(time.perf_counter() - self._start, 2),
+            parts=parts,
+            epochs=epochs,
+            wall_seconds=round(sum(part.wall_seconds for part in parts), 2),
             monitor=checkpoint.monitor,
             mode="min" if checkpoint.mode == "min" else "max",
             best_checkpoint=os.path.relpath(best, self.run_directory) if best else None,
         )
-        if self._train_seconds:
+        if train_seconds:
+            images = sum(part.train_images for part in parts)
             card = replace(
                 card,
-                train_seconds=round(self._train_seconds, 2),
-                images_per_second=round(self._train_images / self._train_seconds, 1),
+                train_seconds=round(train_seconds, 2),
+                images_per_second=round(images / train_seconds, 1),
             )
-        if self._fitted:
-            card = replace(card, epochs=trainer.current_epoch)
         if data.is_open:
             store, splits = data.opened.store.card, data.opened.splits
             card = replace(
@@ -251,7 +317,7 @@ class RunRecord(Callback):
     def _write(self, trainer: lightning.Trainer) -> None:
         self._describe(trainer).write(self.run_directory)
         curves = self.run_directory / "metrics.csv"
-        if curves.is_file() and self._train_images:
+        if curves.is_file() and self._fitted:
             table = epoch_table(read_rows(curves))
             write_csv(self.run_directory / "learning_curves.csv", *table)
         if self._report:
@@ -281,6 +347,25 @@ def _log_metrics(event: str, metrics: dict[str, float], **fields: int) -> None:
         " ".join([event, *map(str, fields.values())]),
         ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()),
         extra={"event": event, **fields, "metrics": numbers},
+    )
+
+
+def _ended_parts(card: RunCard) -> tuple[RunPart, ...]:
+    """Return the parts of a run that was stopped; its last part may have left no end."""
+    parts = card.parts or (RunPart(started=card.started, status=card.status, epochs=card.epochs),)
+    *before, last = parts
+    if last.status == "running":  # The part has left no end, or only another process has.
+        last = replace(last, status="killed" if card.status == "running" else card.status)
+    return (*before, last)
+
+
+def _log_resume(parts: Sequence[RunPart], checkpoint: str | None) -> None:
+    _log.info(
+        "part %d of the run, which was stopped (%s): %s",
+        len(parts) + 1,
+        ", ".join(part.status for part in parts),
+        f"continues from {checkpoint}" if checkpoint else "begins again, before a first checkpoint",
+        extra={"event": "resume", "part": len(parts) + 1, "checkpoint": checkpoint},
     )
 
 

@@ -1,0 +1,112 @@
+"""Training on several machines of Vertex AI."""
+
+import json
+import os
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+
+from eurosat.errors import ClusterError
+
+_POOLS = ("workerpool0", "workerpool1")
+"""Pools that train; Vertex AI's pools 2 and 3 hold parameter servers and evaluators."""
+
+_OF_OTHER_LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK")
+"""Variables that Lightning would take for those of torchrun."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The machines of a Vertex AI job, as one of the machines sees them.
+
+    Attributes:
+        main_address: Host name of the first machine.
+        main_port: Port of the first machine, by which the processes find each other.
+        machine: Number of this machine, from 0.
+        machines: Number of machines.
+    """
+
+    main_address: str
+    main_port: int
+    machine: int
+    machines: int
+
+
+def read_cluster(specification: str) -> Cluster | None:
+    """Read ``CLUSTER_SPEC``, the description that Vertex AI gives every machine of a job.
+
+    Source: https://cloud.google.com/vertex-ai/docs/training/distributed-training#cluster-variables
+
+    Args:
+        specification: The value of the variable.
+
+    Returns:
+        The cluster; None for a job of one machine.
+
+    Raises:
+        ClusterError: The description is damaged, or this machine is not in a pool that trains.
+    """
+    try:
+        content = json.loads(specification)
+        pools, task = content["cluster"], content["task"]
+        machines = [address for pool in _POOLS for address in pools.get(pool, [])]
+        host, _, port = machines[0].rpartition(":")
+        pool, index = task["type"], int(task["index"])
+        main_port = int(port)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ClusterError(
+            f"CLUSTER_SPEC does not describe the machines of a job ({type(error).__name__}: "
+            f"{error}): unset the variable outside of Vertex AI"
+        ) from error
+    if pool not in _POOLS:
+        raise ClusterError(
+            f"this machine is in {pool}, and only workerpool0 and workerpool1 train: leave the "
+            "other pools out of the job"
+        )
+    if len(machines) == 1:
+        return None
+    before = len(pools["workerpool0"]) if pool == "workerpool1" else 0
+    return Cluster(host, main_port, before + index, len(machines))
+
+
+def adopt_cluster(environment: MutableMapping[str, str] = os.environ) -> Cluster | None:
+    """Give Lightning the machines of a Vertex AI job, if this process is part of such a job.
+
+    Lightning reads ``MASTER_ADDR``, ``MASTER_PORT`` and ``NODE_RANK``, and starts the processes of
+    the machine's devices itself.
+
+    Args:
+        environment: The environment, which is changed.
+
+    Returns:
+        The cluster; None on one machine, and outside of Vertex AI.
+
+    Raises:
+        ClusterError: ``CLUSTER_SPEC`` is damaged, or this machine is not in a pool that trains.
+    """
+    specification = environment.get("CLUSTER_SPEC")
+    cluster = read_cluster(specification) if specification else None
+    if cluster is None:
+        return None
+    for name in _OF_OTHER_LAUNCHERS:
+        environment.pop(name, None)
+    environment["MASTER_ADDR"] = cluster.main_address
+    environment["MASTER_PORT"] = str(cluster.main_port)
+    environment["NODE_RANK"] = str(cluster.machine)
+    return cluster
+
+
+def check_machines(cluster: Cluster | None, requested: int) -> None:
+    """Check that a run uses every machine of the job, which would otherwise be paid and idle.
+
+    Args:
+        cluster: The machines of the job; None on one machine.
+        requested: The value of ``--trainer.num_nodes``.
+
+    Raises:
+        ClusterError: The numbers differ.
+    """
+    if cluster is not None and cluster.machines != requested:
+        raise ClusterError(
+            f"the job has {cluster.machines} machines and the run uses {requested}: pass "
+            f"--trainer.num_nodes {cluster.machines}"
+        )

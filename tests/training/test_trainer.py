@@ -1,0 +1,39 @@
+"""The trainer's defaults."""
+
+from typing import Any, cast
+
+import pytest
+from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
+
+from eurosat.training.trainer import Trainer
+
+SLURM = {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "17"}
+
+
+@pytest.fixture
+def in_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SLURM.items():
+        monkeypatch.setenv(name, value)
+
+
+def environment(**settings: Any) -> Any:
+    trainer = Trainer(accelerator="cpu", devices=1, logger=False, **settings)
+    return cast(Any, trainer)._accelerator_connector.cluster_environment
+
+
+@pytest.mark.usefixtures("in_slurm")
+def test_slurm_jobs_are_not_requeued_by_lightning() -> None:
+    found = environment()
+    assert isinstance(found, SLURMEnvironment)
+    assert not found.auto_requeue
+
+
+@pytest.mark.usefixtures("in_slurm")
+def test_an_environment_that_a_user_chose_stays() -> None:
+    chosen = SLURMEnvironment(auto_requeue=True)
+    assert environment(plugins=[chosen]) is chosen
+    assert environment(plugins=chosen) is chosen
+
+
+def test_outside_of_slurm_nothing_changes() -> None:
+    assert isinstance(environment(), LightningEnvironment)
