@@ -16,7 +16,7 @@ INSTALL = $(call $(if $(UV),UV,PIP)_INSTALL,$(1))
 # W&B's sweeps engine needs NumPy 1, so it has an environment of its own.
 SWEEPS_VENV := .venv-sweeps
 
-.PHONY: help environment fit test test-fast lint lock clean
+.PHONY: help environment fit test test-fast lint images serve-image train-image lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -70,6 +70,29 @@ lint: environment  ## check style and types
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Container images. BASE, BACKEND and TORCH are the arguments of the files in docker/, and MODEL is a
+# file, a folder or a pattern of one model's files. OPTIONS goes to the engine, such as
+# OPTIONS='--secret id=pip,src=pip.conf'. Podman's own format has no health check.
+ENGINE ?= $(shell for engine in docker podman buildah; do \
+	$$engine info >/dev/null 2>&1 && echo $$engine && break; done)
+MODEL ?= models
+OPTIONS ?=
+ARGUMENT = $(if $($(1)),--build-arg $(1)='$($(1))')
+IMAGE = $(if $(ENGINE),$(ENGINE),$(error no container engine runs here: install docker, podman or buildah)) \
+	build $(if $(filter-out docker,$(ENGINE)),--format docker) $(OPTIONS) --file docker/$(1).Dockerfile --tag eurosat-$(1) $(call ARGUMENT,BASE) \
+	--build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
+	--build-arg REVISION="$$(git describe --always --dirty --abbrev=40 --exclude '*')"
+
+images: serve-image train-image  ## build the images of the service and of the training
+
+serve-image:  ## build the image of the service: MODEL=<model file> BACKEND=onnx|openvino
+	@ls $(MODEL) | grep -qE '\.(onnx|xml)$$' || { echo "$(MODEL) holds no .onnx or .xml file: run \
+	'dvc repro', or export a checkpoint and pass MODEL=<file>" >&2; exit 2; }
+	$(call IMAGE,serve) $(call ARGUMENT,BACKEND) --build-arg MODEL='$(MODEL)' .
+
+train-image:  ## build the image of the training: TORCH=cuda|cpu
+	$(call IMAGE,train) $(call ARGUMENT,TORCH) .
+
 # Locks name no registry. dev.txt comes first, and the others take their versions from it.
 COMPILE = uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
 	--custom-compile-command "make lock" --output-file requirements/$(1).txt
@@ -79,6 +102,7 @@ lock:  ## pin what pyproject.toml asks for (needs uv); UPGRADE=--upgrade takes t
 	$(call COMPILE,dev) pyproject.toml --extra dev $(UPGRADE)
 	$(call COMPILE,train) pyproject.toml --extra build --extra train --constraint requirements/dev.txt
 	$(call COMPILE,serve) pyproject.toml --extra build --extra serve --constraint requirements/dev.txt
+	$(call COMPILE,cloud) pyproject.toml --extra cloud --constraint requirements/dev.txt
 	echo sweeps | $(call COMPILE,sweeps) - $(UPGRADE)
 
 clean:  ## remove the environments, decoded data and runs; data/raw is left

@@ -31,10 +31,11 @@ TOOL_VERBS = {
     "export": "convert a checkpoint to another format, such as ONNX, and compare the predictions",
     "gate": "compare a candidate with the model in use; the exit code is 1 if a check fails",
     "promote": "register a model and assign it to a stage, staging or production",
+    "vertex": "train, tune or serve on Vertex AI",
     "serve": "serve a model file over HTTP, with a page to try the model",
     "classify": "send image files to a service and print their classes",
 }
-EXTRAS = {"export": "export", "promote": "pipeline", "serve": "serve"}
+EXTRAS = {"export": "export", "promote": "pipeline", "serve": "serve", "vertex": "vertex"}
 """The optional dependencies that a verb needs; a verb without an entry needs ``train``."""
 EXTRAS_OF_PACKAGES = {"wandb": "track", "tensorboard": "tensorboard", "mlflow": "mlflow"}
 """The optional dependencies that an option needs, by package."""

@@ -110,3 +110,7 @@ class TrackingError(EuroSATError):
 
 class SweepError(EuroSATError):
     """A sweep's file, metric, parameters or agents are invalid."""
+
+
+class VertexError(EuroSATError):
+    """A spec cannot be sent to Vertex AI, or Vertex AI refuses the spec."""

@@ -1,6 +1,7 @@
 """Where a result comes from: the revision of the code and the versions of the packages."""
 
 import importlib.metadata
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,15 @@ class GitState:
     dirty: bool
 
 
+_REVISION = "EUROSAT_REVISION"
+"""Environment variable of the container images: the revision, with -dirty if it had changes."""
+
+
 def git_state() -> GitState | None:
     """Revision of the checkout that this package runs from, and whether it has changes.
+
+    A container image has no checkout; the environment variable ``EUROSAT_REVISION`` names the
+    revision that the image was built from.
 
     Returns:
         None if git does not track this package, as in an environment inside another project's
@@ -40,7 +48,8 @@ def git_state() -> GitState | None:
         dirty = git("status", "--porcelain", "--untracked-files=no")
         return GitState(git("rev-parse", "HEAD"), bool(dirty))
     except (OSError, subprocess.CalledProcessError):
-        return None
+        revision, dirty, _ = os.environ.get(_REVISION, "").partition("-dirty")
+        return GitState(revision, bool(dirty)) if revision else None
 
 
 def package_version(package: str) -> str | None:

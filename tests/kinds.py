@@ -6,13 +6,26 @@ from typing import Any
 
 import pytest
 
-KINDS = frozenset({"browser", "network", "pipeline", "process", "service", "slow", "training"})
+KINDS = frozenset(
+    {
+        "browser",
+        "container",
+        "long",
+        "network",
+        "pipeline",
+        "process",
+        "service",
+        "slow",
+        "training",
+    }
+)
 """The markers that pyproject.toml describes, except ``fast``."""
 
 KIND_OF_FIXTURE = {
     "accurate": "slow",
     "browser": "browser",
     "checkout": "pipeline",
+    "engine": "container",
     "export_once": "slow",
     "fit": "training",
     "good": "slow",

@@ -32,3 +32,14 @@ def test_the_revision_is_that_of_the_package_and_not_of_a_repository_around_it(
     state = provenance.git_state()
     assert state is not None
     assert state.dirty is False
+
+
+@pytest.mark.parametrize(("named", "dirty"), [("abc", False), ("abc-dirty", True)])
+def test_a_container_image_names_its_revision(
+    named: str, dirty: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    monkeypatch.setenv("EUROSAT_REVISION", named)
+    assert provenance.git_state() == provenance.GitState("abc", dirty)
+    monkeypatch.setenv("EUROSAT_REVISION", "")
+    assert provenance.git_state() is None

@@ -36,6 +36,7 @@ from eurosat.training.callbacks.checkpoints import LastCheckpoint, best_checkpoi
 from eurosat.training.callbacks.guards import DivergenceGuard, MonitorGuard, TerminationGuard
 from eurosat.training.callbacks.record import RunRecord
 from eurosat.training.callbacks.test_results import TestResults
+from eurosat.training.callbacks.vertex_trial import VertexTrial
 from eurosat.training.cluster import Cluster, adopt_cluster, check_machines
 from eurosat.training.logger_settings import check_packages, make_loggers, postpone
 from eurosat.training.loggers import FinishesRun
@@ -266,6 +267,8 @@ class EuroSATCLI(LightningCLI):
                 checkpoint=config.ckpt_path,
             ),
         ]
+        if trial := VertexTrial.of_environment():
+            cast(Any, trainer).callbacks.append(trial)
         return trainer
 
     def _open_metrics(self, logger: CSVLogger) -> None:

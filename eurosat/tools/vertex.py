@@ -1,0 +1,78 @@
+"""``eurosat vertex submit``: train, tune or serve on Vertex AI."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+
+def vertex(
+    action: Literal["submit"],
+    spec: Path,
+    *,
+    settings: Path = Path("vertex/settings.yaml"),
+    project: str | None = None,
+    region: str | None = None,
+    bucket: str | None = None,
+    image: str | None = None,
+    service_account: str | None = None,
+    labels: dict[str, str] | None = None,
+    name: str | None = None,
+    arguments: list[str] | None = None,
+    hours: float | None = None,
+    price: float | None = None,
+    dry_run: bool = False,
+) -> int:
+    """Send a spec to Vertex AI: a training job, a search for hyperparameters, or an endpoint.
+
+    The command fills in the spec, checks the spec against Vertex AI's own messages, sends the spec,
+    and shows the job's log until the job ends. The exit code is 1 if the job fails. If the command
+    is stopped, the job goes on.
+
+    Args:
+        action: submit.
+        spec: YAML file of a spec, such as vertex/gpu.yaml.
+        settings: YAML file with project, region, bucket, image, service_account and labels; the
+            options below take precedence.
+        project: Project of Google Cloud.
+        region: Region, such as europe-west4.
+        bucket: Name of the bucket for run folders, without gs://.
+        image: Container image, built by 'make train-image' or, for an endpoint, by 'make
+            serve-image', and pushed to a registry that Vertex AI can read.
+        service_account: Account of the job; if not given, Vertex AI's own account.
+        labels: Labels of the job, added to the labels of the settings.
+        name: Name of the job and of its folder in the bucket. The same name continues a stopped
+            run. If not given, the name of the spec and the time.
+        arguments: Further arguments of the command in the container, such as
+            '[--trainer.max_epochs=5]'.
+        hours: Expected hours, for the cost; if not given, the hours in the spec.
+        price: Price of one machine for an hour, in any currency; with a price, the command shows
+            the expected cost.
+        dry_run: Check the spec and show the request, without credentials, and send nothing.
+    """
+    from eurosat.vertex.settings import read_settings
+    from eurosat.vertex.spec import fill_spec
+
+    merged = read_settings(settings).override(
+        project=project,
+        region=region,
+        bucket=bucket,
+        image=image,
+        service_account=service_account,
+        labels=labels,
+    )
+    name = name or f"{spec.stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    request = fill_spec(spec, merged, name, arguments or [], hours)
+    if dry_run:
+        print(f"parent {request.parent}")
+        for part, message in request.messages.items():
+            print(f"{part} {type(message).to_json(message, use_integers_for_enums=False)}")
+    if price is not None:
+        print(f"cost   {request.cost(price)}")
+    if dry_run:
+        return 0
+    from eurosat.vertex.submit import submit
+
+    assert merged.region is not None  # fill_spec refuses a spec without a region
+    needs_bucket = request.kind != "Endpoint"
+    done = submit(request, merged.region, merged.bucket if needs_bucket else None)
+    return 0 if done else 1

@@ -1,0 +1,1 @@
+"""Jobs, models and endpoints of Vertex AI."""

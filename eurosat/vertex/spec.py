@@ -1,0 +1,229 @@
+"""Specs of Vertex AI: read, filled in with a project's settings, and checked before the sending."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any, Literal, get_args
+
+import yaml
+
+from eurosat.errors import VertexError
+from eurosat.vertex.machines import check_machine
+from eurosat.vertex.settings import Settings
+
+Kind = Literal["CustomJob", "HyperparameterTuningJob", "Endpoint"]
+"""What a spec describes; an Endpoint is a model, an endpoint and the model's deployment."""
+
+_KEYS = {"kind", "hours", "spec"}
+_ENDPOINT_KEYS = ("model", "endpoint", "deployment")
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is sent to Vertex AI.
+
+    Attributes:
+        kind: What the spec describes.
+        parent: Project and region, as Vertex AI's addresses have them.
+        messages: The checked messages by name, in the order in which they are sent.
+        machines: Number of machines at the same time, over all pools and trials.
+        hours: Expected hours.
+    """
+
+    kind: Kind
+    parent: str
+    messages: dict[str, Any]
+    machines: int
+    hours: float | None
+
+    def cost(self, price: float) -> str:
+        """Describe the expected cost at a price for one machine and hour."""
+        if self.hours is None:
+            raise VertexError("the cost needs the expected hours: pass --hours")
+        total = self.machines * self.hours * price
+        return f"{self.machines} machines x {self.hours:g} h x {price:g} an hour = {total:.2f}"
+
+
+def fill_spec(
+    path: Path, settings: Settings, name: str, arguments: list[str], hours: float | None
+) -> Request:
+    """Read a spec, fill in its placeholders, and check it against Vertex AI's own messages.
+
+    Args:
+        path: YAML file with ``kind``, ``spec`` and, if known, ``hours``. In the texts of ``spec``,
+            ``${project}``, ``${region}``, ``${bucket}``, ``${image}``, ``${service_account}`` and
+            ``${name}`` stand for the settings, and the list item ``${arguments}`` stands for all
+            ``arguments``.
+        settings: The settings of the project.
+        name: Name of the job and of its folder in the bucket.
+        arguments: Further arguments of ``eurosat``.
+        hours: Expected hours; the spec's if None.
+
+    Raises:
+        VertexError: The spec cannot be read, a setting is missing, or Vertex AI would refuse a key,
+            a value, a machine or an accelerator.
+    """
+    if not _NAME.fullmatch(name):
+        raise VertexError(
+            f"'{name}' cannot be a job's name: use up to 63 lower-case letters, digits and dashes, "
+            "and begin with a letter"
+        )
+    content = _read(path)
+    kind: Kind = content["kind"]
+    if settings.project is None or settings.region is None:
+        missing = [key for key in ("project", "region") if getattr(settings, key) is None]
+        raise VertexError(_missing(path, missing))
+    values = {key: value for key, value in vars(settings).items() if isinstance(value, str)}
+    values["name"] = name
+    filled = _Filling(path, values, arguments)
+    body = filled(content["spec"])
+    if filled.missing:
+        raise VertexError(_missing(path, sorted(filled.missing)))
+    messages, machines = _check(path, kind, body, settings)
+    return Request(
+        kind,
+        f"projects/{settings.project}/locations/{settings.region}",
+        messages,
+        machines,
+        hours if hours is not None else content.get("hours"),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+        if not isinstance(content, dict) or not isinstance(content.get("spec"), dict):
+            raise ValueError("the file has no mapping 'spec'")
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise VertexError(
+            f"{path} is no spec ({' '.join(str(error).split())}): give a file such as "
+            "vertex/gpu.yaml"
+        ) from error
+    unknown = sorted(content.keys() - _KEYS)
+    if unknown:
+        raise VertexError(
+            f"{path} has the unknown keys {', '.join(unknown)}: a spec has {', '.join(_KEYS)}"
+        )
+    if content.get("kind") not in get_args(Kind):
+        raise VertexError(
+            f"{path}: the kind {content.get('kind')} is unknown: choose one of "
+            f"{', '.join(get_args(Kind))}"
+        )
+    return content
+
+
+def _missing(path: Path, names: list[str]) -> str:
+    options = ", ".join(f"--{name}" for name in names)
+    return f"{path} needs {', '.join(names)}: pass {options}, or set vertex/settings.yaml"
+
+
+class _Filling:
+    """Fills in the placeholders of a spec, and collects the names of missing settings."""
+
+    def __init__(self, path: Path, values: dict[str, str], arguments: list[str]) -> None:
+        self.path = path
+        self.values = values
+        self.arguments = arguments
+        self.missing: set[str] = set()
+
+    def __call__(self, node: Any) -> Any:
+        match node:
+            case dict():
+                # A service account is optional; without one, Vertex AI takes its own account.
+                optional = {"serviceAccount": "${service_account}"}
+                return {
+                    key: self(value)
+                    for key, value in node.items()
+                    if optional.get(key) != value or "service_account" in self.values
+                }
+            case list():
+                return [entry for item in node for entry in self._item(item)]
+            case str():
+                return self._text(node)
+            case _:
+                return node
+
+    def _item(self, item: Any) -> list[Any]:
+        return list(self.arguments) if item == "${arguments}" else [self(item)]
+
+    def _text(self, text: str) -> str:
+        template = Template(text)
+        known = {*vars(Settings()), "name"} - {"labels"}
+        for name in template.get_identifiers():
+            if name not in known:
+                raise VertexError(
+                    f"{self.path} has the unknown placeholder ${{{name}}}: the placeholders are "
+                    f"{', '.join(sorted(known))}"
+                )
+            if name not in self.values:
+                self.missing.add(name)
+        return template.safe_substitute(self.values)
+
+
+def _check(
+    path: Path, kind: Kind, body: dict[str, Any], settings: Settings
+) -> tuple[dict[str, Any], int]:
+    """Check a filled spec, and return its messages and its number of machines."""
+    from google.cloud import aiplatform_v1
+
+    match kind:
+        case "CustomJob":
+            body.setdefault("labels", {}).update(settings.labels)
+            machines = _machines_of_job(path, body.get("jobSpec", {}))
+            return {"customJob": _parse(path, aiplatform_v1.CustomJob, body)}, machines
+        case "HyperparameterTuningJob":
+            body.setdefault("labels", {}).update(settings.labels)
+            each = _machines_of_job(path, body.get("trialJobSpec", {}))
+            message = _parse(path, aiplatform_v1.HyperparameterTuningJob, body)
+            return {"hyperparameterTuningJob": message}, each * int(body["parallelTrialCount"])
+        case "Endpoint":
+            unknown = sorted(body.keys() - set(_ENDPOINT_KEYS))
+            if unknown or len(body) != len(_ENDPOINT_KEYS):
+                raise VertexError(
+                    f"{path}: the spec of an Endpoint has the keys {', '.join(_ENDPOINT_KEYS)}"
+                )
+            for part in ("model", "endpoint"):
+                body[part].setdefault("labels", {}).update(settings.labels)
+            resources = body["deployment"].get("dedicatedResources", {})
+            check_machine(resources.get("machineSpec", {}), f"{path}: deployment")
+            types = (aiplatform_v1.Model, aiplatform_v1.Endpoint, aiplatform_v1.DeployedModel)
+            messages = {
+                part: _parse(path, message, body[part])
+                for part, message in zip(_ENDPOINT_KEYS, types, strict=True)
+            }
+            return messages, int(resources.get("minReplicaCount", 1))
+
+
+def _machines_of_job(path: Path, job: dict[str, Any]) -> int:
+    pools = job.get("workerPoolSpecs", [])
+    if not pools:
+        raise VertexError(f"{path} has no workerPoolSpecs, so the job would have no machine")
+    if len(pools) > 2:
+        raise VertexError(
+            f"{path} has {len(pools)} pools, and only the first two train: put all further "
+            "machines into the second pool"
+        )
+    for number, pool in enumerate(pools):
+        check_machine(pool.get("machineSpec", {}), f"{path}: pool {number}")
+    if int(pools[0].get("replicaCount", 1)) != 1:
+        raise VertexError(
+            f"{path}: the first pool of Vertex AI has one machine: set its replicaCount to 1, and "
+            "put the other machines into a second pool"
+        )
+    return sum(int(pool.get("replicaCount", 1)) for pool in pools)
+
+
+def _parse(path: Path, message: Any, body: dict[str, Any]) -> Any:
+    """Parse a body as one of Vertex AI's messages, which refuses unknown keys and values."""
+    from google.protobuf import json_format
+
+    parsed = message()
+    try:
+        json_format.ParseDict(body, message.pb(parsed))
+    except json_format.ParseError as error:
+        raise VertexError(
+            f"{path}: Vertex AI's {message.__name__} does not take this ({error}): correct the spec"
+        ) from error
+    return parsed
