@@ -1,0 +1,88 @@
+"""The service on Cloud Run: what the check accepts and refuses."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.process
+
+CLOUD_RUN = REPOSITORY / "deploy" / "cloudrun"
+
+
+@pytest.fixture
+def check(tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Check service.yaml with its placeholders replaced, and with a change."""
+
+    def run(change: Callable[[dict[str, Any]], object]) -> "subprocess.CompletedProcess[str]":
+        text = (CLOUD_RUN / "service.yaml").read_text()
+        for name in ("IMAGE", "SIDECAR", "ACCOUNT"):
+            text = text.replace(f": {name}\n", f": my-{name.lower()}\n")
+        service = yaml.safe_load(text)
+        change(service["spec"]["template"])
+        path = tmp_path / "service.yaml"
+        path.write_text(yaml.safe_dump(service))
+        command = [sys.executable, CLOUD_RUN / "check.py", path]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    return run
+
+
+def container(template: dict[str, Any]) -> dict[str, Any]:
+    first: dict[str, Any] = template["spec"]["containers"][0]
+    return first
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda template: None, None),
+        (
+            lambda template: container(template)["resources"]["limits"].update(
+                {"nvidia.com/gpu": "1"}
+            ),
+            "the driver of Cloud Run's L4 (535) is older than CUDA 13",
+        ),
+        (lambda template: container(template).update(image="IMAGE"), "service has no image"),
+        (lambda template: template["spec"].update(serviceAccountName="ACCOUNT"), "has no account"),
+        (
+            lambda template: template["metadata"]["annotations"].pop(
+                "run.googleapis.com/container-dependencies"
+            ),
+            "the sidecar must wait for the service",
+        ),
+        (
+            lambda template: template["metadata"]["annotations"].pop(
+                "run.googleapis.com/cpu-throttling"
+            ),
+            "the sidecar needs the CPU between requests",
+        ),
+    ],
+)
+def test_the_check_names_what_is_wrong(
+    change: Callable[[dict[str, Any]], object],
+    message: str | None,
+    check: Callable[..., "subprocess.CompletedProcess[str]"],
+) -> None:
+    ended = check(change)
+    if message is None:
+        assert ended.returncode == 0, ended.stderr
+    else:
+        assert ended.returncode == 2
+        assert message in ended.stderr
+
+
+def test_the_sidecar_reads_the_port_of_the_service() -> None:
+    service = yaml.safe_load((CLOUD_RUN / "service.yaml").read_text())
+    first = container(service["spec"]["template"])
+    monitoring = yaml.safe_load((CLOUD_RUN / "monitoring.yaml").read_text())
+    (endpoint,) = monitoring["spec"]["endpoints"]
+    assert endpoint["port"] == first["ports"][0]["containerPort"]
+    assert endpoint["port"] == first["startupProbe"]["httpGet"]["port"]
+    assert int(endpoint["timeout"][:-1]) <= int(endpoint["interval"][:-1])
