@@ -42,6 +42,10 @@ class RunDirectoryError(EuroSATError):
     """A run's folder already holds another run."""
 
 
+class AcceleratorError(EuroSATError):
+    """The requested accelerator cannot be used."""
+
+
 class ClusterError(EuroSATError):
     """The machines of a run are not those that the run expects."""
 

@@ -3,7 +3,9 @@
 import os
 import platform
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
+
+from eurosat.errors import AcceleratorError
 
 if TYPE_CHECKING:
     import lightning
@@ -68,6 +70,28 @@ def computes_bf16(accelerator: str = "auto") -> bool:
         return False
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def check_cuda() -> None:
+    """Check that torch can use a GPU.
+
+    Raises:
+        AcceleratorError: There is no GPU, or its driver is too old for torch's CUDA.
+    """
+    import torch
+
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        return
+    try:
+        cast(Any, torch.cuda).init()
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+    else:
+        reason = "torch finds no device"
+    raise AcceleratorError(
+        f"no GPU can be used ({reason}): give a container a GPU (--gpus all), upgrade the driver "
+        f"to one for CUDA {torch.version.cuda}, or pass --trainer.accelerator cpu"
+    )
 
 
 def _memory_gib() -> float | None:

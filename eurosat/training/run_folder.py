@@ -54,12 +54,12 @@ class RunFolder:
             This object.
 
         Raises:
-            RunDirectoryError: Another process holds the lock.
+            RunDirectoryError: Another process holds the lock, or the folder cannot be written.
         """
         self._made = not self.path.exists()
-        self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock", thread_local=False)
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=seconds)
         except Timeout as error:
             raise RunDirectoryError(
@@ -68,6 +68,8 @@ class RunFolder:
             ) from error
         except NotImplementedError:
             _log.warning("the file system of %s has no locks: start a run only once", self.path)
+        except OSError as error:
+            raise _not_writable(self.path, error) from error
         else:
             self._lock = lock
         return self
@@ -171,18 +173,31 @@ def reserve_folder(parent: Path) -> Path:
 
     Args:
         parent: Folder of an experiment's runs; it is created if it is missing.
+
+    Raises:
+        RunDirectoryError: The folder cannot be written.
     """
     folder = name_folder(parent)
-    parent.mkdir(parents=True, exist_ok=True)
     number, candidate = 1, folder
-    while True:
-        try:
-            candidate.mkdir()
-        except FileExistsError:
-            number += 1
-            candidate = folder.with_name(f"{folder.name}-{number}")
-        else:
-            return candidate
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                candidate.mkdir()
+            except FileExistsError:
+                number += 1
+                candidate = folder.with_name(f"{folder.name}-{number}")
+            else:
+                return candidate
+    except OSError as error:
+        raise _not_writable(parent, error) from error
+
+
+def _not_writable(folder: Path, error: OSError) -> RunDirectoryError:
+    return RunDirectoryError(
+        f"no run folder can be made in {folder} ({error.strerror}): give this user the right to "
+        "write there, or choose another --output_root or --run_directory"
+    )
 
 
 def name_folder(parent: Path) -> Path:

@@ -9,7 +9,7 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-from eurosat.hardware import computes_bf16
+from eurosat.hardware import check_cuda, computes_bf16
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
 """Values of ``--trainer.precision``."""
@@ -28,6 +28,8 @@ class Trainer(lightning.Trainer):
         """
         if precision == "auto":
             precision = "bf16-mixed" if computes_bf16(str(kwargs.get("accelerator"))) else "32-true"
+        if kwargs.get("accelerator") in ("gpu", "cuda"):
+            check_cuda()
         kwargs["plugins"] = _with_slurm(kwargs.get("plugins"))
         super().__init__(precision=precision, **kwargs)
         # Deterministic mode also fills uninitialised memory. No code here reads uninitialised

@@ -27,6 +27,18 @@ def test_a_run_that_cannot_begin_leaves_no_folder(
     assert not list(tmp_path.glob("outputs/*/*"))
 
 
+@pytest.mark.parametrize("option", ["output_root", "run_directory"])
+def test_a_folder_that_cannot_be_written_is_named(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    options = [f"--{option}={tmp_path / 'file' / 'runs'}", "--experiment=tiny"]
+    assert main(["fit", *TINY, *SMALL_MODEL, *options]) == 2
+    error = capsys.readouterr().err
+    assert f"no run folder can be made in {tmp_path / 'file' / 'runs'}" in error
+    assert "Not a directory" in error
+
+
 @pytest.mark.process
 def test_processes_that_torchrun_starts_share_one_folder(tmp_path: Path, store_root: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]

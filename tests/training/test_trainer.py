@@ -5,6 +5,7 @@ from typing import Any, cast
 import pytest
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 
+from eurosat.errors import AcceleratorError
 from eurosat.training.trainer import Trainer
 
 SLURM = {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "17"}
@@ -37,3 +38,16 @@ def test_an_environment_that_a_user_chose_stays() -> None:
 
 def test_outside_of_slurm_nothing_changes() -> None:
     assert isinstance(environment(), LightningEnvironment)
+
+
+@pytest.mark.parametrize("accelerator", ["gpu", "cuda"])
+def test_a_gpu_that_cannot_be_used_is_explained(
+    accelerator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_old() -> None:
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 12020).")
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.init", too_old)
+    with pytest.raises(AcceleratorError, match=r"driver on your system is too old .* upgrade"):
+        Trainer(accelerator=accelerator)
