@@ -24,13 +24,13 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
           --requirement requirements/without-torch.txt ;; \
       *) echo "TORCH is cuda or cpu, and not $TORCH" >&2; exit 2 ;; \
     esac
-COPY . .
-RUN pip install --no-cache-dir --no-deps --no-build-isolation .
+# The sources are mounted, so that no layer holds them.
+RUN --mount=type=bind,target=/source \
+    pip install --no-cache-dir --no-deps --no-build-isolation /source
 WORKDIR /work
 RUN eurosat init . \
     && mkdir outputs \
-    && chown -R 10001:10001 . \
-    && rm -rf /source
+    && chown -R 10001:10001 .
 ARG VERSION=unknown
 ARG REVISION=
 LABEL org.opencontainers.image.title="eurosat-train" \

@@ -47,6 +47,7 @@ from eurosat.training.resume import (
     Resumption,
     discard_repeated,
     find_resumption,
+    has_begun,
     kept_metrics,
 )
 from eurosat.training.run_folder import (
@@ -98,8 +99,6 @@ class SaveConfig(SaveConfigCallback):
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Save the configuration; ``predict`` has no run folder, so it saves none."""
-        # A resumed run keeps its file.
-        self.save_to_log_dir = not (Path(str(trainer.log_dir)) / self.config_filename).is_file()
         if stage != "predict":
             super().setup(trainer, pl_module, stage)
 
@@ -173,11 +172,14 @@ class EuroSATCLI(LightningCLI):
             files = config.get("config") or []
             config.experiment = Path(str(files[0])).stem if files else str(self.subcommand)
         resumes = config.resume is not None and self.subcommand == "fit"
+        resumes = resumes and not self._leaves_no_folder()
         if _RUN_DIRECTORY_VARIABLE not in os.environ:
             self._folder = self._find_folder(config, resumes=resumes)
             os.environ[_RUN_DIRECTORY_VARIABLE] = str(self._folder.path)
         self.run_directory = Path(os.environ[_RUN_DIRECTORY_VARIABLE])
         config.run_directory = None  # the saved configuration can be run again
+        # A resumed run keeps its file. All processes decide before the first of them can write.
+        self.save_config_kwargs["save_to_log_dir"] = not has_begun(self.run_directory)
         if resumes:
             self._resume(config)
         if config.trainer.check_val_every_n_epoch != 1:

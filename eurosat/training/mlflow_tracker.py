@@ -19,6 +19,7 @@ from eurosat.evaluation.predictions import Predictions
 from eurosat.files import atomic_write
 from eurosat.run_card import read_run_card
 from eurosat.training.loggers import status_of_failure
+from eurosat.training.resume import has_begun
 from eurosat.training.samples import draw_samples
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class MLflowTracker(MLFlowLogger):
         uri = os.environ.get(_URI)
         known = self.run_directory / _RUN_ID
         try:
-            if self._run_id is None and known.is_file():  # a resumed run
+            if self._run_id is None and has_begun(self.run_directory) and known.is_file():
                 self._run_id = known.read_text("utf-8")
                 self._mlflow_client.update_run(self._run_id, status="RUNNING")
             client = cast("MlflowClient", super().experiment)

@@ -47,8 +47,12 @@ class Resumption:
 
 
 def has_begun(folder: Path) -> bool:
-    """Whether a folder holds a run that has begun."""
-    return (folder / "config.yaml").is_file()
+    """Whether a folder holds a run that has begun.
+
+    A process that is killed while it writes ``config.yaml`` leaves an empty file.
+    """
+    path = folder / "config.yaml"
+    return path.is_file() and path.stat().st_size > 0
 
 
 def is_finished(folder: Path) -> bool:
@@ -109,6 +113,8 @@ def discard_repeated(resumption: Resumption) -> None:
     for path in resumption.checkpoint.parent.glob("*.ckpt"):
         try:
             _, step = _progress(path)
+        except OSError:
+            raise
         except Exception:  # torch.load and pickle raise errors of many types.
             _log.warning("%s is damaged: deleted", path)
             path.unlink()
@@ -133,9 +139,9 @@ def kept_metrics(table: Path, resumption: Resumption) -> list[tuple[int, dict[st
     kept = []
     with table.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            if None in row.values():
+            if None in row.values() or not row.get("step"):
                 continue  # the run was killed while it wrote the row
-            step, epoch = int(row.pop("step")), row.pop("epoch")
+            step, epoch = int(row.pop("step")), row.pop("epoch", None)
             values = {name: float(value) for name, value in row.items() if value}
             if epoch:  # The rows of learning rates have none.
                 values["epoch"] = int(epoch)

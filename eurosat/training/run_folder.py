@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, cast
@@ -11,7 +11,7 @@ from typing import Any, Self, cast
 from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_only
 
-from eurosat.errors import RunDirectoryError
+from eurosat.errors import RunCardError, RunDirectoryError
 from eurosat.training.resume import (
     FinishedRunError,
     differing_settings,
@@ -22,8 +22,10 @@ from eurosat.training.resume import (
 
 _log = logging.getLogger(__name__)
 
-_LOG = "run.jsonl"
-"""Name of a run's log, which the record also writes for a run that cannot begin."""
+_BEFORE_A_RUN = frozenset(
+    {"run.jsonl", "config.yaml", "wandb", "wandb_run_id", "mlruns", "mlflow_run_id", "tensorboard"}
+)
+"""Files and folders that a command can leave that ends before its run begins."""
 
 _SECONDS_TO_END = 10.0
 """Time for the worker processes of a killed run to end; until then they hold the run's lock."""
@@ -89,17 +91,17 @@ def requested_folder(folder: Path) -> RunFolder:
     """Take a folder that a user requested for a new run.
 
     Raises:
-        RunDirectoryError: The folder holds files, or another process trains in the folder.
+        RunDirectoryError: The folder holds files or cannot be written, or another process trains
+            in the folder.
     """
     if not is_first_process():
         return RunFolder(folder)
-    # Hidden files, such as DVC's .gitignore, do not belong to a run.
-    if folder.exists() and (not folder.is_dir() or any(folder.glob("[!.]*"))):
-        raise RunDirectoryError(
-            f"{folder} exists and is not empty: delete {folder}, or choose another "
-            "--run_directory; --resume auto continues a run that was stopped"
-        )
-    return RunFolder(folder).lock()
+    if folder.exists() and not folder.is_dir():
+        raise _occupied(folder)
+    with _locked(folder) as run:
+        if _holds_files(folder):
+            raise _occupied(folder)
+        return run
 
 
 def requested_or_stopped(folder: Path, settings: Mapping[str, Any]) -> RunFolder:
@@ -114,11 +116,23 @@ def requested_or_stopped(folder: Path, settings: Mapping[str, Any]) -> RunFolder
         RunDirectoryError: The folder holds a run of other settings, or other files, or another
             process trains in the folder.
     """
+    if not is_first_process():
+        _check_stopped(folder, settings)
+        return RunFolder(folder)
+    if folder.exists() and not folder.is_dir():
+        raise _occupied(folder)
+    with _locked(folder) as run:
+        _check_stopped(folder, settings)
+        return run
+
+
+def _check_stopped(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Check that a folder holds nothing, or a stopped run of the same settings."""
     if not has_begun(folder):
-        log_only = folder.is_dir() and {path.name for path in folder.glob("[!.]*")} == {_LOG}
-        if log_only:  # the command ended while it prepared the data
-            return RunFolder(folder).lock() if is_first_process() else RunFolder(folder)
-        return requested_folder(folder)
+        # A command that ends before its run begins leaves a log, and the folders of trackers.
+        if _holds_files(folder, _BEFORE_A_RUN):
+            raise _occupied(folder)
+        return
     differing = differing_settings(folder, settings)
     if differing:
         raise RunDirectoryError(
@@ -128,7 +142,30 @@ def requested_or_stopped(folder: Path, settings: Mapping[str, Any]) -> RunFolder
         )
     if is_finished(folder):
         raise FinishedRunError(f"the run in {folder} is finished, so nothing is left to do")
-    return RunFolder(folder).lock() if is_first_process() else RunFolder(folder)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[RunFolder]:
+    """Lock a folder, and release the lock after an error."""
+    run = RunFolder(folder).lock()
+    try:
+        yield run
+    except BaseException:
+        run.close()
+        raise
+
+
+def _holds_files(folder: Path, accepted: frozenset[str] = frozenset()) -> bool:
+    """Whether a folder holds other files than the accepted ones."""
+    # Hidden files, such as DVC's .gitignore, do not belong to a run.
+    return folder.is_dir() and any(path.name not in accepted for path in folder.glob("[!.]*"))
+
+
+def _occupied(folder: Path) -> RunDirectoryError:
+    return RunDirectoryError(
+        f"{folder} exists and is not empty: delete {folder}, or choose another --run_directory; "
+        "--resume auto continues a run that was stopped"
+    )
 
 
 def new_folder(parent: Path) -> RunFolder:
@@ -158,10 +195,13 @@ def new_or_stopped(parent: Path, settings: Mapping[str, Any]) -> RunFolder:
             "processes, because all processes need the same folder: pass --run_directory"
         )
     for folder in sorted(parent.glob("*Z*"), reverse=True):
-        if not has_begun(folder) or is_finished(folder) or differing_settings(folder, settings):
-            continue
-        with contextlib.suppress(RunDirectoryError):  # another process trains in the folder
-            return RunFolder(folder, chosen=True).lock(seconds=0)
+        try:
+            if has_begun(folder) and not is_finished(folder):
+                if differing_settings(folder, settings):
+                    continue
+                return RunFolder(folder, chosen=True).lock()
+        except (RunCardError, RunDirectoryError) as error:
+            _log.warning("not continued: %s", error)
     return new_folder(parent)
 
 

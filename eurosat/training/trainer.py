@@ -1,6 +1,7 @@
 """Lightning's Trainer with defaults that fit the hardware and SLURM."""
 
 import os
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning
@@ -8,7 +9,10 @@ import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from eurosat.files import atomic_write
 from eurosat.hardware import check_cuda, computes_bf16
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
@@ -30,7 +34,7 @@ class Trainer(lightning.Trainer):
             precision = "bf16-mixed" if computes_bf16(str(kwargs.get("accelerator"))) else "32-true"
         if kwargs.get("accelerator") in ("gpu", "cuda"):
             check_cuda()
-        kwargs["plugins"] = _with_slurm(kwargs.get("plugins"))
+        kwargs["plugins"] = _with_defaults(kwargs.get("plugins"))
         super().__init__(precision=precision, **kwargs)
         # Deterministic mode also fills uninitialised memory. No code here reads uninitialised
         # memory, and filling makes a step on a CPU 5 % slower.
@@ -38,19 +42,40 @@ class Trainer(lightning.Trainer):
         deterministic.fill_uninitialized_memory = False
 
 
-def _with_slurm(plugins: Any) -> list[Any]:
-    """Add SLURM's environment without Lightning's own way to requeue a job.
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place, and then moves the file there in one step.
+
+    Lightning writes to the machine's folder for temporary files. From another file system, such as
+    a container's, the file is copied, and a process that is killed while it copies would leave half
+    of ``last.ckpt``.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Save a checkpoint; Lightning saves into buckets."""
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        with atomic_write(Path(path)) as partial:
+            torch.save(checkpoint, partial)
+
+
+def _with_defaults(plugins: Any) -> list[Any]:
+    """Add the atomic checkpoints, and SLURM's environment without Lightning's way to requeue a job.
 
     On a signal, Lightning saves ``hpc_ckpt_1.ckpt`` and requeues the job. Lightning prefers this
     file to every later ``last.ckpt``, so that a job that is requeued again would lose epochs. SLURM
     requeues jobs itself, and ``--resume auto`` continues them.
     """
     given = list(plugins) if isinstance(plugins, list | tuple) else [plugins] if plugins else []
+    if not any(isinstance(plugin, CheckpointIO) for plugin in given):
+        given.append(AtomicCheckpointIO())
     if (
-        "SLURM_NTASKS" not in os.environ
-        or not SLURMEnvironment.detect()
-        or TorchElasticEnvironment.detect()
-        or any(isinstance(plugin, ClusterEnvironment) for plugin in given)
+        "SLURM_NTASKS" in os.environ
+        and SLURMEnvironment.detect()
+        and not TorchElasticEnvironment.detect()
+        and not any(isinstance(plugin, ClusterEnvironment) for plugin in given)
     ):
-        return given
-    return [*given, SLURMEnvironment(auto_requeue=False)]
+        given.append(SLURMEnvironment(auto_requeue=False))
+    return given

@@ -13,13 +13,18 @@ from lightning.pytorch.utilities import rank_zero_only
 from eurosat.data.opened import OpenedData
 from eurosat.errors import TrackingError
 from eurosat.evaluation.predictions import Predictions
+from eurosat.files import atomic_write
 from eurosat.run_card import RunCard, read_run_card
 from eurosat.training.loggers import status_of_failure
+from eurosat.training.resume import has_begun
 from eurosat.training.samples import draw_samples
 from eurosat.wandb_client import default_project
 
 if TYPE_CHECKING:
     from wandb import Artifact, Run, Table
+
+_RUN_ID = "wandb_run_id"
+"""File in the run's folder with the id of the W&B run, which a resumed run continues."""
 
 _KILLED = 255
 """Exit code that W&B itself assigns to a run that a signal ended."""
@@ -61,7 +66,9 @@ class WandbTracker(WandbLogger):
             # W&B warns if the folder does not exist.
             folder = Path(self.save_dir or ".")
             folder.mkdir(parents=True, exist_ok=True)
-            self._wandb_init["id"] = self._wandb_init["id"] or _earlier_id(folder)
+            known = self.run_directory / _RUN_ID
+            if has_begun(self.run_directory) and known.is_file():  # a resumed run
+                self._wandb_init["id"] = known.read_text("utf-8")
             self._wandb_init.pop("anonymous", None)  # Lightning's argument makes W&B warn
             try:
                 self._wandb_init["mode"] = _mode()
@@ -76,6 +83,8 @@ class WandbTracker(WandbLogger):
                     "set WANDB_MODE=offline; 'wandb login --relogin' renews a key, and "
                     "WANDB_BASE_URL names a server of your own"
                 ) from error
+            with atomic_write(known) as partial:
+                partial.write_text(str(self.version), "utf-8")
             self.log_hyperparams({"run_folder": str(self.run_directory)})
         return cast("Run", super().experiment)
 
@@ -150,17 +159,6 @@ class WandbTracker(WandbLogger):
         # The checkpoint no longer changes, so W&B need not copy the file before the upload.
         artifact.add_file(str(checkpoint), name="model.ckpt", policy="immutable")
         return artifact
-
-
-def _earlier_id(folder: Path) -> str | None:
-    """Return the id of the W&B run that a resumed run continues; None for a new run.
-
-    W&B keeps a run in a folder named (offline-)run-<time>-<id>.
-    """
-    if "WANDB_RUN_ID" in os.environ:
-        return None  # W&B reads the variable itself
-    names = [path.name.removeprefix("offline-") for path in folder.glob("wandb/*run-*-*")]
-    return max(names).rpartition("-")[2] if names else None
 
 
 def _mode() -> str:

@@ -106,6 +106,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise VertexError(
             f"{path} has the unknown keys {', '.join(unknown)}: a spec has {', '.join(_KEYS)}"
         )
+    if not isinstance(content.get("hours", 0), int | float):
+        raise VertexError(f"{path}: hours is {content['hours']}, and must be a number")
     if content.get("kind") not in get_args(Kind):
         raise VertexError(
             f"{path}: the kind {content.get('kind')} is unknown: choose one of "
@@ -171,13 +173,13 @@ def _check(
     match kind:
         case "CustomJob":
             body.setdefault("labels", {}).update(settings.labels)
-            machines = _machines_of_job(path, body.get("jobSpec", {}))
-            return {"customJob": _parse(path, aiplatform_v1.CustomJob, body)}, machines
+            message = _parse(path, aiplatform_v1.CustomJob, body)
+            return {"customJob": message}, _machines_of_job(path, body.get("jobSpec", {}))
         case "HyperparameterTuningJob":
             body.setdefault("labels", {}).update(settings.labels)
-            each = _machines_of_job(path, body.get("trialJobSpec", {}))
             message = _parse(path, aiplatform_v1.HyperparameterTuningJob, body)
-            return {"hyperparameterTuningJob": message}, each * int(body["parallelTrialCount"])
+            each = _machines_of_job(path, body.get("trialJobSpec", {}))
+            return {"hyperparameterTuningJob": message}, each * message.parallel_trial_count
         case "Endpoint":
             unknown = sorted(body.keys() - set(_ENDPOINT_KEYS))
             if unknown or len(body) != len(_ENDPOINT_KEYS):
@@ -186,13 +188,13 @@ def _check(
                 )
             for part in ("model", "endpoint"):
                 body[part].setdefault("labels", {}).update(settings.labels)
-            resources = body["deployment"].get("dedicatedResources", {})
-            check_machine(resources.get("machineSpec", {}), f"{path}: deployment")
             types = (aiplatform_v1.Model, aiplatform_v1.Endpoint, aiplatform_v1.DeployedModel)
             messages = {
                 part: _parse(path, message, body[part])
                 for part, message in zip(_ENDPOINT_KEYS, types, strict=True)
             }
+            resources = body["deployment"].get("dedicatedResources", {})
+            check_machine(resources.get("machineSpec", {}), f"{path}: deployment")
             return messages, int(resources.get("minReplicaCount", 1))
 
 

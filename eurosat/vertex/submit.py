@@ -4,13 +4,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from eurosat.errors import VertexError
 from eurosat.vertex.spec import Request
 
 _SECONDS_BETWEEN_LOOKS = 10.0
+_OVERLAP = timedelta(minutes=1)
+"""Entries of a log can arrive late and out of order."""
+
 _SUCCEEDED = "JOB_STATE_SUCCEEDED"
 _ENDED = frozenset({_SUCCEEDED, "JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_EXPIRED"})
 
@@ -56,6 +59,7 @@ def _check_bucket(bucket: str) -> None:
 
 def _follow(request: Request, options: Any) -> bool:
     """Send a job, show the job's log, and return whether the job succeeded."""
+    from google.api_core.exceptions import GoogleAPICallError, RetryError
     from google.cloud import aiplatform_v1
 
     client = aiplatform_v1.JobServiceClient(client_options=options)
@@ -74,7 +78,11 @@ def _follow(request: Request, options: Any) -> bool:
     while state not in _ENDED:
         time.sleep(_SECONDS_BETWEEN_LOOKS)
         logs.show_new()
-        job = look(name=job.name)
+        try:
+            job = look(name=job.name)
+        except (GoogleAPICallError, RetryError) as error:  # the job goes on
+            print(f"state  unknown ({error.__class__.__name__}), asking again", file=sys.stderr)
+            continue
         if job.state.name != state:
             state = job.state.name
             print(f"state  {state}", flush=True)
@@ -96,12 +104,24 @@ class _Logs:
         self._seen: set[str] = set()
 
     def show_new(self) -> None:
-        """Print the entries that have not been printed."""
-        condition = f'{self._filter} timestamp>="{self._since.isoformat()}"'
-        for entry in self._client.list_entries(filter_=condition, order_by="timestamp asc"):
+        """Print the entries that have not been printed; an error leaves them for the next call."""
+        from google.api_core.exceptions import GoogleAPICallError, RetryError
+
+        condition = f'{self._filter} timestamp>="{(self._since - _OVERLAP).isoformat()}"'
+        try:
+            found = list(
+                self._client.list_entries(
+                    filter_=condition, order_by="timestamp asc", page_size=1000
+                )
+            )
+        except (GoogleAPICallError, RetryError) as error:
+            print(f"the log cannot be read now ({error.__class__.__name__})", file=sys.stderr)
+            return
+        for entry in found:
             if entry.insert_id in self._seen:
                 continue
             self._seen.add(entry.insert_id)
+            self._since = max(self._since, entry.timestamp)
             payload = entry.payload
             text = payload.get("message", payload) if isinstance(payload, dict) else payload
             print(f"{entry.timestamp:%H:%M:%S} {text}", flush=True)

@@ -226,9 +226,12 @@ def test_changed_data_are_refused(
 ) -> None:
     card = own_run.json("run.json")
     card["data"]["fingerprint"] = 64 * "0"
-    own_run.folder.joinpath("run.json").write_text(json.dumps(card | {"status": "terminated"}))
-    assert fixed() == 2
-    assert "the images or their split have changed" in capsys.readouterr().err
+    content = json.dumps(card | {"status": "terminated"})
+    own_run.folder.joinpath("run.json").write_text(content)
+    for _ in range(2):
+        assert fixed() == 2
+        assert "the images or their split have changed" in capsys.readouterr().err
+        assert own_run.folder.joinpath("run.json").read_text() == content
 
 
 def test_other_files_are_refused(
@@ -246,8 +249,31 @@ def test_a_command_that_ended_before_its_run_began_begins(
     for path in own_run.folder.iterdir():
         if path.name != "run.jsonl":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+    own_run.folder.joinpath("wandb").mkdir()
+    own_run.folder.joinpath("config.yaml").touch()  # the command was killed while it wrote the file
     assert fixed() == 0
+    assert own_run.folder.joinpath("config.yaml").read_text()
     assert [part["status"] for part in own_run.json("run.json")["parts"]] == ["finished"]
+
+
+@pytest.mark.training
+def test_a_trial_of_the_settings_changes_nothing(fixed: Callable[..., int], own_run: Run) -> None:
+    before = {path: path.stat().st_mtime_ns for path in own_run.folder.rglob("*")}
+    assert fixed("--trainer.fast_dev_run=true") == 0
+    assert {path: path.stat().st_mtime_ns for path in own_run.folder.rglob("*")} == before
+
+
+@pytest.mark.training
+def test_a_damaged_neighbour_does_not_stop_a_run(
+    command: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = command.folder / "outputs" / "tiny" / "2026-01-01T00-00-00Z"
+    damaged.mkdir(parents=True)
+    (damaged / "config.yaml").write_text("{}")
+    (damaged / "run.json").write_text("{")
+    assert command.again("--trainer.max_epochs=1") == 0
+    assert "not continued: " in caplog.text
+    assert {path.name for path in damaged.iterdir()} == {"config.yaml", "run.json"}
 
 
 @pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_NTASKS"])
@@ -284,3 +310,10 @@ def test_rows_of_repeated_steps_are_left_out(tmp_path: Path) -> None:
         (5, {"lr": 0.2}),
         (9, {"train/loss": 1.5, "epoch": 1}),
     ]
+
+
+def test_a_table_without_epochs_is_read(tmp_path: Path) -> None:
+    table = tmp_path / "metrics.csv"
+    table.write_text("lr,step\n0.1,0\n0.2,\n")
+    kept = kept_metrics(table, Resumption(tmp_path / "last.ckpt", 1, 10))
+    assert kept == [(0, {"lr": 0.1})]

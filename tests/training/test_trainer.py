@@ -1,12 +1,14 @@
 """The trainer's defaults."""
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import torch
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 
 from eurosat.errors import AcceleratorError
-from eurosat.training.trainer import Trainer
+from eurosat.training.trainer import AtomicCheckpointIO, Trainer
 
 SLURM = {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "17"}
 
@@ -51,3 +53,17 @@ def test_a_gpu_that_cannot_be_used_is_explained(
     monkeypatch.setattr("torch.cuda.init", too_old)
     with pytest.raises(AcceleratorError, match=r"driver on your system is too old .* upgrade"):
         Trainer(accelerator=accelerator)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_one(tmp_path: Path) -> None:
+    path, io = tmp_path / "last.ckpt", AtomicCheckpointIO()
+    io.save_checkpoint({"epoch": 1}, path)
+    with pytest.raises(Exception, match="pickle"):
+        io.save_checkpoint({"epoch": 2, "broken": lambda: None}, path)
+    assert torch.load(path, weights_only=True) == {"epoch": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_checkpoints_are_written_beside_their_place() -> None:
+    trainer = Trainer(accelerator="cpu", devices=1, logger=False)
+    assert isinstance(trainer.strategy.checkpoint_io, AtomicCheckpointIO)

@@ -99,6 +99,8 @@ def edit(**changes: Any) -> Callable[[dict[str, Any]], None]:
         (lambda spec: spec.pop("spec"), "no mapping 'spec'"),
         (lambda spec: spec["spec"].update(displayname="a"), "CustomJob does not take this"),
         (lambda spec: spec["spec"].update(displayName="${nam}"), "unknown placeholder ${nam}"),
+        (lambda spec: spec.update(hours="soon"), "hours is soon, and must be a number"),
+        (edit(machineSpec={"acceleratorCount": "two"}), "CustomJob does not take this"),
         (drop_pools, "the job would have no machine"),
         (add_pools, "only the first two train"),
         (edit(replicaCount=2), "the first pool of Vertex AI has one machine"),

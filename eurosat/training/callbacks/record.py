@@ -26,7 +26,7 @@ from eurosat.files import write_csv
 from eurosat.hardware import hardware
 from eurosat.logs import FAILURE, Logs
 from eurosat.provenance import git_state, package_version
-from eurosat.run_card import RunCard, RunData, RunModel, RunPart, RunSplit, read_run_card
+from eurosat.run_card import RUN_CARD, RunCard, RunData, RunModel, RunPart, RunSplit, read_run_card
 from eurosat.training.callbacks.checkpoints import best_checkpoint
 from eurosat.training.callbacks.status import agree_on_status, status_after
 
@@ -238,17 +238,21 @@ class RunRecord(Callback):
         if trainer.world_size > 1 and self._opened:
             status = agree_on_status(self.run_directory, status)
         self._card = replace(self._card, status=status)
-        if self._writes(trainer):
+        if self._writes(trainer) and not self._would_lose_parts():
             self._write(trainer)
             self._say_where()
 
     def teardown(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
         """Write the record; a test that follows a fit writes the complete record."""
-        if self._writes(trainer):
+        if self._writes(trainer) and not self._would_lose_parts():
             if self._card.status == "running":
                 self._card = replace(self._card, status="finished")
             self._write(trainer)
             self._say_where()
+
+    def _would_lose_parts(self) -> bool:
+        """Whether the folder describes a run that this process has not begun to continue."""
+        return not self._opened and (self.run_directory / RUN_CARD).is_file()
 
     @staticmethod
     def _writes(trainer: lightning.Trainer) -> bool:
