@@ -225,12 +225,11 @@ def _run_card(run: _Run) -> str:
         "Hardware": _facts(known["hardware"]),
         "Seed": MISSING if card.seed is None else str(card.seed),
         "Wall time": MISSING if wall is None else f"{timedelta(seconds=round(wall))} (h:min:s)",
-        "Parts": _parts(card.parts),
         "Throughput": MISSING if rate is None else f"{rate:,.0f} images/s",
         "Best checkpoint": f"<code>{escape(card.best_checkpoint or MISSING)}</code>",
     }
-    if len(card.parts) < 2:
-        del facts["Parts"]
+    if len(card.parts) > 1:
+        facts["Parts"] = _parts(card.parts)
     packages = {name: v for name, v in card.packages.items() if v}
     versions = _table((escape(name), escape(str(packages[name]))) for name in sorted(packages))
     details = f"<details><summary>{len(packages)} packages</summary>{versions}</details>"

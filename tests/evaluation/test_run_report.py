@@ -177,6 +177,20 @@ def test_run_card(run_folder):
     assert "absent" not in text
 
 
+def test_the_parts_of_a_run_that_was_stopped_are_listed(run_folder):
+    assert "Parts" not in text_of(write_page(run_folder, run_folder).read_text())
+    card = json.loads((run_folder / "run.json").read_text())
+    git = {"revision": "0123456789abcdef", "dirty": False}
+    card["parts"] = [
+        {"started": "2026-01-01", "status": "killed", "host": "one", "git": git, "epochs": 3},
+        {"started": "2026-01-02", "status": "failed: <b>", "host": None, "epochs": None},
+    ]
+    (run_folder / "run.json").write_text(json.dumps(card))
+    text = text_of(write_page(run_folder, run_folder).read_text())
+    assert "2026-01-01 on one: killed after 3 epochs, revision 01234567" in text
+    assert "2026-01-02: failed after 0 epochs" in text
+
+
 @pytest.mark.parametrize("synthetic", [True, False])
 def test_banner_only_on_synthetic_data(run_folder, synthetic):
     card = json.loads((run_folder / "run.json").read_text())
