@@ -27,7 +27,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
 # The sources are mounted, so that no layer holds them.
 RUN --mount=type=bind,target=/source \
     pip install --no-cache-dir --no-deps --no-build-isolation /source
-WORKDIR /work
+WORKDIR /project
 RUN eurosat init . \
     && mkdir outputs \
     && chown -R 10001:10001 .

@@ -29,7 +29,7 @@ def vertex(
     is stopped, the job goes on.
 
     Args:
-        action: submit.
+        action: What to do with the spec; 'submit' is the only action.
         spec: YAML file of a spec, such as vertex/gpu.yaml.
         settings: YAML file with project, region, bucket, image, service_account and labels; the
             options below take precedence.

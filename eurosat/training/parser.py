@@ -91,10 +91,9 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         "--resume",
         type=Resume | None,
         default=None,
-        help="With fit only: 'auto' continues the run that the same command began and that was "
-        "stopped, in its folder and from its last checkpoint. That run is the run in "
-        "run_directory or, if run_directory is not given, the newest stopped run of the same "
-        "settings. If there is no such run, a new run begins.",
+        help="With fit only: 'auto' continues a stopped run in its folder, from its last "
+        "checkpoint: the run in run_directory or, if run_directory is not given, the newest "
+        "stopped run of the same settings. If there is no such run, a new run begins.",
     )
     parser.add_argument(
         "--test_after_fit",

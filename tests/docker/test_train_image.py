@@ -66,7 +66,7 @@ class Site:
         name = f"{self.network}-{host}"
         self.engine("rm", "--force", name, check=False)
         self.machines.append(name)
-        shared = [f"--volume={self.folder / part}:/work/{part}" for part in ("outputs", "data")]
+        shared = [f"--volume={self.folder / part}:/project/{part}" for part in ("outputs", "data")]
         self.engine(
             *("run", "--detach", f"--name={name}", f"--hostname={host}"),
             *(f"--network={self.network}", f"--network-alias={host}", *HARDENED, *shared),
