@@ -1,22 +1,18 @@
-"""Specs of Vertex AI: read, filled in with a project's settings, and checked before the sending."""
+"""Specs of Vertex AI: read, and filled in with a project's settings."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import yaml
 
 from eurosat.errors import VertexError
-from eurosat.vertex.machines import check_machine
+from eurosat.vertex.checks import Kind, check_spec
 from eurosat.vertex.settings import Settings
 
-Kind = Literal["CustomJob", "HyperparameterTuningJob", "Endpoint"]
-"""What a spec describes; an Endpoint is a model, an endpoint and the model's deployment."""
-
 _KEYS = {"kind", "hours", "spec"}
-_ENDPOINT_KEYS = ("model", "endpoint", "deployment")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
 
@@ -81,7 +77,7 @@ def fill_spec(
     body = filled(content["spec"])
     if filled.missing:
         raise VertexError(_missing(path, sorted(filled.missing)))
-    messages, machines = _check(path, kind, body, settings)
+    messages, machines = check_spec(path, kind, body, settings.labels)
     return Request(
         kind,
         f"projects/{settings.project}/locations/{settings.region}",
@@ -162,70 +158,3 @@ class _Filling:
             if name not in self.values:
                 self.missing.add(name)
         return template.safe_substitute(self.values)
-
-
-def _check(
-    path: Path, kind: Kind, body: dict[str, Any], settings: Settings
-) -> tuple[dict[str, Any], int]:
-    """Check a filled spec, and return its messages and its number of machines."""
-    from google.cloud import aiplatform_v1
-
-    match kind:
-        case "CustomJob":
-            body.setdefault("labels", {}).update(settings.labels)
-            message = _parse(path, aiplatform_v1.CustomJob, body)
-            return {"customJob": message}, _machines_of_job(path, body.get("jobSpec", {}))
-        case "HyperparameterTuningJob":
-            body.setdefault("labels", {}).update(settings.labels)
-            message = _parse(path, aiplatform_v1.HyperparameterTuningJob, body)
-            each = _machines_of_job(path, body.get("trialJobSpec", {}))
-            return {"hyperparameterTuningJob": message}, each * message.parallel_trial_count
-        case "Endpoint":
-            unknown = sorted(body.keys() - set(_ENDPOINT_KEYS))
-            if unknown or len(body) != len(_ENDPOINT_KEYS):
-                raise VertexError(
-                    f"{path}: the spec of an Endpoint has the keys {', '.join(_ENDPOINT_KEYS)}"
-                )
-            for part in ("model", "endpoint"):
-                body[part].setdefault("labels", {}).update(settings.labels)
-            types = (aiplatform_v1.Model, aiplatform_v1.Endpoint, aiplatform_v1.DeployedModel)
-            messages = {
-                part: _parse(path, message, body[part])
-                for part, message in zip(_ENDPOINT_KEYS, types, strict=True)
-            }
-            resources = body["deployment"].get("dedicatedResources", {})
-            check_machine(resources.get("machineSpec", {}), f"{path}: deployment")
-            return messages, int(resources.get("minReplicaCount", 1))
-
-
-def _machines_of_job(path: Path, job: dict[str, Any]) -> int:
-    pools = job.get("workerPoolSpecs", [])
-    if not pools:
-        raise VertexError(f"{path} has no workerPoolSpecs, so the job would have no machine")
-    if len(pools) > 2:
-        raise VertexError(
-            f"{path} has {len(pools)} pools, and only the first two train: put all further "
-            "machines into the second pool"
-        )
-    for number, pool in enumerate(pools):
-        check_machine(pool.get("machineSpec", {}), f"{path}: pool {number}")
-    if int(pools[0].get("replicaCount", 1)) != 1:
-        raise VertexError(
-            f"{path}: the first pool of Vertex AI has one machine: set its replicaCount to 1, and "
-            "put the other machines into a second pool"
-        )
-    return sum(int(pool.get("replicaCount", 1)) for pool in pools)
-
-
-def _parse(path: Path, message: Any, body: dict[str, Any]) -> Any:
-    """Parse a body as one of Vertex AI's messages, which refuses unknown keys and values."""
-    from google.protobuf import json_format
-
-    parsed = message()
-    try:
-        json_format.ParseDict(body, message.pb(parsed))
-    except json_format.ParseError as error:
-        raise VertexError(
-            f"{path}: Vertex AI's {message.__name__} does not take this ({error}): correct the spec"
-        ) from error
-    return parsed

@@ -66,13 +66,18 @@ def _follow(request: Request, options: Any) -> bool:
     (message,) = request.messages.values()
     if request.kind == "CustomJob":
         job: Any = client.create_custom_job(parent=request.parent, custom_job=message)
-        look = client.get_custom_job
+        look, group = client.get_custom_job, "custom-jobs"
     else:
         job = client.create_hyperparameter_tuning_job(
             parent=request.parent, hyperparameter_tuning_job=message
         )
-        look = client.get_hyperparameter_tuning_job
-    print(f"job    {job.name}", flush=True)
+        look, group = client.get_hyperparameter_tuning_job, "hp-tuning-jobs"
+    print(f"job    {job.name}")
+    print(
+        "If this command is stopped, the job goes on; this command shows the job's log again:\n"
+        f"       gcloud ai {group} stream-logs {job.name}",
+        flush=True,
+    )
     logs = _Logs(request.parent.split("/")[1], job.name.rpartition("/")[2])
     state = ""
     while state not in _ENDED:

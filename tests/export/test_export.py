@@ -1,5 +1,6 @@
 """What `eurosat export` writes, and what the files answer."""
 
+import logging
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -97,6 +98,17 @@ def test_what_is_shown_and_the_default_output(
     assert re.search(r"passed on 10 validation images: probabilities differ by \d", shown)
     assert re.search(r"MB \(checkpoint 0\.\d MB\)", shown)
     assert open_model(path).card.version == "poppy"
+
+
+def test_the_log_of_the_caller_is_left_alone(trained: Run, tmp_path: Path) -> None:
+    handler = logging.NullHandler()  # pytest attaches its handlers to NNCF's logger, too
+    logging.getLogger("nncf").addHandler(handler)
+    output = f"--output={tmp_path / 'model.xml'}"
+    try:
+        assert main(["export", str(trained.best), "--format=openvino-int8", output, *LENIENT]) == 0
+        assert handler.level == logging.NOTSET
+    finally:
+        logging.getLogger("nncf").removeHandler(handler)
 
 
 @pytest.mark.parametrize("bands", ["all", '["B08", "B03"]'])

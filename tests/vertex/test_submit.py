@@ -27,10 +27,10 @@ def in_repository(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def changed(tmp_path: Path) -> Callable[..., str]:
-    """Write vertex/gpu.yaml with a change."""
+    """Write a spec of vertex/ with a change."""
 
-    def write(change: Callable[[dict[str, Any]], object]) -> str:
-        content = yaml.safe_load((REPOSITORY / "vertex" / "gpu.yaml").read_text())
+    def write(change: Callable[[dict[str, Any]], object], name: str = "gpu.yaml") -> str:
+        content = yaml.safe_load((REPOSITORY / "vertex" / name).read_text())
         change(content)
         path = tmp_path / "job.yaml"
         path.write_text(yaml.safe_dump(content))
@@ -136,6 +136,104 @@ def test_a_wrong_spec_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["vertex", "submit", changed(change), *OPTIONS, "--dry_run=true"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def args(*changes: str, drop: str = " ") -> Callable[[dict[str, Any]], None]:
+    """Change the arguments of the command in the container."""
+
+    def change(content: dict[str, Any]) -> None:
+        container = content["spec"]["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]
+        kept = [argument for argument in container["args"] if not argument.startswith(drop)]
+        container["args"] = [*kept, *changes]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (args("--trainer.epochs=5"), "'eurosat fit' refuses the arguments of"),
+        (args("--config=configs/none.yaml"), "'eurosat fit' refuses the arguments of"),
+        (args("--trainer.num_nodes=2"), "the job has 1 machines and the run uses 2"),
+        (args("--trainer.devices=2"), "the run asks for 2 GPUs and the machine has 1"),
+        (args(drop="--run_directory"), "the run folder outputs is on the disk of the machine"),
+        (
+            edit(machineSpec={"machineType": "n1-highcpu-16"}),
+            None,
+        ),
+        (args("--trainer.accelerator=gpu"), None),
+    ],
+)
+def test_arguments_are_checked_by_the_command_that_gets_them(
+    change: Callable[[dict[str, Any]], object],
+    message: str | None,
+    changed: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code = main(["vertex", "submit", changed(change), *OPTIONS, "--dry_run=true"])
+    assert code == (0 if message is None else 2)
+    assert message is None or message in capsys.readouterr().err
+
+
+def test_a_gpu_that_the_machine_lacks_is_refused(
+    changed: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def change(content: dict[str, Any]) -> None:
+        edit(machineSpec={"machineType": "n1-highcpu-16"})(content)
+        args("--trainer.accelerator=gpu")(content)
+
+    assert main(["vertex", "submit", changed(change), *OPTIONS, "--dry_run=true"]) == 2
+    assert "the run asks for a GPU and the machine has none" in capsys.readouterr().err
+
+
+def study(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    """Change the search of vertex/tuning.yaml."""
+    return lambda content: content["spec"]["studySpec"].update(changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (study(metrics=[{"metricId": "accuracy"}]), "no trial reports the metric accuracy"),
+        (
+            study(metrics=[{"metricId": "val_loss", "goal": "MAXIMIZE"}]),
+            "looks for the worst val_loss: set the goal to MINIMIZE",
+        ),
+        (study(parameters=[]), "all trials would be the same"),
+        (study(parameters=[{"parameterId": "model.lr"}]), "model.lr has no values"),
+        (
+            study(
+                parameters=[
+                    {
+                        "parameterId": "model.smoothing",
+                        "doubleValueSpec": {"minValue": 0.0, "maxValue": 0.2},
+                    }
+                ]
+            ),
+            "model.smoothing",
+        ),
+        (
+            study(
+                parameters=[
+                    {
+                        "parameterId": "data.batch_size",
+                        "categoricalValueSpec": {"values": ["32", "many"]},
+                    }
+                ]
+            ),
+            "data.batch_size",
+        ),
+    ],
+)
+def test_a_search_is_checked_with_its_first_and_last_values(
+    change: Callable[[dict[str, Any]], object],
+    message: str,
+    changed: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spec = changed(change, "tuning.yaml")
+    assert main(["vertex", "submit", spec, *OPTIONS, "--dry_run=true"]) == 2
     assert message in capsys.readouterr().err
 
 

@@ -151,7 +151,8 @@ def _quantise(model: Any, calibration: Patches) -> Any:
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-    nncf.set_log_level(logging.ERROR)
+    # nncf.set_log_level would also change the handlers, which may belong to the caller.
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     return nncf.quantize(
         model,
         nncf.Dataset(list(onnx.calibration_batches(calibration))),
