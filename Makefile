@@ -88,7 +88,9 @@ images: serve-image train-image  ## build the images of the service and of the t
 serve-image:  ## build the image of the service: MODEL=<model file> BACKEND=onnx|openvino
 	@ls $(MODEL) | grep -qE '\.(onnx|xml)$$' || { echo "$(MODEL) holds no .onnx or .xml file: run \
 	'dvc repro', or export a checkpoint and pass MODEL=<file>" >&2; exit 2; }
-	$(call IMAGE,serve) $(call ARGUMENT,BACKEND) --build-arg MODEL='$(MODEL)' .
+	@case '$(MODEL)' in models|models/*|outputs/*) ;; *) echo "$(MODEL) does not reach the build: \
+	copy the model to outputs/ or models/, and pass MODEL=outputs/..." >&2; exit 2;; esac
+	$(call IMAGE,serve) $(call ARGUMENT,BACKEND) --build-arg MODEL='$(if $(wildcard $(MODEL)/.),$(MODEL)/*,$(MODEL))' .
 
 train-image:  ## build the image of the training: TORCH=cuda|cpu
 	$(call IMAGE,train) $(call ARGUMENT,TORCH) .

@@ -43,6 +43,9 @@ ENV PATH=/opt/eurosat/bin:$PATH \
     HOME=/tmp \
     PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
+# Opens the model as the service opens it: a missing or second model, a missing .bin, a model that
+# BACKEND cannot run, and a file that the user may not read end the build.
+RUN ["python3", "-c", "import sys; sys.tracebacklimit = 0; from pathlib import Path; from eurosat.inference.runtime import open_model; from eurosat.registry.find import find_model; open_model(find_model('/models', Path('/tmp')), threads=1)"]
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
     CMD ["python3", "-c", "import os, urllib.request; port = os.environ.get('AIP_HTTP_PORT') or os.environ.get('PORT') or 8000; urllib.request.urlopen(f'http://127.0.0.1:{port}/health', timeout=4)"]

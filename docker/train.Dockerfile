@@ -1,4 +1,4 @@
-# Training, and the service of a checkpoint on a GPU: every verb of `eurosat` that needs torch.
+# Training, and the service of a checkpoint on a GPU. The packages of `eurosat export` are left out.
 # `make images` builds this image; docs/containers.md describes the build and the hardened start.
 #
 # BASE: an image with Python 3.11 or newer and Python's module venv. CUDA comes with torch.

@@ -1,8 +1,10 @@
 """The hardware of a run: what it is, and whether it computes in bfloat16."""
 
+import math
 import os
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from eurosat.errors import AcceleratorError
@@ -36,6 +38,37 @@ class Hardware:
     accelerator: str | None = None
     devices: int = 1
     precision: str | None = None
+
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_cores(cgroup: Path = _CGROUP) -> int:
+    """Number of cores that this process may use, at least 1.
+
+    A container often has fewer cores than its machine: by the set of cores (``docker run
+    --cpuset-cpus``), or by a quota of time (``docker run --cpus``, ``limits.cpu`` of Kubernetes),
+    which is rounded up.
+
+    Args:
+        cgroup: Folder of the process's control group, version 2 (``cpu.max``) or 1.
+    """
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        cores = os.cpu_count() or 1
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota, period = (
+                (cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
+            )
+        except OSError:
+            return cores
+    if not quota.strip().isdecimal():  # "max", or -1 in version 1
+        return cores
+    return max(1, min(cores, math.ceil(int(quota) / int(period))))
 
 
 def hardware(trainer: "lightning.Trainer") -> Hardware:

@@ -24,6 +24,8 @@ PATH = Path(__file__).with_name("dashboards") / "service.json"
 
 _SOURCE = DataSourceRef(type_val="prometheus", uid="prometheus")
 _RATE = "[$__rate_interval]"
+_PROBES = 'route!~"/health|/metrics|/v2/health/.*|/v2/models/.*/ready"'
+"""Leaves out the requests of probes and of Prometheus, which would outnumber those of clients."""
 
 
 def query(expression: str, legend: str = "", *, instant: bool = False) -> prometheus.Dataquery:
@@ -52,7 +54,7 @@ def curves(
 
 def quantile(fraction: float) -> prometheus.Dataquery:
     """Make the query of a quantile of the time of an answer."""
-    buckets = f"sum by (le) (rate(eurosat_request_seconds_bucket{_RATE}))"
+    buckets = f"sum by (le) (rate(eurosat_request_seconds_bucket{{{_PROBES}}}{_RATE}))"
     return query(f"histogram_quantile({fraction}, {buckets})", f"{fraction:.0%}")
 
 
@@ -65,8 +67,8 @@ def confidence() -> Builder[Panel]:
 
 def service_dashboard() -> dashboard.Dashboard:
     """Make the dashboard."""
-    errors = 'sum(rate(eurosat_requests_total{status=~"5.."}' + _RATE + "))"
-    total = f"sum(rate(eurosat_requests_total{_RATE}))"
+    errors = f'sum(rate(eurosat_requests_total{{status=~"5..",{_PROBES}}}{_RATE}))'
+    total = f"sum(rate(eurosat_requests_total{{{_PROBES}}}{_RATE}))"
     images = f"sum(rate(eurosat_batch_size_sum{_RATE}))"
     calls = f"sum(rate(eurosat_batch_size_count{_RATE}))"
     board = (
@@ -83,9 +85,12 @@ def service_dashboard() -> dashboard.Dashboard:
         model.with_target(
             query("eurosat_model_info", "{{version}} ({{format}})", instant=True)
         ).text_mode(BigValueTextMode.NAME),
-        number("Requests", total, "reqps"),
+        number("Requests", total, "reqps", "Without probes and scrapes, as in all panels."),
         number(
-            "Errors", f"{errors} / {total}", "percentunit", "Fraction of answers with status 5xx."
+            "Errors",
+            f"({errors} or vector(0)) / {total}",  # there is no series before the first error
+            "percentunit",
+            "Fraction of answers with status 5xx.",
         ),
         number("In flight", "sum(eurosat_requests_in_flight)"),
         number(
@@ -94,7 +99,9 @@ def service_dashboard() -> dashboard.Dashboard:
         curves(
             "Requests by status",
             "reqps",
-            query(f"sum by (status) (rate(eurosat_requests_total{_RATE}))", "{{status}}"),
+            query(
+                f"sum by (status) (rate(eurosat_requests_total{{{_PROBES}}}{_RATE}))", "{{status}}"
+            ),
         ),
         curves(
             "Time of an answer",

@@ -8,7 +8,6 @@ under a lock, and the complete folder is renamed, so no process ever opens an in
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -25,6 +24,7 @@ from tqdm import tqdm
 from eurosat.data.published import verify_published_files
 from eurosat.data.sources import Source
 from eurosat.errors import DataSourceError
+from eurosat.hardware import available_cores
 from eurosat.pixels import Patch
 
 _FORMAT = 1
@@ -205,7 +205,7 @@ def _write(
         digests[i] = hashlib.sha256(data).hexdigest() if data is not None else ""
 
     # Decoders release the interpreter lock, so threads decode in parallel without copying patches.
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+    with ThreadPoolExecutor(max_workers=available_cores()) as threads:
         done: Iterable[None] = threads.map(fill, range(count))
         try:
             for _ in tqdm(done, total=count, desc=f"Decoding {source.name}", unit="patch"):

@@ -1,11 +1,10 @@
 """Advice against the bottleneck of a training."""
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from eurosat.evaluation.profile import Phase
-from eurosat.hardware import computes_bf16
+from eurosat.hardware import available_cores, computes_bf16
 
 
 def advise(phases: Sequence[Phase], config: Any, *, device: str, precision: str) -> Iterator[str]:
@@ -25,7 +24,7 @@ def advise(phases: Sequence[Phase], config: Any, *, device: str, precision: str)
     fewer_steps = f"use larger batches for fewer steps: --data.batch_size (now {data.batch_size})"
     match phases[0]:
         case "data":
-            cores = os.cpu_count() or 1
+            cores = available_cores()
             if data.num_workers < cores:
                 yield (
                     f"use more workers: --data.num_workers (now {data.num_workers}, {cores} cores)"

@@ -1,9 +1,9 @@
 """Opening a model file of any format; the model turns raw pixels into probabilities."""
 
-import os
 from pathlib import Path
 
 from eurosat.errors import ModelFileError
+from eurosat.hardware import available_cores
 from eurosat.inference.backend import Model
 from eurosat.inference.backends import find_backend
 
@@ -29,7 +29,7 @@ def open_model(path: Path, *, device: str = "cpu", threads: int | None = None) -
             "wrote"
         )
     try:
-        return backend(path, device=device, threads=threads or os.cpu_count() or 1)
+        return backend(path, device=device, threads=threads or available_cores())
     except ImportError as error:
         raise ModelFileError(
             f"{path} needs {error.name}, which is not installed: pip install '{backend.install}'"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from eurosat.errors import EuroSATError
+from eurosat.hardware import available_cores
 from eurosat.inference.backends import find_backend
 from eurosat.inference.runtime import open_model
 from eurosat.logs import LogLevel
@@ -52,6 +53,9 @@ def start(
         if value <= 0:
             raise EuroSATError(f"--{name} must be more than 0")
     environment = os.environ
+    api_key = environment.get("EUROSAT_API_KEY")
+    if api_key == "":
+        raise EuroSATError("EUROSAT_API_KEY is empty: set a key, or unset the variable")
     port = port or _port_of(environment)
     if not 1024 <= port <= 65535:  # LitServe accepts no other port
         raise EuroSATError(f"port {port} is not allowed: choose a --port from 1024 to 65535")
@@ -72,7 +76,7 @@ def start(
             ClassifierAPI(
                 path,
                 max_batch_size=max_batch_size,
-                threads=threads or max((os.cpu_count() or 1) // total, 1),
+                threads=threads or max(available_cores() // total, 1),
                 log_level=log_level,
             ),
             card,
@@ -80,7 +84,7 @@ def start(
             accelerator=accelerator,
             devices=max(devices, 1),
             workers_per_device=workers,
-            api_key=environment.get("EUROSAT_API_KEY"),
+            api_key=api_key,
             vertex_route=environment.get("AIP_PREDICT_ROUTE", "/vertex/predict"),
             health_route=environment.get("AIP_HEALTH_ROUTE"),
             examples=_read_examples(Path(examples))

@@ -9,7 +9,7 @@ def vertex(
     action: Literal["submit"],
     spec: Path,
     *,
-    settings: Path = Path("vertex/settings.yaml"),
+    settings: Path | None = None,
     project: str | None = None,
     region: str | None = None,
     bucket: str | None = None,
@@ -32,7 +32,7 @@ def vertex(
         action: What to do with the spec; 'submit' is the only action.
         spec: YAML file of a spec, such as vertex/gpu.yaml.
         settings: YAML file with project, region, bucket, image, service_account and labels; the
-            options below take precedence.
+            options below take precedence. Default: vertex/settings.yaml, if there is such a file.
         project: Project of Google Cloud.
         region: Region, such as europe-west4.
         bucket: Name of the bucket for run folders, without gs://.

@@ -166,7 +166,8 @@ class EuroSATCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Name the run folder, and take bands and classes from the checkpoint."""
         config = self.config[self.subcommand]
-        check_machines(self._cluster, config.trainer.num_nodes)
+        if not config.trainer.plugins:  # which may know the machines
+            check_machines(self._cluster, config.trainer.num_nodes)
         self._adopt_checkpoint(config)
         if config.experiment is None:
             files = config.get("config") or []

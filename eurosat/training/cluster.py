@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
 from eurosat.errors import ClusterError
@@ -95,16 +95,35 @@ def adopt_cluster(environment: MutableMapping[str, str] = os.environ) -> Cluster
     return cluster
 
 
-def check_machines(cluster: Cluster | None, requested: int) -> None:
-    """Check that a run uses every machine of the job, which would otherwise be paid and idle.
+def check_machines(
+    cluster: Cluster | None, requested: int, environment: Mapping[str, str] = os.environ
+) -> None:
+    """Check that a run uses every machine of the job, and that the machines know each other.
+
+    A machine that the run leaves out would be paid and idle. Without a launcher, every machine
+    would take itself for the first, and wait for the others.
 
     Args:
-        cluster: The machines of the job; None on one machine.
+        cluster: The machines of a Vertex AI job; None on one machine, and outside of Vertex AI.
         requested: The value of ``--trainer.num_nodes``.
+        environment: The environment of this process.
 
     Raises:
-        ClusterError: The numbers differ.
+        ClusterError: The numbers differ, or nothing gives this machine's number.
     """
+    from lightning.fabric.plugins.environments.lsf import LSFEnvironment
+    from lightning.fabric.plugins.environments.mpi import MPIEnvironment
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+    launchers = (TorchElasticEnvironment, SLURMEnvironment, LSFEnvironment, MPIEnvironment)
+    numbered = bool({"NODE_RANK", "GROUP_RANK"} & environment.keys())
+    if requested > 1 and not numbered and not any(launcher.detect() for launcher in launchers):
+        raise ClusterError(
+            f"--trainer.num_nodes is {requested}, and nothing gives the number of this machine: "
+            "start the command by SLURM, torchrun or Vertex AI, or set NODE_RANK, MASTER_ADDR and "
+            "MASTER_PORT on every machine"
+        )
     if cluster is not None and cluster.machines != requested:
         raise ClusterError(
             f"the job has {cluster.machines} machines and the run uses {requested}: pass "

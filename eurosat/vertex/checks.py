@@ -18,7 +18,7 @@ _TRAINER_VERBS = ("fit", "validate", "test", "predict")
 
 def check_spec(
     path: Path, kind: Kind, body: dict[str, Any], labels: Mapping[str, str]
-) -> tuple[dict[str, Any], int]:
+) -> tuple[dict[str, Any], tuple[int, int]]:
     """Check the body of a spec, whose placeholders have been filled in.
 
     Args:
@@ -28,8 +28,8 @@ def check_spec(
         labels: Labels of the project.
 
     Returns:
-        Vertex AI's messages by name, in the order in which they are sent, and the number of
-        machines at the same time, over all pools and trials.
+        Vertex AI's messages by name, in the order in which they are sent, and the smallest and the
+        largest number of machines at the same time, over all pools and trials.
 
     Raises:
         VertexError: Vertex AI would refuse a key, a value, a machine or an accelerator, or
@@ -41,21 +41,23 @@ def check_spec(
         case "CustomJob":
             body.setdefault("labels", {}).update(labels)
             message = _parse(path, aiplatform_v1.CustomJob, body)
-            return {"customJob": message}, _check_job(path, body.get("jobSpec", {}), [[]])
+            machines = _check_job(path, body.get("jobSpec", {}), [[]])
+            return {"customJob": message}, (machines, machines)
         case "HyperparameterTuningJob":
             body.setdefault("labels", {}).update(labels)
             message = _parse(path, aiplatform_v1.HyperparameterTuningJob, body)
             _check_metrics(path, body.get("studySpec", {}))
             draws = _draws(path, body.get("studySpec", {}))
-            each = _check_job(path, body.get("trialJobSpec", {}), draws)
-            return {"hyperparameterTuningJob": message}, each * message.parallel_trial_count
+            machines = _check_job(path, body.get("trialJobSpec", {}), draws)
+            machines *= message.parallel_trial_count
+            return {"hyperparameterTuningJob": message}, (machines, machines)
         case "Endpoint":
             return _check_endpoint(path, body, labels)
 
 
 def _check_endpoint(
     path: Path, body: dict[str, Any], labels: Mapping[str, str]
-) -> tuple[dict[str, Any], int]:
+) -> tuple[dict[str, Any], tuple[int, int]]:
     from google.cloud import aiplatform_v1
 
     if body.keys() != set(_ENDPOINT_KEYS):
@@ -71,7 +73,8 @@ def _check_endpoint(
     }
     resources = body["deployment"].get("dedicatedResources", {})
     check_machine(resources.get("machineSpec", {}), f"{path}: deployment")
-    return messages, int(resources.get("minReplicaCount", 1))
+    smallest = int(resources.get("minReplicaCount", 1))
+    return messages, (smallest, int(resources.get("maxReplicaCount", smallest)))
 
 
 def _parse(path: Path, message: Any, body: dict[str, Any]) -> Any:

@@ -37,17 +37,22 @@ class Settings:
         return replace(self, labels=labels, **known)
 
 
-def read_settings(path: Path) -> Settings:
+DEFAULT_SETTINGS = Path("vertex/settings.yaml")
+
+
+def read_settings(path: Path | None) -> Settings:
     """Read the settings of a project.
 
     Args:
-        path: YAML file; a missing file has no settings.
+        path: YAML file; `DEFAULT_SETTINGS` if None, where a missing file has no settings.
 
     Raises:
         VertexError: The file cannot be read, or has an unknown key or a wrong value.
     """
-    if not path.is_file():
-        return Settings()
+    if path is None:
+        if not DEFAULT_SETTINGS.is_file():
+            return Settings()
+        path = DEFAULT_SETTINGS
     try:
         content = yaml.safe_load(path.read_text("utf-8")) or {}
         known = {entry.name for entry in fields(Settings)}

@@ -24,22 +24,25 @@ class Request:
         kind: What the spec describes.
         parent: Project and region, as Vertex AI's addresses have them.
         messages: The checked messages by name, in the order in which they are sent.
-        machines: Number of machines at the same time, over all pools and trials.
+        machines: Smallest and largest number of machines at the same time, over all pools and
+            trials.
         hours: Expected hours.
     """
 
     kind: Kind
     parent: str
     messages: dict[str, Any]
-    machines: int
+    machines: tuple[int, int]
     hours: float | None
 
     def cost(self, price: float) -> str:
         """Describe the expected cost at a price for one machine and hour."""
         if self.hours is None:
             raise VertexError("the cost needs the expected hours: pass --hours")
-        total = self.machines * self.hours * price
-        return f"{self.machines} machines x {self.hours:g} h x {price:g} an hour = {total:.2f}"
+        ends = sorted(set(self.machines))
+        machines = " to ".join(str(end) for end in ends)
+        totals = " to ".join(f"{end * self.hours * price:.2f}" for end in ends)
+        return f"{machines} machines x {self.hours:g} h x {price:g} an hour = {totals}"
 
 
 def fill_spec(
@@ -114,7 +117,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _missing(path: Path, names: list[str]) -> str:
     options = ", ".join(f"--{name}" for name in names)
-    return f"{path} needs {', '.join(names)}: pass {options}, or set vertex/settings.yaml"
+    return f"{path} needs {', '.join(names)}: pass {options}, or fill in vertex/settings.yaml"
 
 
 class _Filling:

@@ -14,8 +14,17 @@ _SECONDS_BETWEEN_LOOKS = 10.0
 _OVERLAP = timedelta(minutes=1)
 """Entries of a log can arrive late and out of order."""
 
+_PARTS = ("model", "endpoint", "deployment")
 _SUCCEEDED = "JOB_STATE_SUCCEEDED"
-_ENDED = frozenset({_SUCCEEDED, "JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_EXPIRED"})
+_ENDED = frozenset(
+    {
+        _SUCCEEDED,
+        "JOB_STATE_PARTIALLY_SUCCEEDED",
+        "JOB_STATE_FAILED",
+        "JOB_STATE_CANCELLED",
+        "JOB_STATE_EXPIRED",
+    }
+)
 
 
 def submit(request: Request, region: str, bucket: str | None) -> bool:
@@ -64,6 +73,7 @@ def _follow(request: Request, options: Any) -> bool:
 
     client = aiplatform_v1.JobServiceClient(client_options=options)
     (message,) = request.messages.values()
+    _refuse_running(client, request)
     if request.kind == "CustomJob":
         job: Any = client.create_custom_job(parent=request.parent, custom_job=message)
         look, group = client.get_custom_job, "custom-jobs"
@@ -95,6 +105,23 @@ def _follow(request: Request, options: Any) -> bool:
     if state != _SUCCEEDED:
         print(f"the job ended with {state}: {job.error.message}", file=sys.stderr)
     return state == _SUCCEEDED
+
+
+def _refuse_running(client: Any, request: Request) -> None:
+    """Refuse a job whose run folder another job writes to; a lock does not work in a bucket."""
+    (message,) = request.messages.values()
+    found = {"parent": request.parent, "filter": f'display_name="{message.display_name}"'}
+    if request.kind == "CustomJob":
+        jobs = client.list_custom_jobs(request=found)
+    else:
+        jobs = client.list_hyperparameter_tuning_jobs(request=found)
+    for job in jobs:
+        if job.state.name not in _ENDED:
+            raise VertexError(
+                f"{job.name} has the name {message.display_name} and has not ended, and both jobs "
+                "would write to one folder: wait for the end of the job, cancel the job, or pass "
+                "another --name"
+            )
 
 
 class _Logs:
@@ -138,18 +165,28 @@ def _deploy(request: Request, options: Any) -> None:
 
     models: Any = aiplatform_v1.ModelServiceClient(client_options=options)
     endpoints: Any = aiplatform_v1.EndpointServiceClient(client_options=options)
-    uploaded = models.upload_model(parent=request.parent, model=request.messages["model"]).result()
+    model, endpoint, deployment = (request.messages[part] for part in _PARTS)
+    name = f'display_name="{endpoint.display_name}"'
+    for existing in endpoints.list_endpoints(request={"parent": request.parent, "filter": name}):
+        raise VertexError(
+            f"{existing.name} has the name {endpoint.display_name}: pass another --name, or delete "
+            "the endpoint"
+        )
+    uploaded = models.upload_model(parent=request.parent, model=model).result()
     print(f"model     {uploaded.model}", flush=True)
-    created = endpoints.create_endpoint(
-        parent=request.parent, endpoint=request.messages["endpoint"]
-    ).result()
+    created = endpoints.create_endpoint(parent=request.parent, endpoint=endpoint).result()
     print(f"endpoint  {created.name}", flush=True)
-    deployment: Any = request.messages["deployment"]
     deployment.model = uploaded.model
-    endpoints.deploy_model(
+    deployed = endpoints.deploy_model(
         endpoint=created.name, deployed_model=deployment, traffic_split={"0": 100}
     ).result()
-    print(f"deployed  {uploaded.model} at {created.name}")
+    print(
+        f"deployed  {uploaded.model} at {created.name}\n"
+        "The machines cost money until these commands end them:\n"
+        f"          gcloud ai endpoints undeploy-model {created.name} "
+        f"--deployed-model-id {deployed.deployed_model.id}\n"
+        f"          gcloud ai endpoints delete {created.name}"
+    )
 
 
 @contextmanager

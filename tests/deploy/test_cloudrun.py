@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pathspec import GitIgnoreSpec
 
 from tests.conftest import REPOSITORY
 
@@ -86,3 +87,26 @@ def test_the_sidecar_reads_the_port_of_the_service() -> None:
     assert endpoint["port"] == first["ports"][0]["containerPort"]
     assert endpoint["port"] == first["startupProbe"]["httpGet"]["port"]
     assert int(endpoint["timeout"][:-1]) <= int(endpoint["interval"][:-1])
+
+
+def test_only_the_files_of_the_build_are_uploaded() -> None:
+    lines = (REPOSITORY / ".gcloudignore").read_text().splitlines()
+    ignored = GitIgnoreSpec.from_lines(lines)
+    build = ["pyproject.toml", "eurosat/cli.py", ".dvc/config", ".gitignore", "dvc.yaml"]
+    build += ["configs/fast.yaml", "configs/trainer/ddp.yaml", "vertex/gpu.yaml", "models/m.onnx"]
+    build += ["pipeline/.gitignore", "pipeline/evaluate/.gitignore", "data/raw/README.md"]
+    build += ["outputs/model.onnx", "outputs/fast/one/checkpoints/best.xml"]
+    build += ["docker/serve.Dockerfile", "deploy/cloudrun/check.py", "requirements/serve.txt"]
+    assert [path for path in build if ignored.match_file(path)] == []
+    others = [
+        ".dvc/config.local",
+        ".dvc/cache/files/md5/00/1",
+        ".dvc/tmp/lock",
+        ".env",
+        ".git/config",
+    ]
+    others += ["outputs/wandb/run/files/config.yaml", "outputs/fast/one/predictions.csv"]
+    others += ["outputs/fast/one/checkpoints/best.ckpt", "pipeline/train/model.ckpt"]
+    others += ["data/raw/EuroSAT_RGB.zip", "data/store/images.npy", "eurosat/__pycache__/cli.pyc"]
+    others += ["tests/conftest.py", "service-account.json"]
+    assert [path for path in others if not ignored.match_file(path)] == []

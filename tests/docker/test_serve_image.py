@@ -1,5 +1,6 @@
 """The image of the service: built, started with all restrictions, asked and stopped."""
 
+import shutil
 import socket
 import subprocess
 import time
@@ -104,6 +105,41 @@ def test_an_image_without_a_model_is_not_built(tmp_path: Path, engine: Engine) -
     )
     assert ended.returncode
     assert "holds no .onnx or .xml file: run 'dvc repro'" in ended.stderr
+
+
+def test_a_model_that_does_not_reach_the_build_is_named(tmp_path: Path, engine: Engine) -> None:
+    (tmp_path / "model.onnx").touch()
+    ended = subprocess.run(
+        ["make", "serve-image", f"ENGINE={engine.name}", f"MODEL={tmp_path}"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode
+    assert "does not reach the build: copy the model to outputs/ or models/" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a.onnx", "b.onnx"], "holds /models/a.onnx, /models/b.onnx"),
+        # These take as long and check no other code of this project.
+        pytest.param(["a.onnx"], "/models/a.onnx", marks=pytest.mark.long),  # no model at all
+        pytest.param(["a.xml"], "openvino", marks=pytest.mark.long),  # BACKEND is onnx
+    ],
+)
+def test_a_model_that_the_image_cannot_serve_ends_the_build(
+    names: list[str], message: str, engine: Engine, serve_image: str, model: Path, tmp_path: Path
+) -> None:
+    folder = model.parent / "other"
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_bytes(b"no model")
+    try:
+        with pytest.raises(AssertionError, match=message):
+            engine.make("serve-image", tmp_path, f"MODEL={folder.relative_to(REPOSITORY)}")
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_a_container_without_a_model_says_so(

@@ -7,7 +7,7 @@ import pytest
 
 from eurosat.cli import main
 from eurosat.errors import ClusterError
-from eurosat.training.cluster import Cluster, adopt_cluster, read_cluster
+from eurosat.training.cluster import Cluster, adopt_cluster, check_machines, read_cluster
 from tests.conftest import SMALL_MODEL, TINY
 
 
@@ -80,3 +80,20 @@ def test_a_run_that_leaves_machines_idle_is_refused(
     monkeypatch.setenv("CLUSTER_SPEC", specification("workerpool0", 0))
     assert main(["fit", *TINY, *SMALL_MODEL]) == 2
     assert "pass --trainer.num_nodes 3" in capsys.readouterr().err
+
+
+def test_machines_without_numbers_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("NODE_RANK", "GROUP_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["fit", *TINY, *SMALL_MODEL, "--trainer.num_nodes=2"]) == 2
+    assert "nothing gives the number of this machine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("variable", ["NODE_RANK", "GROUP_RANK", "TORCHELASTIC_RUN_ID"])
+def test_a_launcher_numbers_the_machines(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NODE_RANK", "GROUP_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "1")
+    check_machines(None, 2)

@@ -36,6 +36,7 @@ class VertexAI:
 
     def __init__(self, states: States) -> None:
         self.states = iter(states)
+        self.others = [vertex.JobState.JOB_STATE_CANCELLED]
         self.created: list[Any] = []
         self.looks = 0
         self.filters: list[str] = []
@@ -43,6 +44,11 @@ class VertexAI:
     def methods(self) -> dict[str, tuple[Any, Answer]]:
         jobs = "/google.cloud.aiplatform.v1.JobService"
         return {
+            f"{jobs}/ListCustomJobs": (vertex.ListCustomJobsRequest, self.list),
+            f"{jobs}/ListHyperparameterTuningJobs": (
+                vertex.ListHyperparameterTuningJobsRequest,
+                lambda _: vertex.ListHyperparameterTuningJobsResponse(),
+            ),
             f"{jobs}/CreateCustomJob": (vertex.CreateCustomJobRequest, self.create),
             f"{jobs}/GetCustomJob": (vertex.GetCustomJobRequest, self.look),
             f"{jobs}/CreateHyperparameterTuningJob": (
@@ -58,6 +64,12 @@ class VertexAI:
                 self.log,
             ),
         }
+
+    def list(self, request: Any) -> Any:
+        assert request.filter == 'display_name="one"'
+        return vertex.ListCustomJobsResponse(
+            custom_jobs=[vertex.CustomJob(name=JOB, state=state) for state in self.others]
+        )
 
     def create(self, request: Any) -> Any:
         self.created.append(request)
@@ -188,6 +200,17 @@ def test_a_search_that_fails_says_so(
     assert "the job ended with JOB_STATE_FAILED: out of memory" in error
 
 
+def test_two_jobs_do_not_write_to_one_folder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service = VertexAI([])
+    service.others.append(vertex.JobState.JOB_STATE_RUNNING)
+    with google_services(service.methods(), monkeypatch):
+        assert main(["vertex", "submit", "vertex/gpu.yaml", *OPTIONS]) == 2
+    assert f"{JOB} has the name one and has not ended" in capsys.readouterr().err
+    assert not service.created
+
+
 def test_a_refusal_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -217,6 +240,7 @@ def test_an_endpoint_serves_the_uploaded_model(
     model = "projects/p/locations/europe-west4/models/3"
     endpoint = "projects/p/locations/europe-west4/endpoints/5"
     deployed: list[Any] = []
+    existing: list[Any] = []
 
     def done(response: Any) -> Any:
         packed = AnyMessage()
@@ -225,7 +249,7 @@ def test_an_endpoint_serves_the_uploaded_model(
 
     def deploy(request: Any) -> Any:
         deployed.append(request)
-        return done(vertex.DeployModelResponse())
+        return done(vertex.DeployModelResponse(deployed_model={"id": "9"}))
 
     models = "/google.cloud.aiplatform.v1.ModelService"
     endpoints = "/google.cloud.aiplatform.v1.EndpointService"
@@ -233,6 +257,10 @@ def test_an_endpoint_serves_the_uploaded_model(
         f"{models}/UploadModel": (
             vertex.UploadModelRequest,
             lambda _: done(vertex.UploadModelResponse(model=model)),
+        ),
+        f"{endpoints}/ListEndpoints": (
+            vertex.ListEndpointsRequest,
+            lambda _: vertex.ListEndpointsResponse(endpoints=existing),
         ),
         f"{endpoints}/CreateEndpoint": (
             vertex.CreateEndpointRequest,
@@ -242,8 +270,13 @@ def test_an_endpoint_serves_the_uploaded_model(
     }
     with google_services(methods, monkeypatch):
         assert main(["vertex", "submit", "vertex/endpoint.yaml", *OPTIONS]) == 0
+        existing.append(vertex.Endpoint(name=endpoint))
+        assert main(["vertex", "submit", "vertex/endpoint.yaml", *OPTIONS]) == 2
     (request,) = deployed
     assert request.endpoint == endpoint
     assert request.deployed_model.model == model
     assert dict(request.traffic_split) == {"0": 100}
-    assert f"deployed  {model} at {endpoint}" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert f"deployed  {model} at {endpoint}" in shown.out
+    assert f"undeploy-model {endpoint} --deployed-model-id 9" in shown.out
+    assert f"{endpoint} has the name one: pass another --name" in shown.err

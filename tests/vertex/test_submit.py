@@ -67,6 +67,13 @@ def test_a_spec_is_filled_in(capsys: pytest.CaptureFixture[str]) -> None:
     assert "cost   2 machines x 3 h x 0.8 an hour = 4.80" in shown
 
 
+def test_the_cost_of_an_endpoint_depends_on_its_load(capsys: pytest.CaptureFixture[str]) -> None:
+    options = [*OPTIONS, "--price=0.5", "--hours=10", "--dry_run=true"]
+    assert main(["vertex", "submit", "vertex/endpoint.yaml", *options]) == 0
+    shown = capsys.readouterr().out
+    assert "cost   1 to 3 machines x 10 h x 0.5 an hour = 5.00 to 15.00" in shown
+
+
 @pytest.mark.parametrize("missing", ["project", "region", "bucket", "image"])
 def test_what_is_missing_is_named(missing: str, capsys: pytest.CaptureFixture[str]) -> None:
     options = [f"--{name}={value}" for name, value in SETTINGS.items() if name != missing]
@@ -251,6 +258,12 @@ def test_wrong_settings_are_refused(
     error = capsys.readouterr().err
     assert f"{path} cannot be used" in error
     assert message in error
+
+
+def test_settings_that_are_named_must_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["vertex", "submit", "vertex/gpu.yaml", "--settings=none.yaml", *OPTIONS]
+    assert main([*arguments, "--dry_run=true"]) == 2
+    assert "none.yaml cannot be used" in capsys.readouterr().err
 
 
 def test_a_name_that_vertex_ai_refuses_is_named(capsys: pytest.CaptureFixture[str]) -> None:
