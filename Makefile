@@ -23,7 +23,7 @@ help:  ## list the targets
 
 environment: $(VENV)/.dev  ## create the environment for everything
 
-fit: $(VENV)/.train  ## train on synthetic patches, offline, in one to three minutes
+fit: $(VENV)/.train  ## train on synthetic patches, in one to three minutes after the installation
 	$(BIN)/eurosat fit --config configs/quickstart.yaml
 
 # The stamps .train and .dev say which locks the environment satisfies; what satisfies dev.txt
@@ -58,7 +58,7 @@ $(SWEEPS_VENV)/.complete: requirements/sweeps.txt
 # tests from the end of another's block.
 PROCESSES := --numprocesses auto --dist worksteal
 
-test: environment $(SWEEPS_VENV)/.complete  ## run the tests, one process a core
+test: environment $(SWEEPS_VENV)/.complete  ## run the tests, one process per core
 	$(BIN)/python -m pytest $(PROCESSES) --durations=15
 
 test-fast: environment  ## run the tests that need neither a service nor a process of their own
@@ -83,7 +83,7 @@ IMAGE = $(if $(ENGINE),$(ENGINE),$(error no container engine runs here: install 
 	--build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
 	--build-arg REVISION="$$(git describe --always --dirty --abbrev=40 --exclude '*')"
 
-images: serve-image train-image  ## build the images of the service and of the training
+images: serve-image train-image  ## build both images: MODEL=<model file>
 
 serve-image:  ## build the image of the service: MODEL=<model file> BACKEND=onnx|openvino
 	@ls $(MODEL) | grep -qE '\.(onnx|xml)$$' || { echo "$(MODEL) holds no .onnx or .xml file: run \
@@ -107,5 +107,5 @@ lock:  ## pin what pyproject.toml asks for (needs uv); UPGRADE=--upgrade takes t
 	$(call COMPILE,cloud) pyproject.toml --extra cloud --constraint requirements/dev.txt
 	echo sweeps | $(call COMPILE,sweeps) - $(UPGRADE)
 
-clean:  ## remove the environments, decoded data and runs; data/raw is left
+clean:  ## remove the environments, decoded data and runs; and keep data/raw
 	rm -rf $(VENV) $(SWEEPS_VENV) outputs $(filter-out data/raw,$(wildcard data/*))

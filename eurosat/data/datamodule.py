@@ -48,9 +48,10 @@ class EuroSATDataModule(lightning.LightningDataModule):
         """Keep the settings; ``prepare_data`` reads the first file.
 
         Args:
-            source: 'hub' (EuroSAT from the Hugging Face hub), a .zip archive or folder with one
-                folder of images per class, a store of 'eurosat prepare', another data set of the
-                hub as 'owner/name', or 'synthetic'.
+            source: 'hub' (EuroSAT from the Hugging Face hub); a folder or .zip archive that
+                contains a subfolder of images for each class, or folders train, val and test with
+                such subfolders; a store of 'eurosat prepare'; 'owner/name' (another data set of the
+                hub); or 'synthetic' (generated patches).
             revision: Commit of the hub data set, required for 'owner/name'; 'hub' has a pinned
                 commit.
             bands: 'rgb' (3 bands of 8 bits), 'all' (13 bands of 16 bits), or band names such as
@@ -62,14 +63,15 @@ class EuroSATDataModule(lightning.LightningDataModule):
             synthetic_images: Number of patches that the source 'synthetic' generates.
             split: 'stratified' draws at random within each class, 'source' takes the source's own
                 train, val and test splits, 'files' reads lists of file names, 'longitude' sorts the
-                patches by longitude and takes training, validation and test from west to east
-                (needs the coordinates of GeoTIFFs).
+                patches from west to east: the first patches are the training split, the next the
+                validation split, the last the test split ('longitude' needs the coordinates of
+                GeoTIFFs).
             split_fractions: Fractions of training, validation and test patches for the splits
                 'stratified' and 'longitude'.
             split_seed: Seed of the stratified split.
             split_files: Folder with three .txt files for the split 'files': one with 'train' in its
                 name, one with 'val', one with 'test'. Each line is one file name, such as
-                Forest_12.jpg; folders and suffixes are ignored.
+                Forest_12.jpg. The folder and the suffix of a file name make no difference.
             augmentations: albumentations transforms for training patches.
             batch_size: Number of patches per batch in each training process; each GPU has one
                 process.

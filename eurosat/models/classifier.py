@@ -62,10 +62,11 @@ class EuroSATClassifier(lightning.LightningModule):
         Args:
             backbone: Name of a timm model (`timm.list_models()`), or 'patchnet', this project's
                 small network for patches of 64x64 pixels.
-            pretrained: Start from timm's published weights (true), or from a local weight file (its
-                path). RGB patches are then normalised with the mean and standard deviation with
-                which the weights were trained. Without pretrained weights, and for other bands, the
-                mean and standard deviation are EuroSAT's.
+            pretrained: true to start from timm's published weights, the path of a weight file to
+                start from the file, false to start from random weights. With weights, RGB patches
+                are then normalised with the mean and standard deviation with which the weights were
+                trained. Without pretrained weights, and for other bands, the mean and standard
+                deviation are EuroSAT's.
             freeze_backbone: Train only the classification layer. The weights and the batch-norm
                 statistics of the backbone do not change.
             unfreeze_at_epoch: First epoch, counted from 0, that trains the backbone too; needs
@@ -91,7 +92,8 @@ class EuroSATClassifier(lightning.LightningModule):
             bands: Bands of the patches; the command line sets them to --data.bands.
             classes: Class names in label order; the command line sets them to --data.classes.
             patch_size: Height and width of a patch in pixels; if not given, the size of the data's
-                patches. Data with patches of another size are refused.
+                patches. 'fit', 'validate' and 'test' refuse patches of another size; 'predict' and
+                the service resize images.
 
         Raises:
             EuroSATError: There is no such backbone.

@@ -33,22 +33,23 @@ def classify(
 ) -> int:
     """Send image files to a service and print their classes.
 
-    The exit code is 1 if the service rejected an image; all other images are classified. The exit
-    code is 2 if the service is unreachable, refuses the key or fails, or if an option is wrong.
+    The exit code is 1 if a file cannot be read or the service rejects an image; the command then
+    classifies all other images. The exit code is 2 if the service is unreachable, refuses the key
+    or fails, or if an option is wrong.
 
     Args:
         files: Image files, and folders that hold image files.
         url: Address of a service started with 'eurosat serve'.
         format: 'table' for people, 'json' with every field, 'csv' with the columns of
-            'eurosat predict'.
+            'eurosat predict' and a column 'error'.
         output: File for the results; if not given, the terminal.
         tiles: Cut an image that is larger than a patch into tiles instead of resizing it. The
             image's class is the class whose probability, averaged over all tiles, is the highest;
             JSON output lists every tile.
         api_key: The service's API key; if not given, the environment variable EUROSAT_API_KEY.
             Prefer the variable, because other users of this machine can read the command line.
-        timeout: Seconds to wait for a response. By default, the service gives up a request after 30
-            seconds (--timeout of 'eurosat serve').
+        timeout: Seconds to wait for a response. The service answers a slow request with an error
+            after 30 seconds (--timeout of 'eurosat serve'), so a smaller value hides this error.
         retries: Number of repetitions of a request if the service is busy or unreachable.
         concurrency: Number of simultaneous requests.
         batch: Largest number of images per request.

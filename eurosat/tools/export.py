@@ -21,21 +21,22 @@ def export(
 ) -> None:
     """Convert a checkpoint to another format, such as ONNX, and compare the predictions.
 
-    The new file takes raw pixel values and returns probabilities. Before the file is written, a
-    check, the parity gate, opens the new file as the service opens it, and compares the file with
-    the checkpoint on the validation images of the run. The run folder of the checkpoint names the
-    data and the split. The probabilities of an exact (float32) file may differ from the
-    checkpoint's probabilities by --tolerance at most. The accuracy of an approximate (int8) file
-    may be lower than the checkpoint's accuracy by --max_accuracy_loss at most. If the file fails
-    the check, nothing is written and the exit code is 1.
+    The new file takes raw pixel values and returns probabilities. The command first writes a
+    temporary file. A check, the parity gate, opens the temporary file as the service opens a model,
+    and compares the file with the checkpoint on validation images of the run. The run folder of the
+    checkpoint names the data and the split. The probabilities of an exact (float32) file may differ
+    from the checkpoint's probabilities by --tolerance at most. The accuracy of an approximate
+    (int8) file may be lower than the checkpoint's accuracy by --max_accuracy_loss at most. A file
+    that passes the check is moved to --output. If the file fails the check, the command writes
+    nothing to --output, and the exit code is 1.
 
     Args:
         checkpoint: The .ckpt file of a run.
         format: Format of the file; the formats are listed below.
         output: Path of the file. If not given, the file is written beside the checkpoint and named
             after the checkpoint and the format.
-        source: Data source; if not given, the run's source. Required if the checkpoint is not in
-            its run folder.
+        source: Data source; if not given, the run's source. Required if the checkpoint is
+            not in the folder checkpoints of its run, unless the run used synthetic data.
         root: Folder for decoded data; if not given, the run's folder for decoded data.
         split_files: Folder with the train, val and test .txt lists, for a run with --data.split
             files; if not given, the folder that the run used.
@@ -44,13 +45,13 @@ def export(
         calibration_images: Number of training images that an approximate file is calibrated on.
         tolerance: Largest difference allowed between a probability of an exact file and the
             checkpoint's probability.
-        max_accuracy_loss: Percentage points of accuracy that an approximate file may lose. If not
-            given, 0.3, or 1 after training on synthetic data.
+        max_accuracy_loss: Percentage points of accuracy that an approximate file may lose. Default:
+            0.3; for a model that was trained on synthetic data, 1.
         metrics: The metrics.json of a test of the checkpoint, for the model card; if not given, the
             metrics.json of the run folder.
-        version: Version of the model, for the model card; if not given,
-            <experiment>-<start of the run>-<start of the checkpoint's checksum>. An int8 format
-            appends '-int8', also to a given version.
+        version: Version of the model, for the model card. Default: <experiment>-<start time of the
+            run>-<first digits of the checkpoint's SHA-256>. For an int8 format, the command appends
+            '-int8' to the version.
         overwrite: Replace an existing file.
     """
     settings = {name: value for name, value in locals().items() if name != "checkpoint"}

@@ -31,21 +31,25 @@ def gate(
     The gate opens both files as the service opens them. The report compares accuracy, calibration,
     speed, size and robustness: gate.html for people, gate.md for a pull request, gate.json for
     programs. The exit code is 0 if every check passes, 1 if a check fails, and 2 if the models
-    cannot be compared. The confidence intervals are 95 % intervals.
+    cannot be compared.
 
-    The checks of accuracy and of robustness pass only if the candidate is shown to be good enough.
-    The checks of single classes, of single corruptions and of calibration fail only if the
-    candidate is shown to be worse. The checks of speed and of size are plain ratios. To measure one
-    model, pass the same model as candidate and as --against.
+    The checks of accuracy and of robustness pass only if the confidence interval of the loss
+    excludes a loss larger than the margin. The checks of single classes, of single corruptions and
+    of calibration fail only if the confidence interval excludes 0. The intervals have a confidence
+    of 95 %; for single classes and corruptions, Bonferroni's correction makes the intervals wider.
+    The checks of speed and of size are plain ratios. To measure one model, pass the same model as
+    candidate and as --against.
 
     Args:
-        candidate: Model URI of the candidate: a checkpoint (.ckpt), a file written by 'eurosat
-            export', or a folder that holds one model, local or in a bucket (gs://...); or a
-            registered model such as registry:staging or wandb:staging.
+        candidate: Model URI of the candidate: the path or the bucket address (gs://...) of a
+            checkpoint (.ckpt), of a file written by 'eurosat export', or of a folder with exactly
+            one such file; or a registered model, such as registry:staging (git registry) or
+            wandb:staging (W&B Registry).
         against: Model URI of the model in use, such as registry:production. Both models must have
             the same classes, and must have been trained on the same data and split.
         output: Folder for the report; an older report in the folder is replaced.
-        source: Data source of both models; required if neither file lies in its run folder.
+        source: Data source of both models; required if neither file lies in the folder checkpoints
+            of its run, unless the models were trained on synthetic data.
         root: Folder for decoded data; if not given, the folder that the models' runs used.
         split_files: Folder with the train, val and test .txt lists, for runs with --data.split
             files; if not given, the folder that the models' runs used.
@@ -54,12 +58,13 @@ def gate(
         class_margin: Largest accepted loss of recall of each class, in percentage points. The check
             fails if a class loses more than this value and the confidence interval of the loss
             excludes 0.
-        calibration_margin: Largest accepted rise of the expected calibration error. The check fails
-            if the error rises more than this value and the confidence interval of the rise excludes
-            0.
-        max_latency_ratio: Largest ratio of the candidate's time to the time of the model in use,
-            for one image and for 64 images.
-        max_size_ratio: Largest ratio of the candidate's file size to the size of the model in use.
+        calibration_margin: Largest accepted rise of the expected calibration error, which lies
+            between 0 and 1. The check fails if the error rises more than this value and the
+            confidence interval of the rise excludes 0.
+        max_latency_ratio: Largest accepted ratio of the candidate's inference time to the inference
+            time of the model in use, in calls with 1 image and in calls with 64 images.
+        max_size_ratio: Largest accepted ratio of the candidate's file size to the file size of the
+            model in use.
         robustness_margin: Largest accepted loss of mean accuracy on corrupted images, in percentage
             points. The check passes if the whole confidence interval of the loss lies below this
             value.

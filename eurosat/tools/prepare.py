@@ -18,15 +18,17 @@ def prepare(*, output: str | None = None, settings: Path | None = None, **data: 
     """Download or open a data set, check and decode it, and show its contents.
 
     The decoded data stay in a folder, the store, which `eurosat fit` opens in under a second. If a
-    data set has no store yet, `eurosat fit` makes the store itself. The command shows the split,
-    but the store does not contain the split: give `eurosat fit` the same options --data.split*.
+    data set has no store yet, `eurosat fit` makes the store itself. The store does not contain the
+    split that the command shows: to train on this split, repeat the options --split* of the command
+    as --data.split* of `eurosat fit`.
 
     Args:
         output: Folder of the store, such as a folder that DVC tracks; pass this folder to `eurosat
-            fit` as --data.source. Without --output, the store is a folder in --root, and `eurosat
-            fit` finds the store if --data.source and --data.root are the same.
-        settings: YAML file of an experiment, such as params.yaml. The command takes all settings
-            from the file's group `data`, so besides --settings only --output may be given.
+            fit` as --data.source. Without --output, the store is a folder in --root; `eurosat fit`
+            finds the store if its options --data.* for the source, root, bands, classes, revision
+            and synthetic images have the same values.
+        settings: YAML file of an experiment, such as params.yaml. The file's group `data` sets all
+            options, so only --output can be combined with --settings.
         **data: Settings of the data module that describe a data set.
     """
     # jsonargparse reads the data module's options and their help from this call.

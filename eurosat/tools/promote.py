@@ -24,7 +24,7 @@ def promote(
     Args:
         model: A model file, such as models/eurosat.onnx, or a registered model, such as
             registry:staging, registry:v0.1.0 or wandb:staging. For the git registry, DVC must track
-            the file.
+            the file, dvc.yaml must declare the file as an artifact, and both must be committed.
         stage: Stage of the model; the model replaces the stage's earlier model.
         version: Version for a file that is not registered yet, such as v1.0.0; if not given, the
             latest version with its last number raised by one. The W&B Registry numbers versions
@@ -32,8 +32,8 @@ def promote(
         registry: Registry for a file: 'git' for tags in this repository, 'wandb' for the Weights &
             Biases (W&B) Registry; if not given, 'git'. A registered model stays in its
             registry and needs no --registry.
-        push: Push the file to the DVC remote and the tags to the git remote origin. A model that is
-            already in the stage can be pushed later by the same command.
+        push: Push the file to the DVC remote and the tags to the git remote origin. To push a
+            model later, repeat the command with --push true.
     """
     from eurosat.errors import RegistryError
     from eurosat.registry.reference import is_reference, parse_reference

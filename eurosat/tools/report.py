@@ -10,13 +10,13 @@ from eurosat.run_card import RUN_CARD
 def report(run_folders: list[str], *, output: Path | None = None) -> None:
     """Draw the figures and write report.html of finished runs, from the files in the run folders.
 
-    The command trains and tests nothing. The command replaces an earlier report, and reads
-    run.json, metrics.csv, metrics.json, predictions.csv and mistakes.npz.
+    The command trains and tests nothing. The command reads run.json, config.yaml, metrics.csv,
+    metrics.json, predictions.csv, mistakes.npz and profile.json, and replaces an earlier report.
 
     Args:
         run_folders: Run folders, such as outputs/<experiment>/<time>.
-        output: Folder for the reports, with one folder per run, named after the run folder. If not
-            given, each run folder gets its own report.
+        output: Folder for the reports: each report is written to <output>/<name of the run folder>.
+            Default: each report is written into its run folder.
     """
     from eurosat.evaluation.run_report import write_report
 

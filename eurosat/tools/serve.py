@@ -27,30 +27,33 @@ def serve(
     """Serve a model file over HTTP.
 
     The page at / classifies images that a user chooses, and the page at /docs documents the API. If
-    the environment variable EUROSAT_API_KEY is set, a request must have the value of the variable
-    in the header X-API-Key.
+    the environment variable EUROSAT_API_KEY is set, requests for predictions and for the model's
+    description must have the value of the variable in the header X-API-Key (or as Authorization:
+    Bearer). The pages, the example images, /health and /metrics need no key.
 
     Args:
-        model: Model URI: a checkpoint (.ckpt), a file written by 'eurosat export', or a folder that
-            holds one model, local or in a bucket (gs://...); or a registered model such as
-            registry:production or wandb:production. If not given, the environment variable
-            AIP_STORAGE_URI, which Vertex AI sets.
+        model: Model URI: the path or the bucket address (gs://...) of a checkpoint (.ckpt), of a
+            file written by 'eurosat export', or of a folder with exactly one such file; or a
+            registered model, such as registry:production (git registry) or wandb:production (W&B
+            Registry). Default: the environment variable AIP_STORAGE_URI, which Vertex AI sets.
         host: Address to listen on: 0.0.0.0 for all network interfaces, 127.0.0.1 for this machine
             only.
-        port: Port to listen on; if not given, the environment variable AIP_HTTP_PORT (set by Vertex
-            AI), then PORT (set by Cloud Run), then 8000.
+        port: Port to listen on, from 1024 to 65535. Default: the environment variable AIP_HTTP_PORT
+            (Vertex AI sets it); without AIP_HTTP_PORT, PORT (Cloud Run sets it); without both,
+            8000.
         device: Device that runs the model; 'auto' chooses CUDA if the library that runs the
             model file can use CUDA.
         workers: Number of worker processes on each GPU, or on the CPU; every worker holds
             a copy of the model.
-        threads: Number of threads per worker. If not given, the workers share the machine's cores
-            evenly.
+        threads: Number of threads per worker. If not given, the workers share the cores that the
+            process may use.
         api_servers: Number of API processes, which read requests and write responses.
         max_batch_size: Largest number of images in one call of the model.
         max_in_flight: Largest number of requests that one API process answers at the same time; a
             further request gets status 503.
         max_body_mib: Largest size of a request in MiB; a larger request gets status 413.
-        max_images: Largest number of images in a request; a request with more gets status 413.
+        max_images: Largest number of images in a request; a request with more images gets status
+            413.
         timeout: Longest time for a response in seconds; a slower request gets status 504.
         examples: Folder of example images for the page; if not given, the example images that the
             model file contains.

@@ -15,10 +15,10 @@ def study(
 ) -> int:
     """Train every combination of a study's settings with several seeds, and compare the results.
 
-    Finished runs are kept, and an interrupted run continues from its last checkpoint, so that the
-    same command resumes a study. To train several runs at once, start the same command several
-    times, also on other machines that share the output folder. After every run the command writes
-    the results so far: runs.csv (one row per run), table.md and plot.png.
+    To resume a study, repeat the command: the command keeps finished runs, and continues an
+    interrupted run from the run's last checkpoint. To train several runs at once, start the same
+    command several times, also on other machines that share the output folder. After every run the
+    command writes the results so far: runs.csv (one row per run), table.md and plot.png.
 
     Args:
         file: YAML file of the study, such as configs/studies/training_fraction.yaml.

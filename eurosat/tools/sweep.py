@@ -19,8 +19,8 @@ def sweep(
     The command checks the file, registers the sweep with W&B, and starts one W&B agent per GPU; on
     a machine without a GPU, the command starts one agent on the CPU. A sweep needs a W&B account.
     Other machines join with --sweep_id. Ctrl-C ends the agents and their runs. The exit code is 1
-    if the process of an agent failed. W&B ends an agent with exit code 0 after three failed runs,
-    so such an agent does not count as failed.
+    if the process of an agent failed. W&B ends an agent if three runs fail within the first minute,
+    or if the first five runs fail; the exit code of such an agent is 0.
 
     Args:
         file: YAML file of a sweep, such as configs/sweeps/bayes.yaml.

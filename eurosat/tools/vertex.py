@@ -24,9 +24,10 @@ def vertex(
 ) -> int:
     """Send a spec to Vertex AI: a training job, a search for hyperparameters, or an endpoint.
 
-    The command fills in the spec, checks the spec against Vertex AI's own messages, sends the spec,
-    and shows the job's log until the job ends. The exit code is 1 if the job fails. If the command
-    is stopped, the job goes on.
+    The command replaces the placeholders of the spec, checks the keys, the values and the arguments
+    of the job, and sends the spec. For a job, the command then shows the job's log until the job
+    ends; if the command is stopped, the job goes on. For an endpoint, the command ends when the
+    model is deployed. The exit code is 1 if the job fails.
 
     Args:
         action: What to do with the spec; 'submit' is the only action.
@@ -39,14 +40,14 @@ def vertex(
         image: Container image, built by 'make train-image' or, for an endpoint, by 'make
             serve-image', and pushed to a registry that Vertex AI can read.
         service_account: Account of the job; if not given, Vertex AI's own account.
-        labels: Labels of the job, added to the labels of the settings.
-        name: Name of the job and of its folder in the bucket. The same name continues a stopped
-            run. If not given, the name of the spec and the time.
+        labels: Labels of the job, such as '{team: land}', added to the labels of the settings.
+        name: Name of the job and of its folder in the bucket. To continue a run that ended too
+            early, pass the name of its job. Default: <name of the spec's file>-<UTC time>.
         arguments: Further arguments of the command in the container, such as
             '[--trainer.max_epochs=5]'.
-        hours: Expected hours, for the cost; if not given, the hours in the spec.
-        price: Price of one machine for an hour, in any currency; with a price, the command shows
-            the expected cost.
+        hours: Expected duration in hours, for the cost. Default: the hours in the spec.
+        price: Price of one machine for an hour, in any currency. With a price, the command shows
+            the expected cost, and sends the spec without asking.
         dry_run: Check the spec and show the request, without credentials, and send nothing.
     """
     from eurosat.vertex.settings import read_settings

@@ -83,17 +83,19 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         "--run_directory",
         type=str | None,
         default=None,
-        help="Run folder, for pipelines that need a fixed path; without --resume, the folder must "
-        "be empty or not exist yet. If not given, a new folder "
-        "<output_root>/<experiment>/<UTC time>.",
+        help="Run folder with a fixed path, for pipelines. The folder must be empty or missing; "
+        "with --resume auto, the folder may also hold a run of the same settings. Default: a new "
+        "folder <output_root>/<experiment>/<UTC time>. 'predict' makes no run folder.",
     )
     parser.add_argument(
         "--resume",
         type=Resume | None,
         default=None,
-        help="With fit only: 'auto' continues a stopped run in its folder, from its last "
-        "checkpoint: the run in run_directory or, if run_directory is not given, the newest "
-        "stopped run of the same settings. If there is no such run, a new run begins.",
+        help="With fit only. 'auto' continues an unfinished run from the run's last checkpoint. "
+        "With --run_directory, this is the run in that folder: a finished run is left as it is, "
+        "and a run of other settings is an error. Without --run_directory, this is the newest "
+        "unfinished run of the experiment with the same settings. If there is no such run, a new "
+        "run begins.",
     )
     parser.add_argument(
         "--test_after_fit",
@@ -105,8 +107,8 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         "--report",
         type=bool,
         default=True,
-        help="With fit and test only: draw the figures and write report.html at the end of the "
-        "run; 'eurosat report' can draw and write them later.",
+        help="Draw the figures and write report.html at the end of the run. With false, 'eurosat "
+        "report' draws and writes both later. 'predict' has no report.",
     )
     parser.add_argument(
         "--profile",
@@ -114,16 +116,16 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         nargs="?",
         const="phases",
         default=None,
-        help="With fit only: 'phases', or --profile without a value, measures the time of each "
-        "phase of the training, shows and saves the result (profile.json), and suggests what to "
-        "change. 'trace' also writes trace.json.gz for Perfetto or chrome://tracing.",
+        help="With fit only. 'phases' measures the time of each phase of the training, shows the "
+        "result, writes profile.json, and suggests changes; --profile without a value means "
+        "'phases'. 'trace' also writes trace.json.gz for Perfetto or chrome://tracing.",
     )
     parser.add_argument(
         "--log_level",
         type=LogLevel,
         default="info",
-        help="Lowest level of messages on the console; run.jsonl always contains the messages of "
-        "level info and above.",
+        help="Lowest level of messages on the console. The file run.jsonl in the run folder always "
+        "contains the messages of level info and above.",
     )
     parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
     parser.add_lightning_class_args(PredictionsCSV, "predictions")

@@ -82,7 +82,7 @@ class ResumableCheckpoint(ModelCheckpoint):
 
 
 class BestCheckpoint(ResumableCheckpoint):
-    """The best checkpoint, which is kept and tested; a metric chooses the checkpoint."""
+    """Options of the best checkpoint: a metric chooses which checkpoint is kept and tested."""
 
     def __init__(
         self,

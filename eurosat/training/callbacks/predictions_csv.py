@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 class PredictionsCSV(Callback):
-    """The CSV file of predictions: one row per image with file, class, confidence, probabilities.
+    """Options of the file of 'predict': one row per image, with file, class and probabilities.
 
     The file is written atomically, after the last prediction.
     """
