@@ -4,8 +4,12 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
-from dataclasses import asdict
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -48,3 +52,53 @@ def save(name: str, figures: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
     print(json.dumps(figures, indent=2))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a command took.
+
+    Attributes:
+        seconds: From the start of the process to its end.
+        resident_gib: Peak resident memory of the process.
+        anonymous_gib: Peak resident memory without the pages of files, which the system can drop
+            at will, such as those of the memory-mapped store.
+    """
+
+    seconds: float
+    resident_gib: float
+    anonymous_gib: float
+
+
+def measure(command: Sequence[str], cores: Sequence[int] | None = None) -> Measured:
+    """Run a command, on the given cores only if there are any, and measure time and memory.
+
+    Raises:
+        SystemExit: The command failed.
+    """
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        command, preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None
+    )
+    anonymous = 0
+
+    def watch() -> None:
+        nonlocal anonymous
+        status = Path(f"/proc/{process.pid}/status")
+        while process.poll() is None:
+            try:
+                lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+                anonymous = max(anonymous, int(lines["RssAnon"].split()[0]))
+            except (OSError, KeyError):
+                return
+            time.sleep(0.05)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    _, code, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(code)
+    watcher.join()
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    return Measured(seconds, usage.ru_maxrss / 2**20, anonymous / 2**20)

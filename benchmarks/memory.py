@@ -1,14 +1,9 @@
 """Peak resident memory of `eurosat fit` with ResNet-18, batches of 128, on the whole data set."""
 
-import os
-import subprocess
 import sys
 import tempfile
-import threading
-import time
-from pathlib import Path
 
-from benchmarks.common import parser, save
+from benchmarks.common import measure, parser, save
 
 
 def main() -> None:
@@ -21,33 +16,12 @@ def main() -> None:
         command += ['--data.augmentations=[{"class_path": "albumentations.D4"}]']
         command += ["--trainer.max_epochs=1", f"--trainer.limit_train_batches={args.steps}"]
         command += [f"--output_root={folder}"]
-        process = subprocess.Popen(command)
-        anonymous = 0
-
-        def watch() -> None:
-            nonlocal anonymous
-            status = Path(f"/proc/{process.pid}/status")
-            while process.poll() is None:
-                try:
-                    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-                    anonymous = max(anonymous, int(lines["RssAnon"].split()[0]))
-                except (OSError, KeyError):
-                    return
-                time.sleep(0.05)
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        _, code, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(code)
-        watcher.join()
-        if process.returncode:
-            raise SystemExit(process.returncode)
+        found = measure(command)
     save(
         "memory",
         {
-            "peak_resident_gib": usage.ru_maxrss / 2**20,
-            # Without the pages of the memory-mapped store, which the system can drop at will.
-            "peak_anonymous_gib": anonymous / 2**20,
+            "peak_resident_gib": found.resident_gib,
+            "peak_anonymous_gib": found.anonymous_gib,
         },
     )
 

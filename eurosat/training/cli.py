@@ -277,10 +277,15 @@ class EuroSATCLI(LightningCLI):
     def _open_metrics(self, logger: CSVLogger) -> None:
         """Open metrics.csv before other loggers write into the folder, with the rows to keep.
 
-        CSVLogger deletes the file of an earlier run.
+        CSVLogger deletes the file of an earlier part of the run. A copy holds the rows until the
+        new file has them, in case the process is killed in between.
         """
-        table = self.run_directory / "metrics.csv"
-        rows = kept_metrics(table, self._resumption) if self._resumption else []
+        table, copy = self.run_directory / "metrics.csv", self.run_directory / "metrics.csv.old"
+        rows = []
+        if self._resumption:
+            if table.is_file() and not copy.is_file():
+                table.replace(copy)
+            rows = kept_metrics(copy, self._resumption)
         with warnings.catch_warnings():
             # The folder of a resumed run holds files, and their rows are written again.
             warnings.filterwarnings("ignore", message="Experiment logs directory .* exists")
@@ -289,6 +294,7 @@ class EuroSATCLI(LightningCLI):
             logger.log_metrics(dict(values), step)
         if rows:
             logger.save()
+        copy.unlink(missing_ok=True)
 
     def after_fit(self) -> None:
         """Test the best checkpoint, and print the next steps.

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from filelock import FileLock
+from lightning.pytorch.loggers import CSVLogger
 
 from eurosat.cli import main
 from eurosat.training.resume import Resumption, discard_repeated, kept_metrics
@@ -261,6 +262,24 @@ def test_a_trial_of_the_settings_changes_nothing(fixed: Callable[..., int], own_
     before = {path: path.stat().st_mtime_ns for path in own_run.folder.rglob("*")}
     assert fixed("--trainer.fast_dev_run=true") == 0
     assert {path: path.stat().st_mtime_ns for path in own_run.folder.rglob("*")} == before
+
+
+@pytest.mark.training
+def test_the_curves_survive_an_end_while_they_are_copied(
+    command: Command, unbroken: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(command.folder)
+    run = command.stop()
+
+    def killed(*_: object) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError):
+        patched.setattr(CSVLogger, "save", killed)
+        command.again()
+    assert command.again() == 0
+    assert epochs_with(run, "val/loss") == epochs_with(unbroken, "val/loss")
+    assert not list(run.folder.glob("metrics.csv.*"))
 
 
 @pytest.mark.training
