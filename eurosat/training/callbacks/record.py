@@ -1,13 +1,11 @@
 """The record of a run: its run card, its log, its learning curves and its report."""
 
 import logging
-import math
 import os
 import platform
 import shlex
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +17,6 @@ from lightning.pytorch.callbacks import Callback
 import eurosat
 from eurosat.data.datamodule import EuroSATDataModule
 from eurosat.data.opened import OpenedData
-from eurosat.data.splits import SPLITS
 from eurosat.errors import CheckpointError, DataSourceError
 from eurosat.evaluation.tables import epoch_table, read_rows
 from eurosat.files import write_csv
@@ -28,6 +25,7 @@ from eurosat.logs import FAILURE, Logs
 from eurosat.provenance import git_state, package_version
 from eurosat.run_card import RUN_CARD, RunCard, RunData, RunModel, RunPart, RunSplit, read_run_card
 from eurosat.training.callbacks.checkpoints import best_checkpoint
+from eurosat.training.callbacks.events import log_data, log_metrics, log_resume
 from eurosat.training.callbacks.status import agree_on_status, status_after
 
 _log = logging.getLogger(__name__)
@@ -125,8 +123,8 @@ class RunRecord(Callback):
         self._logs.write_to(self.run_directory / "run.jsonl")
         _log.info("%s", self._card.command, extra={"event": "command"})
         if earlier is not None:
-            _log_resume(self._earlier, self._checkpoint)
-        _log_data(opened)
+            log_resume(self._earlier, self._checkpoint)
+        log_data(opened)
         backbone = str(pl_module.hparams["backbone"])
         parameters = sum(weight.numel() for weight in pl_module.backbone.parameters())
         model = RunModel(backbone, parameters)
@@ -200,7 +198,7 @@ class RunRecord(Callback):
             return
         self._validated = _metrics(trainer, "val/")
         if trainer.state.fn != "fit":
-            _log_metrics("validation", self._validated)
+            log_metrics("validation", self._validated)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Log the metrics of an epoch."""
@@ -208,7 +206,7 @@ class RunRecord(Callback):
         # of all processes.
         metrics = _metrics(trainer, "train/") | self._validated
         self._validated = {}
-        _log_metrics("epoch", metrics, epoch=trainer.current_epoch)
+        log_metrics("epoch", metrics, epoch=trainer.current_epoch)
         if self._writes(trainer):  # the run card describes the part if the process is killed
             self._describe(trainer, epochs=trainer.current_epoch + 1).write(self.run_directory)
 
@@ -225,7 +223,7 @@ class RunRecord(Callback):
 
     def on_test_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Log the metrics of the test."""
-        _log_metrics("test", _metrics(trainer, "test/"))
+        log_metrics("test", _metrics(trainer, "test/"))
 
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException
@@ -343,17 +341,6 @@ def _metrics(trainer: lightning.Trainer, prefix: str) -> dict[str, float]:
     return {name: float(metrics[name]) for name in metrics if name.startswith(prefix)}
 
 
-def _log_metrics(event: str, metrics: dict[str, float], **fields: int) -> None:
-    # JSON cannot represent NaN or infinity.
-    numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-    _log.info(
-        "%s: %s",
-        " ".join([event, *map(str, fields.values())]),
-        ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()),
-        extra={"event": event, **fields, "metrics": numbers},
-    )
-
-
 def _ended_parts(card: RunCard) -> tuple[RunPart, ...]:
     """Return the parts of a run that was stopped; its last part may have left no end."""
     parts = card.parts or (RunPart(started=card.started, status=card.status, epochs=card.epochs),)
@@ -361,31 +348,3 @@ def _ended_parts(card: RunCard) -> tuple[RunPart, ...]:
     if last.status == "running":  # The part has left no end, or only another process has.
         last = replace(last, status="killed" if card.status == "running" else card.status)
     return (*before, last)
-
-
-def _log_resume(parts: Sequence[RunPart], checkpoint: str | None) -> None:
-    _log.info(
-        "part %d of the run, which was stopped (%s): %s",
-        len(parts) + 1,
-        ", ".join(part.status for part in parts),
-        f"continues from {checkpoint}" if checkpoint else "begins again, before a first checkpoint",
-        extra={"event": "resume", "part": len(parts) + 1, "checkpoint": checkpoint},
-    )
-
-
-def _log_data(data: OpenedData) -> None:
-    store = data.store.card
-    counts: dict[str, int] = {split: len(data.splits[split]) for split in SPLITS}
-    _log.info(
-        "data: %d images of %s, %s",
-        store.images,
-        store.source,
-        ", ".join(f"{count} {split}" for split, count in counts.items()),
-        extra={
-            "event": "data",
-            "source": store.source,
-            "images": store.images,
-            "fingerprint": store.fingerprint,
-            "split": {"fingerprint": data.splits.fingerprint, **counts},
-        },
-    )
