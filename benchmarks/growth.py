@@ -112,7 +112,7 @@ def draw(figures: dict[str, Any]) -> None:
     processes.bar(["1", "2"], medians, color=BLUE, width=0.5)
     processes.axhline(2 * medians[0], color=GREY, linestyle=":", label="twice the speed of 1")
     processes.set(title="Training, ResNet-18", xlabel="processes with one core each")
-    processes.set_ylabel("images/s")
+    processes.set(ylabel="images/s", ylim=(0, 2.4 * medians[0]))
     processes.legend(loc="upper left")
     data = figures["data"]
     images = [point["images"] for point in data]
@@ -142,14 +142,11 @@ def draw(figures: dict[str, Any]) -> None:
 def curves(
     axes: "Axes", images: Sequence[int], lines: Sequence[tuple[str, Sequence[float], str]]
 ) -> None:
-    """Draw lines over the number of images, on logarithmic axes with proportional growth dotted."""
+    """Draw lines over the number of images, from 0, so that proportional growth is straight."""
     for label, values, colour in lines:
         axes.plot(images, values, marker="o", color=colour, label=label)
-        proportional = [values[0] * count / images[0] for count in images]
-        axes.plot(images, proportional, color=colour, linestyle=":", linewidth=1)
-    axes.set(xscale="log", yscale="log", xlabel="images (dotted: proportional to the images)")
-    axes.set_xticks(images, [f"{count:,}" for count in images], minor=False)
-    axes.minorticks_off()
+    axes.set(xlim=(0, None), ylim=(0, None), xlabel="images")
+    axes.set_xticks(images, [f"{count:,}" for count in images])
     axes.legend()
 
 
