@@ -236,6 +236,18 @@ def test_a_grid_is_drawn_with_intervals_over_seeds(
         assert drawn.tolist() == [[0.3, means[0]], [0.6, means[1]]]
 
 
+def test_a_run_without_a_speed_is_shown_without_one(
+    write: Callable[..., Path], finish: Callable[..., Path], tmp_path: Path
+) -> None:
+    file, output = write(seeds=[3]), tmp_path / "out"
+    for run in plan_runs(read_study(file), output):
+        finish(run.folder, images_per_second=None)
+    assert main(["study", str(file), f"--output={output}"]) == 0
+    rows = [line for line in (output / "table.md").read_text().splitlines() if "50.00" in line]
+    assert rows
+    assert all("n/a" in row for row in rows)
+
+
 @pytest.mark.training
 @pytest.mark.usefixtures("in_this_process")
 def test_equal_minutes_set_the_length_from_a_measured_speed(
