@@ -115,16 +115,34 @@ def check_cuda() -> None:
 
     if torch.cuda.is_available() or torch.backends.mps.is_available():
         return
+    raise AcceleratorError(
+        f"no GPU can be used ({_why_no_cuda()}): give a container a GPU (--gpus all), upgrade the "
+        f"driver to one for CUDA {torch.version.cuda}, or pass --trainer.accelerator cpu"
+    )
+
+
+def idle_gpu(devices: Path = Path("/dev")) -> str | None:
+    """Why torch cannot use the NVIDIA GPU of this machine; None without a GPU, or if torch can.
+
+    Args:
+        devices: Folder of device files, in which the driver puts ``nvidia0`` for the first GPU.
+    """
+    import torch
+
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")  # the user wants no GPU
+    if hidden or torch.cuda.is_available() or not any(devices.glob("nvidia[0-9]*")):
+        return None
+    return _why_no_cuda()
+
+
+def _why_no_cuda() -> str:
+    import torch
+
     try:
         cast(Any, torch.cuda).init()
     except (RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())
-    else:
-        reason = "torch finds no device"
-    raise AcceleratorError(
-        f"no GPU can be used ({reason}): give a container a GPU (--gpus all), upgrade the driver "
-        f"to one for CUDA {torch.version.cuda}, or pass --trainer.accelerator cpu"
-    )
+        return " ".join(str(error).split())
+    return "torch finds no device"
 
 
 def _memory_gib() -> float | None:

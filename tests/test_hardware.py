@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
-from eurosat.hardware import available_cores
+from eurosat.hardware import available_cores, idle_gpu
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +41,16 @@ def test_the_first_version_of_control_groups_limits_them_too(
 
 def test_without_a_quota_all_allowed_cores_count(tmp_path: Path) -> None:
     assert available_cores(tmp_path) == 8
+
+
+def test_a_gpu_that_torch_cannot_use_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("torch can use the GPU of this machine")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert idle_gpu(tmp_path) is None
+    (tmp_path / "nvidia0").touch()
+    assert idle_gpu(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert idle_gpu(tmp_path) is None

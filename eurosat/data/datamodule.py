@@ -71,7 +71,7 @@ class EuroSATDataModule(lightning.LightningDataModule):
             split_seed: Seed of the stratified split.
             split_files: Folder with three .txt files for the split 'files': one with 'train' in its
                 name, one with 'val', one with 'test'. Each line is one file name, such as
-                Forest_12.jpg. The folder and the suffix of a file name make no difference.
+                Forest_12.jpg. In a line, the folder and the suffix of the file name are ignored.
             augmentations: albumentations transforms for training patches.
             batch_size: Number of patches per batch in each training process; each GPU has one
                 process.

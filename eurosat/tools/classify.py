@@ -33,9 +33,9 @@ def classify(
 ) -> int:
     """Send image files to a service and print their classes.
 
-    The exit code is 1 if a file cannot be read or the service rejects an image; the command then
-    classifies all other images. The exit code is 2 if the service is unreachable, refuses the key
-    or fails, or if an option is wrong.
+    If a file cannot be read or the service rejects an image, the command classifies all other
+    images, and the exit code is 1. If a path does not exist, a folder holds no image, an option is
+    wrong, or the service is unreachable, fails or refuses the key, the exit code is 2.
 
     Args:
         files: Image files, and folders that hold image files.

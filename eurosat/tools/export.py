@@ -36,7 +36,7 @@ def export(
         output: Path of the file. If not given, the file is written beside the checkpoint and named
             after the checkpoint and the format.
         source: Data source; if not given, the run's source. Required if the checkpoint is
-            not in the folder checkpoints of its run, unless the run used synthetic data.
+            not in <run folder>/checkpoints, but not for a model of synthetic data.
         root: Folder for decoded data; if not given, the run's folder for decoded data.
         split_files: Folder with the train, val and test .txt lists, for a run with --data.split
             files; if not given, the folder that the run used.

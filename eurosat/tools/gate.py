@@ -35,7 +35,8 @@ def gate(
 
     The checks of accuracy and of robustness pass only if the confidence interval of the loss
     excludes a loss larger than the margin. The checks of single classes, of single corruptions and
-    of calibration fail only if the confidence interval excludes 0. The intervals have a confidence
+    of calibration fail if the change is worse than the margin and the confidence interval of the
+    change excludes 0. The intervals have a confidence
     of 95 %; for single classes and corruptions, Bonferroni's correction makes the intervals wider.
     The checks of speed and of size are plain ratios. To measure one model, pass the same model as
     candidate and as --against.
@@ -48,8 +49,8 @@ def gate(
         against: Model URI of the model in use, such as registry:production. Both models must have
             the same classes, and must have been trained on the same data and split.
         output: Folder for the report; an older report in the folder is replaced.
-        source: Data source of both models; required if neither file lies in the folder checkpoints
-            of its run, unless the models were trained on synthetic data.
+        source: Data source of both models; required if neither model is in <run
+            folder>/checkpoints, but not for models of synthetic data.
         root: Folder for decoded data; if not given, the folder that the models' runs used.
         split_files: Folder with the train, val and test .txt lists, for runs with --data.split
             files; if not given, the folder that the models' runs used.

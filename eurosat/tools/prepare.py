@@ -27,8 +27,8 @@ def prepare(*, output: str | None = None, settings: Path | None = None, **data: 
             fit` as --data.source. Without --output, the store is a folder in --root; `eurosat fit`
             finds the store if its options --data.* for the source, root, bands, classes, revision
             and synthetic images have the same values.
-        settings: YAML file of an experiment, such as params.yaml. The file's group `data` sets all
-            options, so only --output can be combined with --settings.
+        settings: YAML file of an experiment, such as params.yaml. The file's group `data`
+            replaces all options except --output, so no other option can be given.
         **data: Settings of the data module that describe a data set.
     """
     # jsonargparse reads the data module's options and their help from this call.

@@ -27,9 +27,9 @@ def serve(
     """Serve a model file over HTTP.
 
     The page at / classifies images that a user chooses, and the page at /docs documents the API. If
-    the environment variable EUROSAT_API_KEY is set, requests for predictions and for the model's
-    description must have the value of the variable in the header X-API-Key (or as Authorization:
-    Bearer). The pages, the example images, /health and /metrics need no key.
+    the environment variable EUROSAT_API_KEY is set, requests for predictions and for /info need the
+    value of the variable in the header X-API-Key, or as Authorization: Bearer KEY. The pages, the
+    example images, /health, /metrics, and the metadata and health routes under /v2 need no key.
 
     Args:
         model: Model URI: the path or the bucket address (gs://...) of a checkpoint (.ckpt), of a

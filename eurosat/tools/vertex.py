@@ -46,8 +46,8 @@ def vertex(
         arguments: Further arguments of the command in the container, such as
             '[--trainer.max_epochs=5]'.
         hours: Expected duration in hours, for the cost. Default: the hours in the spec.
-        price: Price of one machine for an hour, in any currency. With a price, the command shows
-            the expected cost, and sends the spec without asking.
+        price: Price of one machine for an hour, in any currency. With a price, the command also
+            shows the expected cost. The command never asks before it sends the spec.
         dry_run: Check the spec and show the request, without credentials, and send nothing.
     """
     from eurosat.vertex.settings import read_settings

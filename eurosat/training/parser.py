@@ -56,7 +56,7 @@ class SettingsParser(LightningArgumentParser):
         """Add the parameters of a verb; Lightning's title is cut off within a sentence."""
         added: list[str] = super().add_method_arguments(theclass, themethod, *args, **kwargs)
         assert self.groups is not None  # the method's own group is one of them
-        self.groups[themethod].title = f"Options of {themethod} only"
+        self.groups[themethod].title = f"Options of Lightning's Trainer.{themethod}"
         return added
 
 
@@ -76,8 +76,8 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         "--experiment",
         type=str | None,
         default=None,
-        help="Folder of the experiment's runs in output_root. If not given, the name of the first "
-        "configuration file, or the verb if there is no configuration file.",
+        help="Folder of the experiment's runs in output_root. Default: the name of the first "
+        "configuration file without .yaml, or the verb if there is no configuration file.",
     )
     parser.add_argument(
         "--run_directory",
@@ -91,24 +91,25 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         "--resume",
         type=Resume | None,
         default=None,
-        help="With fit only. 'auto' continues an unfinished run from the run's last checkpoint. "
-        "With --run_directory, this is the run in that folder: a finished run is left as it is, "
-        "and a run of other settings is an error. Without --run_directory, this is the newest "
-        "unfinished run of the experiment with the same settings. If there is no such run, a new "
-        "run begins.",
+        help="Only for 'fit'. 'auto' continues an unfinished run from the run's last checkpoint. "
+        "With --run_directory, the command continues the run in the run directory; if the run is "
+        "finished, the command does nothing, and if the run has other settings, the command fails. "
+        "Without --run_directory, the command continues the experiment's newest unfinished run "
+        "with the same settings. If no run can be continued, a new run begins.",
     )
     parser.add_argument(
         "--test_after_fit",
         type=bool,
         default=True,
-        help="With fit only: test the best checkpoint after the training.",
+        help="Only for 'fit': test the best checkpoint after the training.",
     )
     parser.add_argument(
         "--report",
         type=bool,
         default=True,
-        help="Draw the figures and write report.html at the end of the run. With false, 'eurosat "
-        "report' draws and writes both later. 'predict' has no report.",
+        help="Draw the figures and write report.html at the end of the run. After a run with "
+        "false, 'eurosat report' can still draw the figures and write the report. 'predict' has "
+        "no report.",
     )
     parser.add_argument(
         "--profile",
@@ -116,7 +117,7 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         nargs="?",
         const="phases",
         default=None,
-        help="With fit only. 'phases' measures the time of each phase of the training, shows the "
+        help="Only for 'fit'. 'phases' measures the time of each phase of the training, shows the "
         "result, writes profile.json, and suggests changes; --profile without a value means "
         "'phases'. 'trace' also writes trace.json.gz for Perfetto or chrome://tracing.",
     )

@@ -1,5 +1,6 @@
 """Lightning's Trainer with defaults that fit the hardware and SLURM."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,9 @@ from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from eurosat.files import atomic_write
-from eurosat.hardware import check_cuda, computes_bf16
+from eurosat.hardware import check_cuda, computes_bf16, idle_gpu
+
+_log = logging.getLogger(__name__)
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
 """Values of ``--trainer.precision``."""
@@ -34,6 +37,12 @@ class Trainer(lightning.Trainer):
             precision = "bf16-mixed" if computes_bf16(str(kwargs.get("accelerator"))) else "32-true"
         if kwargs.get("accelerator") in ("gpu", "cuda"):
             check_cuda()
+        elif kwargs.get("accelerator") in (None, "auto") and (reason := idle_gpu()):
+            _log.warning(
+                "this machine has a GPU and the run computes on the CPU: %s. "
+                "--trainer.accelerator gpu makes this an error",
+                reason,
+            )
         kwargs["plugins"] = _with_defaults(kwargs.get("plugins"))
         super().__init__(precision=precision, **kwargs)
         # Deterministic mode also fills uninitialised memory. No code here reads uninitialised

@@ -73,6 +73,12 @@ def test_a_job_at_its_time_limit_is_requeued(job: Callable[..., tuple[int, str]]
     assert arguments.endswith("--config configs/fast.yaml\n")  # may override the script's
 
 
+def test_a_job_with_gpus_asks_for_them(job: Callable[..., tuple[int, str]]) -> None:
+    code, _ = job(SLURM_GPUS_ON_NODE="4")
+    assert code == 143
+    assert "--trainer.accelerator gpu --config" in Path("arguments").read_text()
+
+
 def test_a_job_without_progress_is_not_requeued(job: Callable[..., tuple[int, str]]) -> None:
     code, errors = job(saves=False)
     assert code == 143

@@ -167,9 +167,9 @@ def args(*changes: str, drop: str = " ") -> Callable[[dict[str, Any]], None]:
         (args(drop="--run_directory"), "the run folder outputs is on the disk of the machine"),
         (
             edit(machineSpec={"machineType": "n1-highcpu-16"}),
-            None,
+            "the run asks for a GPU and the machine has none",
         ),
-        (args("--trainer.accelerator=gpu"), None),
+        (args(drop="--trainer.accelerator"), None),
     ],
 )
 def test_arguments_are_checked_by_the_command_that_gets_them(
@@ -181,17 +181,6 @@ def test_arguments_are_checked_by_the_command_that_gets_them(
     code = main(["vertex", "submit", changed(change), *OPTIONS, "--dry_run=true"])
     assert code == (0 if message is None else 2)
     assert message is None or message in capsys.readouterr().err
-
-
-def test_a_gpu_that_the_machine_lacks_is_refused(
-    changed: Callable[..., str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    def change(content: dict[str, Any]) -> None:
-        edit(machineSpec={"machineType": "n1-highcpu-16"})(content)
-        args("--trainer.accelerator=gpu")(content)
-
-    assert main(["vertex", "submit", changed(change), *OPTIONS, "--dry_run=true"]) == 2
-    assert "the run asks for a GPU and the machine has none" in capsys.readouterr().err
 
 
 def study(**changes: Any) -> Callable[[dict[str, Any]], None]:

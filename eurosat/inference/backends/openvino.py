@@ -172,7 +172,7 @@ register_format(
 register_format(
     Format(
         "openvino-int8",
-        "int8 (approximate), for Intel's and AMD's CPUs; the fastest format on CPUs",
+        "int8 (approximate), for Intel's and AMD's CPUs; the fastest format for batches on CPUs",
         OpenVinoBackend,
         _build_int8,
         (*_PACKAGES, "nncf"),

@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 class PredictionsCSV(Callback):
-    """Options of the file of 'predict': one row per image, with file, class and probabilities.
+    """Options of the CSV file that 'predict' writes: one row per image.
 
     The file is written atomically, after the last prediction.
     """
