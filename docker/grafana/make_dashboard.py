@@ -85,7 +85,7 @@ def service_dashboard() -> dashboard.Dashboard:
         model.with_target(
             query("eurosat_model_info", "{{version}} ({{format}})", instant=True)
         ).text_mode(BigValueTextMode.NAME),
-        number("Requests", total, "reqps", "Without probes and scrapes, as in all panels."),
+        number("Requests", total, "reqps", "Without probes and scrapes."),
         number(
             "Errors",
             f"({errors} or vector(0)) / {total}",  # there is no series before the first error

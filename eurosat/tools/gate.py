@@ -36,10 +36,9 @@ def gate(
     The checks of accuracy and of robustness pass only if the confidence interval of the loss
     excludes a loss larger than the margin. The checks of single classes, of single corruptions and
     of calibration fail if the change is worse than the margin and the confidence interval of the
-    change excludes 0. The intervals have a confidence
-    of 95 %; for single classes and corruptions, Bonferroni's correction makes the intervals wider.
-    The checks of speed and of size are plain ratios. To measure one model, pass the same model as
-    candidate and as --against.
+    change excludes 0. The intervals have a confidence of 95 %; for single classes and corruptions,
+    Bonferroni's correction makes the intervals wider. The checks of speed and of size are plain
+    ratios. To measure one model, pass the same model as candidate and as --against.
 
     Args:
         candidate: Model URI of the candidate: the path or the bucket address (gs://...) of a
