@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +20,7 @@ from lightning.pytorch.cli import (
 )
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_only
+from torch.distributed import DistNetworkError, DistStoreError
 
 from eurosat.data.datamodule import EuroSATDataModule
 from eurosat.errors import (
@@ -37,7 +37,7 @@ from eurosat.training.callbacks.guards import DivergenceGuard, MonitorGuard, Ter
 from eurosat.training.callbacks.record import RunRecord
 from eurosat.training.callbacks.test_results import TestResults
 from eurosat.training.callbacks.vertex_trial import VertexTrial
-from eurosat.training.cluster import Cluster, adopt_cluster, check_machines
+from eurosat.training.cluster import Cluster, adopt_cluster, check_machines, unreachable
 from eurosat.training.logger_settings import check_packages, make_loggers, postpone
 from eurosat.training.loggers import FinishesRun
 from eurosat.training.parser import SettingsParser, add_run_options, help_texts
@@ -48,7 +48,7 @@ from eurosat.training.resume import (
     discard_repeated,
     find_resumption,
     has_begun,
-    kept_metrics,
+    open_metrics,
 )
 from eurosat.training.run_folder import (
     RunFolder,
@@ -87,6 +87,8 @@ def run_trainer_verb(arguments: Sequence[str]) -> None:
         print(finished)
     except MisconfigurationException as error:
         raise EuroSATError(str(error)) from error
+    except (DistNetworkError, DistStoreError) as error:
+        raise unreachable(error) from error
     except (DivergenceError, MonitorError):
         # Every process of a run finds these errors, and the first process raises. If another
         # process raised too, Lightning would kill the first process while it writes the record.
@@ -245,7 +247,7 @@ class EuroSATCLI(LightningCLI):
         if profiler is not None:
             profiler.attach(trainer)
         if trainer.is_global_zero:
-            self._open_metrics(cast(CSVLogger, trainer.loggers[0]))
+            open_metrics(cast(CSVLogger, trainer.loggers[0]), self._resumption)
             trainer.loggers = [*trainer.loggers, *make_loggers(loggers, self.run_directory)]
         # The guards run before the checkpoints, so that no checkpoint saves a refused state.
         cast(Any, trainer).callbacks[:0] = [
@@ -273,28 +275,6 @@ class EuroSATCLI(LightningCLI):
         if trial := VertexTrial.of_environment():
             cast(Any, trainer).callbacks.append(trial)
         return trainer
-
-    def _open_metrics(self, logger: CSVLogger) -> None:
-        """Open metrics.csv before other loggers write into the folder, with the rows to keep.
-
-        CSVLogger deletes the file of an earlier part of the run. A copy holds the rows until the
-        new file has them, in case the process is killed in between.
-        """
-        table, copy = self.run_directory / "metrics.csv", self.run_directory / "metrics.csv.old"
-        rows = []
-        if self._resumption:
-            if table.is_file() and not copy.is_file():
-                table.replace(copy)
-            rows = kept_metrics(copy, self._resumption)
-        with warnings.catch_warnings():
-            # The folder of a resumed run holds files, and their rows are written again.
-            warnings.filterwarnings("ignore", message="Experiment logs directory .* exists")
-            _ = logger.experiment
-        for step, values in rows:
-            logger.log_metrics(dict(values), step)
-        if rows:
-            logger.save()
-        copy.unlink(missing_ok=True)
 
     def after_fit(self) -> None:
         """Test the best checkpoint, and print the next steps.

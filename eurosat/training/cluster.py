@@ -129,3 +129,17 @@ def check_machines(
             f"the job has {cluster.machines} machines and the run uses {requested}: pass "
             f"--trainer.num_nodes {cluster.machines}"
         )
+
+
+def unreachable(error: Exception) -> ClusterError:
+    """Name the address at which the processes of a run could not meet.
+
+    Args:
+        error: torch's error of the address, a port that is in use or a wait that was too long.
+    """
+    address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    reason = " ".join(str(error).split())
+    return ClusterError(
+        f"the processes of the run cannot meet at {address} ({reason}): check that MASTER_ADDR is "
+        "the first machine, that nothing else uses MASTER_PORT there, and that all machines start"
+    )

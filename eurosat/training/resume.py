@@ -3,6 +3,7 @@
 import csv
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 import yaml
+from lightning.pytorch.loggers import CSVLogger
 
 from eurosat.errors import CheckpointError, RunDirectoryError
 from eurosat.run_card import read_run_card
@@ -148,6 +150,34 @@ def kept_metrics(table: Path, resumption: Resumption) -> list[tuple[int, dict[st
             if values.get("epoch", 0) <= resumption.epoch and step < resumption.step:
                 kept.append((step, values))
     return kept
+
+
+def open_metrics(logger: CSVLogger, resumption: Resumption | None) -> None:
+    """Open ``metrics.csv``, with the rows that a resumed run keeps.
+
+    CSVLogger deletes the file of an earlier part of the run. A copy holds the rows until the new
+    file has them, in case the process is killed in between.
+
+    Args:
+        logger: The logger that writes the file into its folder.
+        resumption: The state from which the run continues; None for a new run.
+    """
+    table = Path(logger.log_dir) / "metrics.csv"
+    copy = table.with_name("metrics.csv.old")
+    rows = []
+    if resumption is not None:
+        if table.is_file() and not copy.is_file():
+            table.replace(copy)
+        rows = kept_metrics(copy, resumption)
+    with warnings.catch_warnings():
+        # The folder of a resumed run holds files, and their rows are written again.
+        warnings.filterwarnings("ignore", message="Experiment logs directory .* exists")
+        _ = logger.experiment
+    for step, values in rows:
+        logger.log_metrics(dict(values), step)
+    if rows:
+        logger.save()
+    copy.unlink(missing_ok=True)
 
 
 def has_other_processes() -> bool:

@@ -1,6 +1,11 @@
 """The machines of a job of Vertex AI."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,3 +102,24 @@ def test_a_launcher_numbers_the_machines(variable: str, monkeypatch: pytest.Monk
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(variable, "1")
     check_machines(None, 2)
+
+
+@pytest.mark.process
+def test_a_port_that_is_taken_is_named(tmp_path: Path, store_root: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        arguments = [*TINY, *SMALL_MODEL, f"--data.root={store_root}", "--trainer.num_nodes=2"]
+        ended = subprocess.run(
+            [sys.executable, "-m", "eurosat", "fit", *arguments, "--trainer.strategy=ddp"],
+            cwd=tmp_path,
+            env=os.environ
+            | {"NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert ended.returncode == 2, ended.stderr
+    assert f"the processes of the run cannot meet at 127.0.0.1:{port}" in ended.stderr
+    assert "nothing else uses MASTER_PORT" in ended.stderr
