@@ -16,6 +16,17 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 
+OPEN_STORE = """
+import sys, time
+from eurosat.data.datamodule import EuroSATDataModule
+data = EuroSATDataModule(source=sys.argv[1], root=sys.argv[2])
+start = time.perf_counter()
+data.prepare_data()
+data.setup("fit")
+print(time.perf_counter() - start, len(data.opened.store))
+"""
+"""Script that opens or makes the store of a source, and shows the seconds and number of images."""
+
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """A parser with the options that every benchmark has."""

@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks.common import RESULTS, measure, parser, save
+from benchmarks.common import OPEN_STORE, RESULTS, measure, parser, save
 from eurosat.data.datamodule import EuroSATDataModule
 from eurosat.evaluation.figures import BLUE, GREY, ORANGE, save_figure
 
@@ -35,15 +35,6 @@ SMALL_NETWORK = (
     "--model.backbone=patchnet",
     '--model.backbone_args={"stem_width": 8, "widths": [8, 16]}',
 )
-_OPEN = """
-import sys, time
-from eurosat.data.datamodule import EuroSATDataModule
-data = EuroSATDataModule(source=sys.argv[1], root=sys.argv[2])
-start = time.perf_counter()
-data.prepare_data()
-data.setup("fit")
-print(time.perf_counter() - start)
-"""
 
 
 def fit(source: str, root: str, folder: str, *options: str) -> list[str]:
@@ -130,7 +121,10 @@ def cost(store: Any, times: int, folder: Path) -> dict[str, Any]:
     eurosat = [sys.executable, "-m", "eurosat"]
     prepared = measure([*eurosat, "prepare", f"--source={archive}", f"--root={root}"])
     opened = subprocess.run(
-        [sys.executable, "-c", _OPEN, archive, root], check=True, capture_output=True, text=True
+        [sys.executable, "-c", OPEN_STORE, archive, root],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     options = [*SMALL_NETWORK, "--data.batch_size=256"]
     fitted = measure(fit(str(archive), str(root), str(folder / "runs"), *options))
@@ -139,7 +133,7 @@ def cost(store: Any, times: int, folder: Path) -> dict[str, Any]:
         "images": images,
         "archive_gib": archive.stat().st_size / 2**30,
         "prepare": asdict(prepared),
-        "open_again_seconds": float(opened.stdout),
+        "open_again_seconds": float(opened.stdout.split()[0]),
         "fit": asdict(fitted),
     }
 

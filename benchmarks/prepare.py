@@ -5,17 +5,7 @@ import sys
 import tempfile
 import time
 
-from benchmarks.common import parser, save
-
-_OPEN = """
-import sys, time
-from eurosat.data.datamodule import EuroSATDataModule
-data = EuroSATDataModule(source=sys.argv[1], root=sys.argv[2])
-start = time.perf_counter()
-data.prepare_data()
-data.setup("fit")
-print(time.perf_counter() - start, len(data.opened.store))
-"""
+from benchmarks.common import OPEN_STORE, parser, save
 
 
 def main() -> None:
@@ -26,7 +16,7 @@ def main() -> None:
     for _ in range(args.turns):
         with tempfile.TemporaryDirectory() as root:
             for seconds in (prepared, opened):
-                command = [sys.executable, "-c", _OPEN, args.source, root]
+                command = [sys.executable, "-c", OPEN_STORE, args.source, root]
                 start = time.perf_counter()
                 shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
                 whole = time.perf_counter() - start

@@ -206,9 +206,9 @@ def _ends(parameter: Mapping[str, Any]) -> tuple[Any, Any]:
             return float(low), float(high)
         case {"integerValueSpec": {"minValue": low, "maxValue": high}}:
             return int(low), int(high)
-        case {"categoricalValueSpec": {"values": [first, *rest]}}:
-            return first, [first, *rest][-1]
-        case {"discreteValueSpec": {"values": [first, *rest]}}:
+        case {"categoricalValueSpec": {"values": [first, *rest]}} | {
+            "discreteValueSpec": {"values": [first, *rest]}
+        }:
             return first, [first, *rest][-1]
         case _:
             raise VertexError(

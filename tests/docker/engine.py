@@ -106,7 +106,7 @@ def _index_of_this_machine(folder: Path) -> Sequence[str]:
     for line in listed.splitlines():
         name, _, value = line.partition("=")
         key, value = name.rsplit(".", 1)[-1], value.strip("'\"")
-        if key in ("cert", "index-url", "proxy", "timeout") or key.endswith("-timeout"):
+        if "://" in value or key in ("cert", "trusted-host") or key.endswith("timeout"):
             settings[key] = value
     if not settings:
         return []
