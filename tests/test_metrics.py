@@ -144,6 +144,7 @@ def study_of(folders: list[Path], tmp_path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((output / "runs.csv").read_text().splitlines()))
 
 
+@pytest.mark.slow
 def test_files_of_other_versions_have_other_metrics(tmp_path: Path) -> None:
     """The older run lacks the newer metric; the newer run has a metric that is unknown here."""
     older, newer = (shutil.copytree(FIXTURE, tmp_path / name) for name in ("older", "newer"))

@@ -46,11 +46,8 @@ class RunFolder:
         self._lock: FileLock | None = None
         self._made = False
 
-    def lock(self, seconds: float = _SECONDS_TO_END) -> Self:
+    def lock(self) -> Self:
         """Make the folder if it is missing, and lock the folder.
-
-        Args:
-            seconds: Time to wait for another process.
 
         Returns:
             This object.
@@ -62,7 +59,7 @@ class RunFolder:
         lock = FileLock(self.path / ".lock", thread_local=False)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=seconds)
+            lock.acquire(timeout=_SECONDS_TO_END)
         except Timeout as error:
             raise RunDirectoryError(
                 f"another process trains in {self.path}: wait until it ends, or choose another "

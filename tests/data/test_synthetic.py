@@ -135,6 +135,7 @@ def accuracy(predicted: npt.NDArray[np.intp]) -> float:
     return float((predicted == truth).mean())
 
 
+@pytest.mark.slow
 def test_structure_tells_the_classes_better_than_mean_colour(
     patches: npt.NDArray[np.uint16], other_patches: npt.NDArray[np.uint16]
 ) -> None:

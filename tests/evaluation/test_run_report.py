@@ -198,6 +198,7 @@ def test_banner_only_on_synthetic_data(run_folder, synthetic):
     assert ("Synthetic data:" in write_page(run_folder, run_folder).read_text()) is synthetic
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("missing", "lost"),
     [
@@ -234,6 +235,7 @@ def test_empty_run_folder_gives_a_page(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
+@pytest.mark.slow
 def test_the_verb_draws_the_report_anew(run_folder, tmp_path, capsys):
     assert main(["report", str(run_folder)]) == 0
     page = (run_folder / "report.html").read_bytes()
@@ -262,6 +264,7 @@ def test_the_verb_draws_the_report_anew(run_folder, tmp_path, capsys):
     assert b"zebra" not in again
 
 
+@pytest.mark.slow
 def test_a_run_of_the_first_layout_has_a_report(tmp_path):
     recorded = Path(__file__).parents[1] / "fixtures" / "layout-1" / "run"
     html = write_report(recorded, tmp_path).read_text()
@@ -271,6 +274,7 @@ def test_a_run_of_the_first_layout_has_a_report(tmp_path):
     assert drawn == {"learning_curves", "confusion_matrix", "reliability_diagram"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -308,6 +312,7 @@ def test_two_runs_of_one_name_do_not_share_a_place(run_folder, tmp_path, capsys)
     assert not (tmp_path / "drawn").exists()
 
 
+@pytest.mark.slow
 def test_a_report_drawn_anew_is_that_of_the_run(own_run):
     def drawn():
         paths = [own_run.folder / "report.html", *(own_run.folder / "figures").iterdir()]

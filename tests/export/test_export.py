@@ -100,6 +100,7 @@ def test_what_is_shown_and_the_default_output(
     assert open_model(path).card.version == "poppy"
 
 
+@pytest.mark.slow
 def test_the_log_of_the_caller_is_left_alone(trained: Run, tmp_path: Path) -> None:
     handler = logging.NullHandler()  # pytest attaches its handlers to NNCF's logger, too
     logging.getLogger("nncf").addHandler(handler)

@@ -189,6 +189,7 @@ def test_a_new_corruption_is_in_every_report(
     assert html.count("data:image/png;base64,") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 5, 6, 7, 9])
 def test_figures_have_a_panel_for_each_corruption(count: int) -> None:
     change = corruptions()[3].change

@@ -55,6 +55,7 @@ def test_a_checkpoint_of_layout_1_predicts(
     assert len((tmp_path / "classes.csv").read_text().splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_a_file_of_layout_1_goes_through_the_gate(store_root: Path, tmp_path: Path) -> None:
     baseline, candidate = FILES[0], FILES[1]
     options = ["--source=synthetic", f"--root={store_root}", "--severities=[3]", "--threads=1"]

@@ -194,6 +194,7 @@ def test_channels_last_is_kept_through_the_preprocessing() -> None:
     assert model.backbone.stages[0][0][0].weight.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_keeps_clean_checkpoint_names() -> None:
     plain, compiled = EuroSATClassifier(**SMALL), EuroSATClassifier(**SMALL, compile=True)
     assert plain.state_dict().keys() == compiled.state_dict().keys()

@@ -50,6 +50,7 @@ def test_export_writes_the_format_with_its_companion_and_card(toy: Path, trained
     assert card.export["max_accuracy_loss"] == 100
 
 
+@pytest.mark.slow
 def test_export_lists_the_format_and_checks_the_ending(
     trained: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

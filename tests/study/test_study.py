@@ -196,6 +196,7 @@ def test_runs_of_another_source_are_other_runs(
     assert "0 of 1 runs are done" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_grid_is_drawn_with_intervals_over_seeds(
     write: Callable[..., Path], finish: Callable[..., Path], tmp_path: Path
 ) -> None:

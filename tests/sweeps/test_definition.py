@@ -17,11 +17,13 @@ pytest.importorskip("wandb")
 
 @pytest.fixture
 def sweep_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Writes the random sweep, changed by a function."""
+    """Writes the random sweep with one parameter, changed by a function."""
     monkeypatch.chdir(REPOSITORY)  # the commands of sweeps name configurations from there
 
     def write(change: Callable[[dict[str, Any]], object]) -> str:
         definition = yaml.safe_load((CONFIGS / "sweeps" / "random.yaml").read_text())
+        # Every value is parsed like a run's command line.
+        definition["parameters"] = {"model.label_smoothing": {"values": [0.0, 0.1]}}
         change(definition)
         path = tmp_path / "sweep.yaml"
         path.write_text(yaml.safe_dump(definition))
@@ -34,6 +36,7 @@ def parameter(name: str, **settings: Any) -> Callable[[dict[str, Any]], object]:
     return lambda sweep: sweep["parameters"].update({name: settings})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SWEEPS)
 def test_every_sweep_is_accepted(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -195,6 +195,7 @@ def test_disabled_leaves_nothing_of_wandb(
     assert not tracked_runs(finished.folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "message"),
     [

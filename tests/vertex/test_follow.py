@@ -15,6 +15,7 @@ from tests.pipeline import gcs_emulator
 
 pytest.importorskip("google.cloud.aiplatform_v1")
 
+import gcsfs
 import grpc
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -25,6 +26,8 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 from eurosat.vertex import submit
 from tests.vertex.google_services import Answer, google_services
+
+pytestmark = pytest.mark.service
 
 OPTIONS = ["--project=p", "--region=europe-west4", "--bucket=runs", "--image=i", "--name=one"]
 JOB = "projects/p/locations/europe-west4/customJobs/17"
@@ -150,6 +153,7 @@ def credentials(tmp_path: Path, token_service: str, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture(autouse=True)
 def bucket(monkeypatch: pytest.MonkeyPatch, credentials: None) -> Iterator[None]:
+    gcsfs.GCSFileSystem.clear_instance_cache()  # or it would talk to an earlier test's emulator
     with gcs_emulator("runs") as environment:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
