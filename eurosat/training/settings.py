@@ -13,7 +13,7 @@ from eurosat.errors import SettingsError
 from eurosat.training.cli import EuroSATCLI
 
 
-class _Built(Exception):
+class _Built(Exception):  # noqa: N818  # no error
     """Carries the parser out of LightningCLI, which would parse and run."""
 
     def __init__(self, parser: LightningArgumentParser) -> None:
