@@ -27,8 +27,9 @@ fit: $(VENV)/.train  ## train on synthetic patches, in one to three minutes afte
 	$(BIN)/eurosat fit --config configs/quickstart.yaml
 
 # The stamps .train and .dev say which locks the environment satisfies; what satisfies dev.txt
-# satisfies train.txt. The CPU builds of torch have other hashes than the lock, and do without the
-# CUDA packages.
+# satisfies train.txt. A lock is complete, so no dependency is looked up (--no-deps): pip refuses a
+# dependency with an extra, such as google-auth[pyopenssl], once a newer version is out. The CPU
+# builds of torch have other hashes than the lock, and do without the CUDA packages.
 $(VENV)/.train $(VENV)/.dev: $(VENV)/.%: requirements/%.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 		"Python 3.11 or newer is needed; choose one with make PYTHON=python3.12 ...")'
@@ -41,7 +42,7 @@ ifeq ($(TORCH),cpu)
 		>$(VENV)/without-torch.txt
 	$(call INSTALL,$(VENV)) --no-deps --require-hashes --requirement $(VENV)/without-torch.txt
 else
-	$(call INSTALL,$(VENV)) --require-hashes --requirement $<
+	$(call INSTALL,$(VENV)) --no-deps --require-hashes --requirement $<
 endif
 	$(call INSTALL,$(VENV)) --no-deps --no-build-isolation --editable .
 	@touch $(VENV)/.train $@
@@ -50,7 +51,7 @@ $(SWEEPS_VENV)/.complete: requirements/sweeps.txt
 	$(PYTHON) -m venv $(SWEEPS_VENV)
 	@# There is no NumPy 1 for Python 3.13 and later; the tests that need it are skipped there.
 	if $(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 13))'; then \
-		$(call INSTALL,$(SWEEPS_VENV)) --require-hashes --requirement $<; \
+		$(call INSTALL,$(SWEEPS_VENV)) --no-deps --require-hashes --requirement $<; \
 	fi
 	@touch $@
 

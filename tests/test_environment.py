@@ -86,7 +86,7 @@ def uv(tmp_path: Path) -> str:
 
 def test_each_target_installs_its_own_lock(tmp_path: Path) -> None:
     fit = make("fit", folder=tmp_path).stdout
-    assert "pip install --require-hashes --requirement requirements/train.txt" in fit
+    assert "pip install --no-deps --require-hashes --requirement requirements/train.txt" in fit
     assert "requirements/dev.txt" not in fit
     for target in ("test", "lint", "environment"):
         shown = make(target, folder=tmp_path).stdout
@@ -95,7 +95,7 @@ def test_each_target_installs_its_own_lock(tmp_path: Path) -> None:
 
 
 def test_uv_installs_where_it_is_found(tmp_path: Path, uv: str) -> None:
-    assert "python -m pip install --require-hashes" in make("fit", folder=tmp_path).stdout
+    assert "python -m pip install --no-deps --require-hashes" in make("fit", folder=tmp_path).stdout
     assert "uv pip install --python" in make("fit", folder=tmp_path, path=uv).stdout
 
 
