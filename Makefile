@@ -16,7 +16,7 @@ INSTALL = $(call $(if $(UV),UV,PIP)_INSTALL,$(1))
 # W&B's sweeps engine needs NumPy 1, so it has an environment of its own.
 SWEEPS_VENV := .venv-sweeps
 
-.PHONY: help environment fit test test-fast lint images serve-image train-image lock clean
+.PHONY: help environment fit test test-fast lint docs links images serve-image train-image lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -70,6 +70,13 @@ lint: environment  ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: environment  ## build the documentation site in docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs docs/_build/html
+	@echo "documentation in docs/_build/html/index.html"
+
+links: environment  ## check the links of the documentation to other sites (needs the internet)
+	$(BIN)/python -m sphinx --builder linkcheck --quiet docs docs/_build/links
 
 # Container images. BASE, BACKEND and TORCH are the arguments of the files in docker/, and MODEL is a
 # file, a folder or a pattern of one model's files. OPTIONS goes to the engine, such as

@@ -1,5 +1,5 @@
 # The service: an ONNX or OpenVINO model behind `eurosat serve`, without torch. `make images` builds
-# this image with a model; docs/containers.md describes the build and the hardened start.
+# this image with a model; docs/howto/containers.md describes the build and the hardened start.
 #
 # BASE: an image with Python 3.11 or newer and Python's module venv.
 ARG BASE=python:3.13-slim

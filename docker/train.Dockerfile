@@ -1,5 +1,5 @@
 # Training, and the service of a checkpoint on a GPU. The packages of `eurosat export` are left out.
-# `make images` builds this image; docs/containers.md describes the build and the hardened start.
+# `make images` builds this image; docs/howto/containers.md describes the build and the hardened start.
 #
 # BASE: an image with Python 3.11 or newer and Python's module venv. CUDA comes with torch.
 ARG BASE=python:3.13-slim

@@ -58,20 +58,22 @@ class EuroSATDataModule(lightning.LightningDataModule):
                 [B02, B03, B04, B08].
             classes: Class names in label order; for your own data, the names of your folders.
             root: Folder for decoded data.
-            verify: Compare a complete EuroSAT RGB data set with the published files, and refuse the
-                data set if a file differs. Other data sets are not compared.
+            verify: If a data set has the 27,000 file names of EuroSAT RGB, compare the files'
+                checksums with those of the published files, and refuse the data set if a checksum
+                differs. Other data sets are not compared.
             synthetic_images: Number of patches that the source 'synthetic' generates.
-            split: 'stratified' draws at random within each class, 'source' takes the source's own
-                train, val and test splits, 'files' reads lists of file names, 'longitude' sorts the
-                patches from west to east: the first patches are the training split, the next the
-                validation split, the last the test split ('longitude' needs the coordinates of
-                GeoTIFFs).
+            split: 'stratified' assigns the patches of each class to the splits at random. 'source'
+                takes the source's own train, val and test splits. 'files' reads lists of file
+                names. 'longitude' sorts the patches from west to east: the first patches are the
+                training split, the next patches are the validation split, and the last patches are
+                the test split. 'longitude' needs GeoTIFFs, which have coordinates.
             split_fractions: Fractions of training, validation and test patches for the splits
                 'stratified' and 'longitude'.
             split_seed: Seed of the stratified split.
-            split_files: Folder with three .txt files for the split 'files': one with 'train' in its
-                name, one with 'val', one with 'test'. Each line is one file name, such as
-                Forest_12.jpg. In a line, the folder and the suffix of the file name are ignored.
+            split_files: Folder with three .txt files for the split 'files'. The name of the first
+                file contains 'train', the name of the second 'val', and the name of the third
+                'test'. Each line is one file name, such as Forest_12.jpg. In a line, the folder and
+                the suffix of the file name are ignored.
             augmentations: albumentations transforms for training patches.
             batch_size: Number of patches per batch in each training process; each GPU has one
                 process.

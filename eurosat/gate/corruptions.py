@@ -166,7 +166,7 @@ def _rounded(values: npt.NDArray[Any], dtype: npt.DTypeLike) -> Pixels:
 
 
 _CORRUPTIONS = [
-    # The published figures of docs/gate.md were drawn from streams 0 to 5.
+    # The published figures of docs/howto/gate.md were drawn from streams 0 to 5.
     Corruption(
         name="brightness",
         title="brightness",

@@ -12,7 +12,8 @@ from eurosat.errors import GateError
 class Thresholds:
     """Thresholds of the checks.
 
-    `eurosat.tools.gate.gate` explains each threshold, and ``docs/gate.md`` justifies the defaults.
+    `eurosat.tools.gate.gate` explains each threshold, and ``docs/howto/gate.md`` justifies the
+    defaults.
 
     Margins of accuracies are in percentage points.
     """

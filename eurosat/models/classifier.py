@@ -63,14 +63,15 @@ class EuroSATClassifier(lightning.LightningModule):
             backbone: Name of a timm model (`timm.list_models()`), or 'patchnet', this project's
                 small network for patches of 64x64 pixels.
             pretrained: true to start from timm's published weights, the path of a weight file to
-                start from the file, false to start from random weights. With weights, RGB patches
-                are then normalised with the mean and standard deviation with which the weights were
-                trained. Without pretrained weights, and for other bands, the mean and standard
-                deviation are EuroSAT's.
+                start from the file, false to start from random weights. With true or a
+                file, RGB patches are normalised with the mean and standard deviation of timm's
+                configuration of the backbone, whatever the file was trained with. With false, and
+                for other bands, patches are normalised with EuroSAT's mean and standard deviation.
             freeze_backbone: Train only the classification layer. The weights and the batch-norm
                 statistics of the backbone do not change.
-            unfreeze_at_epoch: First epoch, counted from 0, that trains the backbone too; needs
-                freeze_backbone. If not given, a frozen backbone is never trained.
+            unfreeze_at_epoch: First epoch, counted from 0, in which the backbone is trained too.
+                This option requires freeze_backbone. If not given, a frozen backbone is never
+                trained.
             backbone_args: Further arguments of the backbone, such as {img_size: 64} for a timm
                 model or {stem_width: 32} for patchnet.
             optimizer: Optimiser; if not given, AdamW with torch's defaults. Weight decay is never
@@ -82,8 +83,8 @@ class EuroSATClassifier(lightning.LightningModule):
                 spreads over all classes.
             mixup_alpha: Parameter of mixup's Beta distribution; 0 turns mixup off.
             cutmix_alpha: Parameter of CutMix's Beta distribution; 0 turns CutMix off.
-            mix_probability: Probability that mixup or CutMix blends a batch. If both are on, each
-                batch draws one of them.
+            mix_probability: Probability that mixup or CutMix blends a batch. If
+                mixup and CutMix are both on, one of the two is drawn for each batch.
             ema_decay: Decay of an exponential moving average of the weights, such as 0.998. The
                 average is validated, tested and saved in place of the weights. If not given, there
                 is no average.

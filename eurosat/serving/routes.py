@@ -4,9 +4,9 @@ import asyncio
 import base64
 import io
 import json
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 from PIL import Image
 from starlette.datastructures import UploadFile
@@ -84,6 +84,11 @@ def _body(**size: int) -> dict[str, Any]:
     }
 
 
+_Tiles = Annotated[
+    bool, Query(description="Cut an image that is larger than the model's patches into tiles.")
+]
+
+
 def routes(service: Service, health_route: str | None) -> APIRouter:
     """Build the service's own routes.
 
@@ -107,7 +112,7 @@ def routes(service: Service, health_route: str | None) -> APIRouter:
         },
         openapi_extra=_body(),
     )
-    async def predict(request: Request, tiles: bool = False) -> Response:
+    async def predict(request: Request, tiles: _Tiles = False) -> Response:
         """Classify one or several image files: the form field `file`, or base64 in JSON.
 
         The service reads JPEG, PNG, TIFF, and GeoTIFF with Sentinel-2's 13 bands. The service

@@ -31,7 +31,7 @@ def classify(
     concurrency: int = 4,
     batch: int = 16,
 ) -> int:
-    """Send image files to a service and print their classes.
+    """Send image files to a service and print the predicted class of each image.
 
     If a file cannot be read or the service rejects an image, the command classifies all other
     images, and the exit code is 1. If a path does not exist, a folder holds no image, an option is
@@ -49,7 +49,8 @@ def classify(
         api_key: The service's API key; if not given, the environment variable EUROSAT_API_KEY.
             Prefer the variable, because other users of this machine can read the command line.
         timeout: Seconds to wait for a response. The service answers a slow request with an error
-            after 30 seconds (--timeout of 'eurosat serve'), so a smaller value hides this error.
+            after --timeout of 'eurosat serve' (30 seconds). With a smaller --timeout of 'eurosat
+            classify', the client stops before the service's error arrives.
         retries: Number of repetitions of a request if the service is busy or unreachable.
         concurrency: Number of simultaneous requests.
         batch: Largest number of images per request.

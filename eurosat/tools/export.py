@@ -19,7 +19,7 @@ def export(
     version: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Convert a checkpoint to another format, such as ONNX, and compare the predictions.
+    """Convert a checkpoint to another format, such as ONNX, and compare both models' predictions.
 
     The new file takes raw pixel values and returns probabilities. The command first writes a
     temporary file. A check, the parity gate, opens the temporary file as the service opens a model,
@@ -35,8 +35,8 @@ def export(
         format: Format of the file; the formats are listed below.
         output: Path of the file. If not given, the file is written beside the checkpoint and named
             after the checkpoint and the format.
-        source: Data source; if not given, the run's source. Required if the checkpoint is
-            not in <run folder>/checkpoints, but not for a model of synthetic data.
+        source: Data source; if not given, the run's source. --source is required if the
+            checkpoint is not in <run folder>/checkpoints and was trained on real data.
         root: Folder for decoded data; if not given, the run's folder for decoded data.
         split_files: Folder with the train, val and test .txt lists, for a run with --data.split
             files; if not given, the folder that the run used.

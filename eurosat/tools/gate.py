@@ -73,7 +73,8 @@ def gate(
             of the loss excludes 0.
         severities: Severities of each corruption, from 1 to 5; fewer severities take less time.
         device: Device that runs both models.
-        threads: Number of threads of each model; if not given, the number of the machine's cores.
+        threads: Number of threads of each model; if not given, the number of cores that
+            the process may use.
     """
     from eurosat.gate.compare import Settings, compare_models
     from eurosat.gate.report import summary

@@ -31,9 +31,10 @@ _VERSION_STAGE = f"""\
 def init(folder: Path) -> None:
     """Create a project in a new or empty folder.
 
-    The project contains params.yaml, dvc.yaml with the pipeline, DVC's settings, and all of
-    eurosat's configurations, sweeps and studies. Run `eurosat fit`, `eurosat sweep`, `eurosat
-    study` and `dvc repro` in the project's folder.
+    The project contains params.yaml, dvc.yaml with the pipeline, DVC's settings, the specs for
+    Vertex AI, and all of eurosat's configurations, sweeps and studies. Run `eurosat fit`, `eurosat
+    sweep`, `eurosat study` and `dvc repro` in the project's folder. `dvc repro` needs a git
+    repository in the folder.
 
     Args:
         folder: Folder of the project, which must be empty or not exist yet.

@@ -17,7 +17,8 @@ from eurosat.errors import SettingsError
 def prepare(*, output: str | None = None, settings: Path | None = None, **data: Any) -> None:
     """Download or open a data set, check and decode it, and show its contents.
 
-    The decoded data stay in a folder, the store, which `eurosat fit` opens in under a second. If a
+    The decoded data stay in a folder, the store, which `eurosat fit` opens in about a
+    second. If a
     data set has no store yet, `eurosat fit` makes the store itself. The store does not contain the
     split that the command shows: to train on this split, repeat the options --split* of the command
     as --data.split* of `eurosat fit`.

@@ -34,7 +34,8 @@ def promote(
             Biases (W&B) Registry; if not given, 'git'. A registered model stays in its
             registry and needs no --registry.
         push: Push the file to the DVC remote and the tags to the git remote origin. To push a
-            model later, repeat the command with --push true.
+            model later, repeat the command with --push true. Only for the registry in git, because
+            the W&B Registry uploads the file at once.
     """
     from eurosat.errors import RegistryError
     from eurosat.registry.reference import is_reference, parse_reference

@@ -28,7 +28,8 @@ def serve(
 
     The page at / classifies images that a user chooses, and the page at /docs documents the API. If
     the environment variable EUROSAT_API_KEY is set, requests for predictions and for /info need the
-    value of the variable in the header X-API-Key, or as Authorization: Bearer KEY. The pages, the
+    key in the header 'X-API-Key: KEY' or 'Authorization: Bearer KEY', where KEY is the value of the
+    variable. The pages, the
     example images, /health, /metrics, and the metadata and health routes under /v2 need no key.
 
     Args:

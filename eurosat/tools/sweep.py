@@ -24,7 +24,8 @@ def sweep(
 
     Args:
         file: YAML file of a sweep, such as configs/sweeps/bayes.yaml.
-        sweep_id: Sweep to join, as ENTITY/PROJECT/ID, instead of a file.
+        sweep_id: Existing sweep that the agents join, as ENTITY/PROJECT/ID. The command needs
+            either a file or --sweep_id.
         count: Number of runs per agent; if not given, agents run until the sweep ends.
         check: Check the file, and start nothing.
     """

@@ -25,7 +25,8 @@ def vertex(
     """Send a spec to Vertex AI: a training job, a search for hyperparameters, or an endpoint.
 
     The command replaces the placeholders of the spec, checks the keys, the values and the arguments
-    of the job, and sends the spec. For a job, the command then shows the job's log until the job
+    of the job, and sends the spec
+    without asking for confirmation. For a job, the command then shows the job's log until the job
     ends; if the command is stopped, the job goes on. For an endpoint, the command ends when the
     model is deployed. The exit code is 1 if the job fails.
 
@@ -47,8 +48,8 @@ def vertex(
             '[--trainer.max_epochs=5]'.
         hours: Expected duration in hours, for the cost. Default: the hours in the spec.
         price: Price of one machine for an hour, in any currency. With a price, the command also
-            shows the expected cost. The command never asks before it sends the spec.
-        dry_run: Check the spec and show the request, without credentials, and send nothing.
+            shows the expected cost.
+        dry_run: Check the spec, show the request and send nothing. A dry run needs no credentials.
     """
     from eurosat.vertex.settings import read_settings
     from eurosat.vertex.spec import fill_spec

@@ -17,7 +17,9 @@ Resume = Literal["auto"]
 
 _OF_A_CHECKPOINT = (
     "--ckpt_path is required. The checkpoint sets the model, the bands and the classes, but not "
-    "the data: repeat --data.source and the options --data.split* of the training."
+    "the data: repeat --data.source, --data.revision, --data.synthetic_images and all options "
+    "--data.split* of the training. With another split, test images may be images that the "
+    "checkpoint was trained on."
 )
 
 _DESCRIPTIONS = {
@@ -92,8 +94,8 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         type=Resume | None,
         default=None,
         help="Only for 'fit'. 'auto' continues an unfinished run from the run's last checkpoint. "
-        "With --run_directory, the command continues the run in the run directory; if the run is "
-        "finished, the command does nothing, and if the run has other settings, the command fails. "
+        "With --run_directory, the command continues the run in the given folder. If the run has "
+        "other settings, the command fails. If the run is finished, the command does nothing. "
         "Without --run_directory, the command continues the experiment's newest unfinished run "
         "with the same settings. If no run can be continued, a new run begins.",
     )
@@ -108,8 +110,8 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         type=bool,
         default=True,
         help="Draw the figures and write report.html at the end of the run. After a run with "
-        "false, 'eurosat report' can still draw the figures and write the report. 'predict' has "
-        "no report.",
+        "--report false, 'eurosat report' can still draw the figures and write the report. "
+        "'predict' has no report.",
     )
     parser.add_argument(
         "--profile",

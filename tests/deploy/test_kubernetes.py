@@ -19,7 +19,7 @@ Objects = dict[str, dict[str, Any]]
 
 @pytest.fixture
 def mine(tmp_path: Path) -> Callable[..., Objects]:
-    """Copy and change the example as docs/clouds.md says, and give the objects by kind."""
+    """Copy and change the example as docs/howto/kubernetes.md says; give the objects by kind."""
     if shutil.which("kubectl") is None:
         pytest.skip("needs kubectl")
     shutil.copytree(KUBERNETES, tmp_path / "kubernetes")

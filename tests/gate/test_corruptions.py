@@ -157,7 +157,7 @@ def test_draws_depend_on_the_corruption_and_never_on_the_others(
 
 
 def test_the_draws_of_the_published_figures_stay(bands: np.ndarray) -> None:
-    """docs/gate.md has figures of these draws; another stream would make them untrue."""
+    """docs/howto/gate.md has figures of these draws; another stream would make them untrue."""
     brighter = BY_NAME["brightness"].apply(bands, 5, BANDS)[:, 30, 30, 7] > bands[:, 30, 30, 7]
     drawn = np.random.default_rng([0, 0]).random((20, 1, 1, 1)) < 0.5
     np.testing.assert_array_equal(brighter, drawn.ravel())

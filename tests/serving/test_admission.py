@@ -73,7 +73,7 @@ def test_the_public_routes_are_these_and_documented(front: Front) -> None:
         endpoint = route.app if isinstance(route.original_route, Mount) else route.endpoint
         found[is_public(endpoint)].add(str(route.path))
     assert found == {True: PUBLIC, False: PROTECTED}
-    manual = (Path(__file__).parents[2] / "docs/serving.md").read_text()
+    manual = (Path(__file__).parents[2] / "docs/howto/serve.md").read_text()
     for path in PUBLIC - {"/v1/endpoints/1"}:
         assert f"`{path}`" in manual
 

@@ -82,7 +82,7 @@ class ResumableCheckpoint(ModelCheckpoint):
 
 
 class BestCheckpoint(ResumableCheckpoint):
-    """Options of the best checkpoint: a metric chooses which checkpoint is kept and tested."""
+    """Options of the best checkpoint, which is tested; last.ckpt is always kept as well."""
 
     def __init__(
         self,

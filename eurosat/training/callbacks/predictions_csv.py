@@ -23,7 +23,8 @@ class PredictionsCSV(Callback):
         """Store the path.
 
         Args:
-            path: CSV file that `eurosat predict` writes, relative to the current folder. The
+            path: Path of the CSV file that `eurosat predict` writes; a relative path starts at the
+                current folder. The
                 predictions of `eurosat test` are in the run folder.
         """
         self.path = Path(path)
