@@ -37,6 +37,7 @@ def commands(generated: ModuleType) -> str:
     return generated.commands()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_setting_of_the_verb_has_a_meaning(verb: str, commands: str) -> None:
     section = commands.split(f"\n## eurosat {verb}\n")[1].split("\n## ")[0]
@@ -48,6 +49,7 @@ def test_every_setting_of_the_verb_has_a_meaning(verb: str, commands: str) -> No
         assert "No description" not in meaning, name
 
 
+@pytest.mark.slow
 def test_every_parameter_of_the_service_has_a_meaning(generated: ModuleType) -> None:
     paths = generated.openapi()["paths"]
     operations = [operation for methods in paths.values() for operation in methods.values()]
@@ -57,6 +59,7 @@ def test_every_parameter_of_the_service_has_a_meaning(generated: ModuleType) -> 
     assert all(entry.get("description") for entry in parameters)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error",
     [
