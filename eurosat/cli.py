@@ -15,6 +15,7 @@ from typing import Any
 
 from eurosat import __version__
 from eurosat.errors import EuroSATError
+from eurosat.operating_system import refuse_windows
 
 TRAINER_VERBS = {
     "fit": "train a classifier, then test its best checkpoint",
@@ -37,6 +38,7 @@ TOOL_VERBS = {
 }
 EXTRAS = {"export": "export", "promote": "pipeline", "serve": "serve", "vertex": "vertex"}
 """The optional dependencies that a verb needs; a verb without an entry needs ``train``."""
+NOT_ON_WINDOWS = {"serve", "study", "sweep"}
 EXTRAS_OF_PACKAGES = {"wandb": "track", "tensorboard": "tensorboard", "mlflow": "mlflow"}
 """The optional dependencies that an option needs, by package."""
 
@@ -140,4 +142,6 @@ def _run_tool(verb: str, tool: Callable[..., int | None], arguments: Sequence[st
     parser.add_function_arguments(tool, skip={parameter.name for parameter in positional})
     parsed = parser.instantiate(parser.parse_args(list(arguments)))
     del parsed["config"]
+    if verb in NOT_ON_WINDOWS:
+        refuse_windows(verb)
     return tool(**parsed.as_dict()) or 0

@@ -42,6 +42,10 @@ class RunDirectoryError(EuroSATError):
     """A run's folder already holds another run."""
 
 
+class PlatformError(EuroSATError):
+    """A verb does not run on this operating system."""
+
+
 class AcceleratorError(EuroSATError):
     """The requested accelerator cannot be used."""
 

@@ -1,6 +1,5 @@
 """The hardware of a run: what it is, and whether it computes in bfloat16."""
 
-import math
 import os
 import platform
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from eurosat.errors import AcceleratorError
+from eurosat.operating_system import memory_gib
 
 if TYPE_CHECKING:
     import lightning
@@ -40,37 +40,6 @@ class Hardware:
     precision: str | None = None
 
 
-_CGROUP = Path("/sys/fs/cgroup")
-
-
-def available_cores(cgroup: Path = _CGROUP) -> int:
-    """Number of cores that this process may use, at least 1.
-
-    A container often has fewer cores than its machine: by the set of cores (``docker run
-    --cpuset-cpus``), or by a quota of time (``docker run --cpus``, ``limits.cpu`` of Kubernetes),
-    which is rounded up.
-
-    Args:
-        cgroup: Folder of the process's control group, version 2 (``cpu.max``) or 1.
-    """
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not Linux
-        cores = os.cpu_count() or 1
-    try:
-        quota, period = (cgroup / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota, period = (
-                (cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
-            )
-        except OSError:
-            return cores
-    if not quota.strip().isdecimal():  # "max", or -1 in version 1
-        return cores
-    return max(1, min(cores, math.ceil(int(quota) / int(period))))
-
-
 def hardware(trainer: "lightning.Trainer") -> Hardware:
     """Describe the machine and the devices that a trainer uses."""
     import torch
@@ -82,7 +51,7 @@ def hardware(trainer: "lightning.Trainer") -> Hardware:
         cpu=torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
         cores=os.cpu_count(),
         threads=torch.get_num_threads(),
-        memory_gib=_memory_gib(),
+        memory_gib=memory_gib(),
         accelerator=torch.cuda.get_device_name() if cuda else trainer.strategy.root_device.type,
         devices=trainer.world_size,
         precision=str(trainer.precision),
@@ -143,10 +112,3 @@ def _why_no_cuda() -> str:
     except (RuntimeError, AssertionError) as error:
         return " ".join(str(error).split())
     return "torch finds no device"
-
-
-def _memory_gib() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (AttributeError, ValueError):  # not a POSIX system
-        return None

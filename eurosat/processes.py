@@ -1,4 +1,4 @@
-"""Child processes that receive the signals which end this process."""
+"""Child processes that receive the signals which end this process, on Linux and macOS."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from threading import Event
 from types import FrameType
 from typing import IO
 
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP arrives when a terminal closes
+from eurosat.operating_system import ENDING_SIGNALS
 
 
 def supervise(
@@ -26,8 +26,9 @@ def supervise(
         devices: GPUs; each child process sees one GPU. Without GPUs there is a single child
             process, which is reported as ``"cpu"`` and sees the same devices as this process.
         output: File for the output of the child processes; this process's output if not given.
-        locks: Descriptors of files that this process has locked with ``flock``. The child
-            processes inherit the locks, so that a lock outlives this process if it is killed.
+        locks: Descriptors of files that this process has locked with `filelock.lock_descriptor`.
+            The child processes inherit the locks, so that a lock outlives this process if it is
+            killed.
 
     Returns:
         Exit code by device; a negative exit code is the negated number of a signal.
@@ -44,7 +45,7 @@ def supervise(
 
     # Ctrl-C is forwarded as SIGTERM, because a run of several processes cannot record a SIGINT
     # that reaches only one process. An ignored signal stays ignored, as nohup asks.
-    heard = [number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN]
+    heard = [number for number in ENDING_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     previous = {number: signal.signal(number, end) for number in heard}
     try:
         for device in devices or ["cpu"]:

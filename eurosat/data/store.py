@@ -24,7 +24,7 @@ from tqdm import tqdm
 from eurosat.data.published import verify_published_files
 from eurosat.data.sources import Source
 from eurosat.errors import DataSourceError
-from eurosat.hardware import available_cores
+from eurosat.operating_system import available_cores
 from eurosat.pixels import Patch
 
 _FORMAT = 1

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from eurosat.evaluation.profile import Phase
-from eurosat.hardware import available_cores, computes_bf16
+from eurosat.hardware import computes_bf16
+from eurosat.operating_system import available_cores
 
 
 def advise(phases: Sequence[Phase], config: Any, *, device: str, precision: str) -> Iterator[str]:

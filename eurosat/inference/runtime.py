@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from eurosat.errors import ModelFileError
-from eurosat.hardware import available_cores
 from eurosat.inference.backend import Model
 from eurosat.inference.backends import find_backend
+from eurosat.operating_system import available_cores
 
 
 def open_model(path: Path, *, device: str = "cpu", threads: int | None = None) -> Model:

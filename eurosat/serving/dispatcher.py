@@ -12,6 +12,7 @@ from multiprocessing.sharedctypes import Synchronized
 from litserve.utils import LitAPIStatus, ResponseBufferItem
 
 from eurosat.inference.backend import Patches, Probabilities
+from eurosat.operating_system import ParentProcess
 from eurosat.serving.transport import NoWorkerError, RequestChannel
 
 _log = logging.getLogger(__name__)
@@ -111,10 +112,10 @@ class Dispatcher:
 
     async def watch(self) -> None:
         """Repeat the requests of workers that exit, and end this process after the main process."""
-        main = os.getppid()
+        main = ParentProcess()
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
-            if os.getppid() != main:
+            if main.has_ended:
                 _log.error("the main process has ended: this API process stops")
                 os.kill(os.getpid(), signal.SIGTERM)
                 return

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from eurosat.errors import EuroSATError
-from eurosat.hardware import available_cores
 from eurosat.inference.backends import find_backend
 from eurosat.inference.runtime import open_model
 from eurosat.logs import LogLevel
+from eurosat.operating_system import available_cores
 from eurosat.pixels import IMAGE_SUFFIXES
 from eurosat.registry.find import find_model
 from eurosat.serving.api import ClassifierAPI

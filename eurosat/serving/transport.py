@@ -16,6 +16,8 @@ import zmq
 import zmq.asyncio
 from litserve.transport.base import MessageTransport
 
+from eurosat.operating_system import socket_address
+
 
 class NoWorkerError(Exception):
     """No worker is connected."""
@@ -35,7 +37,7 @@ class RequestChannel:
             folder: A private folder for the sockets.
             api_servers: Number of API processes.
         """
-        self._addresses = [f"ipc://{folder}/requests-{i}" for i in range(api_servers)]
+        self._addresses = [socket_address(folder / f"requests-{i}") for i in range(api_servers)]
         self._owner: int | None = None
         self._socket: Any = None
 
@@ -93,7 +95,7 @@ class AnswerTransport(MessageTransport):  # type: ignore[misc]  # LitServe ships
 
     def __init__(self, folder: Path, api_servers: int) -> None:
         """Store the addresses; the arguments are those of `RequestChannel`."""
-        self._addresses = [f"ipc://{folder}/answers-{i}" for i in range(api_servers)]
+        self._addresses = [socket_address(folder / f"answers-{i}") for i in range(api_servers)]
         self._sockets: dict[tuple[int, int], Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Running a study: one process per run; finished runs are kept."""
 
-import fcntl
 import math
 import signal
 import sys
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from filelock import lock_descriptor
 from tqdm import tqdm
 
 from eurosat.data.settings import IMAGES
@@ -145,13 +145,9 @@ def _claimed(folder: Path) -> Iterator[int | None]:
         Descriptor of the locked file; None if another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
-            yield file.fileno()
+    with (folder / ".lock").open("wb") as file:
+        locked = lock_descriptor(file.fileno(), blocking=False)
+        yield file.fileno() if locked else None
 
 
 def _measure_all(study: Study, runs: Sequence[Run], extra: Sequence[str]) -> None:
@@ -162,8 +158,8 @@ def _measure_all(study: Study, runs: Sequence[Run], extra: Sequence[str]) -> Non
     cells = {study.folder(run.cell, 0): run for run in runs}
     output = runs[0].folder.parent
     output.mkdir(parents=True, exist_ok=True)
-    with (output / ".speed.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with (output / ".speed.lock").open("wb") as file:
+        lock_descriptor(file.fileno())
         for run in tqdm(cells.values(), desc="speed", unit="cell"):
             with suppress(
                 StudyError
@@ -204,7 +200,7 @@ def training_length(minutes: float, speed: Path) -> list[str]:
             f"{speed} does not say how fast it trained: delete the folder, and the study measures "
             "the speed again"
         )
-    config = yaml.safe_load((speed / "config.yaml").read_text())
+    config = yaml.safe_load((speed / "config.yaml").read_text("utf-8"))
     devices, images = card.hardware.devices, card.split.train
     batch = min(config["data"]["batch_size"], images // devices) * devices  # as BatchSampler
     steps = max(1, round(60 * minutes * card.images_per_second / batch))
@@ -232,14 +228,14 @@ def _fit(folder: Path, arguments: Sequence[str], locks: Sequence[int]) -> None:
     command = [sys.executable, "-m", "eurosat", "fit", *arguments]
     command += [f"--output_root={folder.parent}", f"--experiment={folder.name}"]
     command += ["--trainer.enable_progress_bar=false", "--resume=auto"]
-    with log.open("w") as output:
+    with log.open("w", encoding="utf-8") as output:
         (code,) = supervise(command, output=output, locks=locks).values()
     if code == -signal.SIGTERM:
         raise StudyEndedError(
             "the study was ended during a run: run the same command again to resume it"
         )
     if code:
-        lines = log.read_text().strip().splitlines()
+        lines = log.read_text("utf-8", errors="replace").strip().splitlines()
         last = f" after: {lines[-1]}" if lines else ""
         raise StudyError(f"exit code {code}{last} (see {log})")
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from eurosat.operating_system import KILL
+
 _launchers: list[Any] = []
 """Lightning's launchers of the other processes of the current run, if this process started them."""
 
@@ -43,7 +45,7 @@ def recorded_termination(*, launched: bool = False) -> Iterator[None]:
     except SIGTERMException:
         if not launched:
             for launcher in _launchers:
-                launcher.kill(signal.SIGKILL)  # a process that waits on a GPU ignores SIGTERM
+                launcher.kill(KILL)  # a process that waits on a GPU ignores SIGTERM
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
             raise SystemExit(128 + signal.SIGTERM) from None
