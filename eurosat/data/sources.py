@@ -122,10 +122,10 @@ def find_source(
         )
     if path.is_file() and path.suffix.lower() == ".zip":
         settings |= {"contents": _zip_contents(path)}
-        location = str(path.resolve())
+        location = path.resolve().as_posix()
     elif path.is_dir():
         settings |= {"contents": _folder_contents(path)}
-        location = str(path.resolve() / "**")
+        location = (path.resolve() / "**").as_posix()
     elif source.count("/") == 1 and not path.exists() and path.suffix != ".zip":
         if revision is None:
             raise DataSourceError(

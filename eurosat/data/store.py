@@ -160,7 +160,9 @@ def prepare(
                 partial.chmod(0o755)
                 partial.rename(path)
             except BaseException:
-                shutil.rmtree(partial)
+                # Windows keeps a file that the error's traceback still holds open. The next call
+                # deletes the folder.
+                shutil.rmtree(partial, ignore_errors=True)
                 raise
     return _open(path, source)
 

@@ -272,7 +272,7 @@ class RunRecord(Callback):
         train_seconds = sum(part.train_seconds for part in parts)
         data = cast(EuroSATDataModule, cast(Any, trainer).datamodule)
         checkpoint = best_checkpoint(trainer)
-        best = checkpoint.best_model_path
+        folder, best = self.run_directory, checkpoint.best_model_path
         card = replace(
             self._card,
             parts=parts,
@@ -280,7 +280,7 @@ class RunRecord(Callback):
             wall_seconds=round(sum(part.wall_seconds for part in parts), 2),
             monitor=checkpoint.monitor,
             mode="min" if checkpoint.mode == "min" else "max",
-            best_checkpoint=os.path.relpath(best, self.run_directory) if best else None,
+            best_checkpoint=Path(os.path.relpath(best, folder)).as_posix() if best else None,
         )
         if train_seconds:
             images = sum(part.train_images for part in parts)
