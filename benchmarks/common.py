@@ -61,7 +61,8 @@ def save(name: str, figures: dict[str, Any]) -> None:
         },
     }
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+    text = json.dumps(content, indent=2) + "\n"
+    (RESULTS / f"{name}.json").write_text(text, "utf-8", newline="\n")
     print(json.dumps(figures, indent=2))
 
 
@@ -98,7 +99,7 @@ def measure(command: Sequence[str], cores: Sequence[int] | None = None) -> Measu
         status = Path(f"/proc/{process.pid}/status")
         while process.poll() is None:
             try:
-                lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+                lines = dict(line.split(":", 1) for line in status.read_text("utf-8").splitlines())
                 anonymous = max(anonymous, int(lines["RssAnon"].split()[0]))
             except (OSError, KeyError):
                 return

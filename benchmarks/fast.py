@@ -25,8 +25,8 @@ def main() -> None:
         command += [f"--output_root={args.outputs}"]
         subprocess.run(command, check=True)
         (run,) = set(folder.glob("*")) - before
-        card = json.loads((run / "run.json").read_text())
-        metrics = json.loads((run / "metrics.json").read_text())
+        card = json.loads((run / "run.json").read_text("utf-8"))
+        metrics = json.loads((run / "metrics.json").read_text("utf-8"))
         runs.append(
             {
                 "seed": seed,

@@ -76,7 +76,7 @@ def fit(source: str, root: str, batch_size: int, steps: int, folder: str) -> flo
         ]
     )
     (card,) = set(Path(folder).glob("*/*/run.json")) - before
-    return float(json.loads(card.read_text())["images_per_second"])
+    return float(json.loads(card.read_text("utf-8"))["images_per_second"])
 
 
 def main() -> None:

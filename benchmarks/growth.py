@@ -56,7 +56,7 @@ def speed(source: str, root: str, cores: Sequence[int], steps: int) -> float:
             options.append("--trainer.strategy=ddp")
         measure(fit(source, root, folder, *options), cores)
         (card,) = Path(folder).glob("*/*/run.json")
-        return float(json.loads(card.read_text())["images_per_second"])
+        return float(json.loads(card.read_text("utf-8"))["images_per_second"])
 
 
 def processes(source: str, root: str, turns: int, steps: int) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def cost(store: Any, times: int, folder: Path) -> dict[str, Any]:
         [sys.executable, "-c", OPEN_STORE, archive, root],
         check=True,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     options = [*SMALL_NETWORK, "--data.batch_size=256"]
     fitted = measure(fit(str(archive), str(root), str(folder / "runs"), *options))
@@ -206,7 +206,7 @@ def main() -> None:
     args = options.parse_args()
     figures = {}
     if args.only:
-        saved = json.loads((RESULTS / "growth.json").read_text())
+        saved = json.loads((RESULTS / "growth.json").read_text("utf-8"))
         figures = {part: saved[part] for part in ("processes", "data") if part in saved}
     if args.only != "data":
         figures["processes"] = processes(args.source, args.root, args.turns, args.steps)

@@ -18,7 +18,9 @@ def main() -> None:
             for seconds in (prepared, opened):
                 command = [sys.executable, "-c", OPEN_STORE, args.source, root]
                 start = time.perf_counter()
-                shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+                shown = subprocess.run(
+                    command, check=True, capture_output=True, encoding="utf-8"
+                ).stdout
                 whole = time.perf_counter() - start
                 images = int(shown.split()[1])
                 seconds.append({"seconds": float(shown.split()[0]), "with_imports": whole})

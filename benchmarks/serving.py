@@ -74,7 +74,7 @@ def locust(port: int, pictures: Path, users: int, seconds: int, **environment: s
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        stats = json.loads(Path(f"{folder}/stats.json").read_text())
+        stats = json.loads(Path(f"{folder}/stats.json").read_text("utf-8"))
     return {entry["name"]: entry for entry in stats}
 
 

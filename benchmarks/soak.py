@@ -27,9 +27,9 @@ def family(pid: int) -> dict[int, str]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parents[int(folder.name)] = int(
-                (folder / "stat").read_text().rpartition(")")[2].split()[1]
+                (folder / "stat").read_text("utf-8").rpartition(")")[2].split()[1]
             )
-            commands[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+            commands[int(folder.name)] = (folder / "cmdline").read_text("utf-8").replace("\0", " ")
         except OSError:
             continue
     found = [pid]
@@ -45,7 +45,7 @@ def is_worker(command: str) -> bool:
 
 def resident_mib(pid: int) -> float:
     """Resident memory of one process."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    pages = int(Path(f"/proc/{pid}/statm").read_text("utf-8").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 

@@ -57,8 +57,8 @@ def main() -> None:
             command += [f"--output_root={folder}", f"--experiment={name}"]
             subprocess.run(command, check=True)
             (run,) = Path(folder).glob(f"{name}/*")
-            metrics = json.loads((run / "metrics.json").read_text())
-            card = json.loads((run / "run.json").read_text())
+            metrics = json.loads((run / "metrics.json").read_text("utf-8"))
+            card = json.loads((run / "run.json").read_text("utf-8"))
             results[name] = {
                 "accuracy": metrics["accuracy"],
                 "f1_macro": metrics["f1_macro"],

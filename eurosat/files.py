@@ -63,10 +63,16 @@ def atomic_write_folder(folder: Path) -> Iterator[Path]:
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a CSV file atomically."""
-    with atomic_write(path) as partial, partial.open("w", newline="") as file:
+    with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, in UTF-8 and with the same line ends on every system."""
+    with atomic_write(path) as partial:
+        partial.write_text(text, "utf-8", newline="\n")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -74,8 +80,7 @@ def write_json(path: Path, content: Any) -> None:
 
     JSON has no word for NaN and infinity: null stands for them.
     """
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps(_valid(content), indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(_valid(content), indent=2, allow_nan=False) + "\n")
 
 
 def _valid(content: Any) -> Any:

@@ -39,7 +39,7 @@ def git_state() -> GitState | None:
         return subprocess.run(
             ["git", "-C", str(Path(__file__).parent), *arguments],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=True,
         ).stdout.strip()
 

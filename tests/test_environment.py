@@ -56,7 +56,7 @@ def test_serving_installs_no_torch() -> None:
 
 @pytest.mark.parametrize("path", sorted(LOCKS.glob("*.txt")), ids=lambda path: path.name)
 def test_locks_have_a_hash_for_every_package_and_name_no_registry(path: Path) -> None:
-    text = path.read_text()
+    text = path.read_text("utf-8")
     assert "://" not in text
     assert "index" not in re.sub(r"^\S+==.*", "", text, flags=re.M)
     for entry in re.split(r"^(?=[a-z0-9-]+==)", text, flags=re.M)[1:]:

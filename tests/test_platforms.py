@@ -1,7 +1,10 @@
-"""Windows and macOS: what imports there, and which verbs refuse Windows."""
+"""Windows and macOS: what imports there, which verbs refuse Windows, and how text is encoded."""
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -95,3 +98,59 @@ def test_a_verb_that_needs_signals_refuses_windows_before_it_imports_libraries(
         "or in a Linux container\n"
     )
     assert ended.stdout.split() == []
+
+
+def unnamed(call: ast.Call, method: str) -> bool:
+    """Whether a call of a method leaves the encoding or the line ends of a text to the system."""
+    given = {keyword.arg for keyword in call.keywords}
+    values = [value.value for value in call.args if isinstance(value, ast.Constant)]
+    match method:
+        case "read_text":
+            return not call.args and "encoding" not in given
+        case "write_text":
+            return len(call.args) < 2 or "newline" not in given
+        case "open":
+            mode = next((value for value in values if set(str(value)) <= set("rwaxbt+")), None)
+            text = "b" not in mode if mode else "newline" in given or not (call.args or given)
+            return text and "encoding" not in given
+        case "run" | "Popen" | "check_output":
+            return "text" in given
+    return False
+
+
+def unnamed_in(folder: Path) -> Iterator[str]:
+    for path in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            method = getattr(getattr(node, "func", None), "attr", "")  # of a call of a method
+            if isinstance(node, ast.Call) and unnamed(node, method):
+                yield f"{path.relative_to(REPOSITORY)}:{node.lineno} {method}"
+
+
+@pytest.mark.parametrize("folder", ["eurosat", "benchmarks", "docker", "deploy"])
+def test_the_encoding_of_every_text_file_is_named(folder: str) -> None:
+    # Ruff's PLW1514 finds the functions, and methods where the line itself shows the type.
+    assert not list(unnamed_in(REPOSITORY / folder))
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("path.read_text()", True),
+        ("path.read_text('utf-8')", False),
+        ("path.write_text(text)", True),
+        ("path.write_text(text, 'utf-8')", True),
+        ("path.write_text(text, 'utf-8', newline='\\n')", False),
+        ("path.open()", True),
+        ("path.open('w')", True),
+        ("path.open(newline='')", True),
+        ("path.open('w', encoding='utf-8')", False),
+        ("path.open('rb')", False),
+        ("Image.open(path)", False),
+        ("subprocess.run(command, text=True)", True),
+        ("subprocess.run(command, encoding='utf-8')", False),
+    ],
+)
+def test_an_unnamed_encoding_is_found(line: str, found: bool) -> None:
+    (call,) = (node for node in ast.walk(ast.parse(line)) if isinstance(node, ast.Call))
+    assert isinstance(call.func, ast.Attribute)
+    assert unnamed(call, call.func.attr) == found

@@ -139,4 +139,4 @@ def render() -> str:
 
 
 if __name__ == "__main__":
-    PATH.write_text(render(), "utf-8")
+    PATH.write_text(render(), "utf-8", newline="\n")

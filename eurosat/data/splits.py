@@ -148,7 +148,7 @@ def _from_files(names: Sequence[str], files: Path | None) -> dict[SplitName, Ind
             raise SplitError(
                 f"{files} holds {len(lists)} lists for {split}: keep exactly one *{split}*.txt"
             )
-        stems = [PurePosixPath(line.strip()).stem for line in lists[0].read_text().split()]
+        stems = [PurePosixPath(line.strip()).stem for line in lists[0].read_text("utf-8").split()]
         for stem in stems:
             if stem not in index:
                 raise SplitError(

@@ -80,8 +80,8 @@ class Store:
         """
         self.path = path
         try:
-            card = json.loads((path / "store.json").read_text())
-            items = json.loads((path / "items.json").read_text())
+            card = json.loads((path / "store.json").read_text("utf-8"))
+            items = json.loads((path / "items.json").read_text("utf-8"))
             if card["format"] != _FORMAT:
                 raise ValueError(f"its layout is {card['format']}, not {_FORMAT}")
             known = {field.name for field in fields(StoreCard)}
@@ -226,7 +226,7 @@ def _write(
     images.flush()
     np.save(path / "labels.npy", labels)
     items = {"names": listing.names, "splits": listing.splits, "longitudes": longitudes}
-    (path / "items.json").write_text(json.dumps(items))
+    (path / "items.json").write_text(json.dumps(items), "utf-8", newline="\n")
     card = StoreCard(
         source=source.name,
         source_fingerprint=source.fingerprint,
@@ -237,7 +237,9 @@ def _write(
         synthetic=source.synthetic,
         verified=verified,
     )
-    (path / "store.json").write_text(json.dumps(asdict(card), indent=2) + "\n")
+    (path / "store.json").write_text(
+        json.dumps(asdict(card), indent=2) + "\n", "utf-8", newline="\n"
+    )
 
 
 def _check_shape(patch: Patch, expected: tuple[int, ...], name: str) -> None:

@@ -85,7 +85,7 @@ def _run_settings(config: Path) -> dict[str, Any] | None:
     if not config.is_file():
         return None
     try:
-        content = yaml.safe_load(config.read_text())["data"]
+        content = yaml.safe_load(config.read_text("utf-8"))["data"]
         names = set(data_settings()) - {"bands", "classes"}  # The model's card has both.
         return {name: content[name] for name in names & set(content)}
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:

@@ -17,7 +17,7 @@ from eurosat.evaluation.page import render_page
 from eurosat.evaluation.profile_table import bottleneck_lines, phase_cells
 from eurosat.evaluation.run_figures import draw_run_figures
 from eurosat.evaluation.run_files import read_object, read_predictions
-from eurosat.files import atomic_write
+from eurosat.files import write_text
 from eurosat.metrics import MISSING, finite, metric_named, values_of
 from eurosat.run_card import RunCard, RunPart, read_run_card
 
@@ -107,8 +107,7 @@ def write_page(run_directory: Path, output: Path) -> Path:
         synthetic=bool(run.card.synthetic),
     )
     path = output / "report.html"
-    with atomic_write(path) as partial:
-        partial.write_text(html, encoding="utf-8")
+    write_text(path, html)
     return path
 
 

@@ -175,7 +175,7 @@ def _check_output(output: Path, format: Format, overwrite: bool) -> None:
 
 def _read_metrics(path: Path) -> dict[str, Any]:
     try:
-        metrics: dict[str, Any] = json.loads(path.read_text())
+        metrics: dict[str, Any] = json.loads(path.read_text("utf-8"))
         metrics["accuracy"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ExportError(

@@ -39,8 +39,8 @@ SYNTHETIC_NOTE = (
 def write_report(verdict: Verdict, folder: Path) -> None:
     """Write ``gate.json``, ``gate.md`` and ``gate.html`` into a folder."""
     write_json(folder / "gate.json", verdict.as_dict())
-    (folder / "gate.md").write_text(_markdown(verdict), encoding="utf-8")
-    (folder / "gate.html").write_text(_html(verdict), encoding="utf-8")
+    (folder / "gate.md").write_text(_markdown(verdict), "utf-8", newline="\n")
+    (folder / "gate.html").write_text(_html(verdict), "utf-8", newline="\n")
 
 
 def summary(verdict: Verdict) -> str:

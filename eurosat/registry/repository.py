@@ -49,7 +49,7 @@ def run_git(folder: Path, *arguments: str, advice: str) -> str:
         result = subprocess.run(
             ["git", "-C", str(folder), *arguments],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=True,
             env=os.environ | {"LC_ALL": "C"},  # the reason is found by English words
         )

@@ -95,7 +95,7 @@ class Study:
         return self._name(cell, "speed", [self.arguments(cell, 0)])
 
     def _name(self, cell: Cell, kind: str, asked: list[Any]) -> str:
-        content = [yaml.safe_load(Path(path).read_text()) for path in self.configs]
+        content = [yaml.safe_load(Path(path).read_text("utf-8")) for path in self.configs]
         digest = hashlib.sha256(json.dumps([content, *asked]).encode()).hexdigest()[:8]
         labels = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", str(v)) for v in cell.labels.values())
         return f"{labels}-{kind}-{digest}"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eurosat.evaluation.figures import save_figure
-from eurosat.files import atomic_write, write_csv
+from eurosat.files import write_csv, write_text
 from eurosat.study.figure import accuracy_figure
 from eurosat.study.plan import Study
 from eurosat.study.results import Summary
@@ -17,8 +17,7 @@ def write_results(study: Study, summaries: Sequence[Summary], output: Path) -> N
     if not rows:
         return
     write_csv(output / "runs.csv", list(rows[0]), [list(row.values()) for row in rows])
-    with atomic_write(output / "table.md") as partial:
-        partial.write_text(markdown_table(study, summaries))
+    write_text(output / "table.md", markdown_table(study, summaries))
     synthetic = any(row["synthetic"] for row in rows)
     save_figure(
         accuracy_figure(study, summaries, note="synthetic data" if synthetic else ""),

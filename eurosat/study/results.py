@@ -103,7 +103,7 @@ def _read_metrics(path: Path) -> dict[str, float | None]:
         StudyError: The run has no accuracy.
     """
     file = path / "metrics.json"
-    metrics = values_of(json.loads(file.read_text()))
+    metrics = values_of(json.loads(file.read_text("utf-8")))
     if metrics["accuracy"] is None:
         raise StudyError(f"{file} has no accuracy: delete the run's folder, and train it again")
     return metrics

@@ -48,7 +48,8 @@ def init(folder: Path) -> None:
                 path.write_bytes(content)
             pipeline = partial / "dvc.yaml"
             top = {path.name for path in partial.iterdir()}
-            pipeline.write_text(_without_code(pipeline.read_text("utf-8"), top), "utf-8")
+            text = _without_code(pipeline.read_text("utf-8"), top)
+            pipeline.write_text(text, "utf-8", newline="\n")
     except OSError as error:
         raise ProjectError(
             f"a project cannot be written to {folder} ({error.strerror}): choose another folder"

@@ -16,7 +16,7 @@ from eurosat.data.opened import OpenedData
 from eurosat.errors import TrackingError
 from eurosat.evaluation import figures
 from eurosat.evaluation.predictions import Predictions
-from eurosat.files import atomic_write
+from eurosat.files import write_text
 from eurosat.run_card import read_run_card
 from eurosat.training.loggers import status_of_failure
 from eurosat.training.resume import has_begun
@@ -90,8 +90,7 @@ class MLflowTracker(MLFlowLogger):
                 self._mlflow_client.update_run(self._run_id, status="RUNNING")
             client = cast("MlflowClient", super().experiment)
             if not known.is_file():
-                with atomic_write(known) as partial:
-                    partial.write_text(str(self._run_id), "utf-8")
+                write_text(known, str(self._run_id))
             return client
         except MlflowException as error:
             raise TrackingError(

@@ -22,7 +22,7 @@ def show_next_steps(
         report: Whether the report was drawn.
     """
     if tested:
-        accuracy = json.loads((run_directory / "metrics.json").read_text())["accuracy"]
+        accuracy = json.loads((run_directory / "metrics.json").read_text("utf-8"))["accuracy"]
         kind = "synthetic data" if card.synthetic else card.source
         print(f"\nTest accuracy {accuracy:.2%} on {kind}")
     hint = "open report.html in a browser" if report else "'eurosat report' draws its report"

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from eurosat.data.opened import OpenedData
 from eurosat.errors import TrackingError
 from eurosat.evaluation.predictions import Predictions
-from eurosat.files import atomic_write
+from eurosat.files import write_text
 from eurosat.run_card import RunCard, read_run_card
 from eurosat.training.loggers import status_of_failure
 from eurosat.training.resume import has_begun
@@ -83,8 +83,7 @@ class WandbTracker(WandbLogger):
                     "set WANDB_MODE=offline; 'wandb login --relogin' renews a key, and "
                     "WANDB_BASE_URL names a server of your own"
                 ) from error
-            with atomic_write(known) as partial:
-                partial.write_text(str(self.version), "utf-8")
+            write_text(known, str(self.version))
             self.log_hyperparams({"run_folder": str(self.run_directory)})
         return cast("Run", super().experiment)
 

@@ -67,8 +67,8 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
 def test_a_job_at_its_time_limit_is_requeued(job: Callable[..., tuple[int, str]]) -> None:
     code, _ = job()
     assert code == 143
-    assert Path("scontrol").read_text() == "requeue 17\n"
-    arguments = Path("arguments").read_text()
+    assert Path("scontrol").read_text("utf-8") == "requeue 17\n"
+    arguments = Path("arguments").read_text("utf-8")
     assert "--resume auto --run_directory outputs/slurm/17 --trainer.num_nodes 2" in arguments
     assert arguments.endswith("--config configs/fast.yaml\n")  # may override the script's
 
@@ -76,7 +76,7 @@ def test_a_job_at_its_time_limit_is_requeued(job: Callable[..., tuple[int, str]]
 def test_a_job_with_gpus_asks_for_them(job: Callable[..., tuple[int, str]]) -> None:
     code, _ = job(SLURM_GPUS_ON_NODE="4")
     assert code == 143
-    assert "--trainer.accelerator gpu --config" in Path("arguments").read_text()
+    assert "--trainer.accelerator gpu --config" in Path("arguments").read_text("utf-8")
 
 
 def test_a_job_without_progress_is_not_requeued(job: Callable[..., tuple[int, str]]) -> None:
@@ -95,4 +95,4 @@ def test_an_error_is_not_requeued(job: Callable[..., tuple[int, str]]) -> None:
 def test_a_new_job_continues_the_run_of_another(job: Callable[..., tuple[int, str]]) -> None:
     code, _ = job(RUN="12", RUNS="runs")
     assert code == 143
-    assert "--run_directory runs/12 " in Path("arguments").read_text()
+    assert "--run_directory runs/12 " in Path("arguments").read_text("utf-8")

@@ -31,7 +31,10 @@ class Engine:
     ) -> str:
         """Run a command of the engine and return its output, with ``both`` also its errors."""
         # The monitor of a detached container would keep a pipe open, so the output goes to files.
-        with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        with (
+            tempfile.TemporaryFile("w+", encoding="utf-8") as output,
+            tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
+        ):
             code = subprocess.run(
                 [self.name, *arguments],
                 env=self.environment,

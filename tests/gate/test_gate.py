@@ -55,9 +55,9 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 def edit(path: Path, change: Callable[[Any], None]) -> None:
     """Change a JSON file."""
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text("utf-8"))
     change(content)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), "utf-8")
 
 
 def test_a_model_passes_against_itself(
@@ -226,7 +226,7 @@ def test_exported_files_need_no_run_folder(
     code, found = gate(onnx, openvino, Path("out"), f"--root={store_root}")
     assert code == 1
     shown = capsys.readouterr().out
-    report = Path("out/gate.md").read_text()
+    report = Path("out/gate.md").read_text("utf-8")
     for text in (shown, report):
         assert "accuracy: 90 test images are too few to tell" in text
         assert "--accuracy_margin, from 4.1 on" in text

@@ -105,7 +105,7 @@ def test_the_dashboard_is_what_its_script_makes(make_dashboard: ModuleType) -> N
 
 def test_every_panel_asks_the_provisioned_data_source() -> None:
     settings = yaml.safe_load(
-        Path(GRAFANA, "provisioning", "datasources", "prometheus.yaml").read_text()
+        Path(GRAFANA, "provisioning", "datasources", "prometheus.yaml").read_text("utf-8")
     )
     (source,) = settings["datasources"]
     for panel in panels():

@@ -183,7 +183,8 @@ def gone(processes: list[int]) -> bool:
         alive = [
             pid
             for pid in processes
-            if Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text()
+            if Path(f"/proc/{pid}").exists()
+            and " Z " not in Path(f"/proc/{pid}/stat").read_text("utf-8")
         ]
         if not alive:
             return True
