@@ -20,7 +20,9 @@ PAGES = [
 ]
 """The pages that people write."""
 
-NEEDS = frozenset({"account", "cloud", "cluster", "container engine", "GPU", "hours", "network"})
+NEEDS = frozenset(
+    {"account", "cloud", "cluster", "container engine", "GPU", "hours", "network", "Windows"}
+)
 """What a command may need that a test does not have."""
 
 _BLOCK = re.compile(
