@@ -1,4 +1,4 @@
-"""Entry points, by which installed packages add formats, metrics and corruptions."""
+"""Entry points, by which installed packages add backbones, formats, metrics and corruptions."""
 
 import importlib.metadata
 import logging

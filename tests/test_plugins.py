@@ -38,6 +38,17 @@ def test_corruptions_of_a_package_are_applied() -> None:
     assert ask(code, PLUGIN).stdout.strip() == "lost rows"
 
 
+def test_a_backbone_of_a_package_is_built_with_its_arguments() -> None:
+    code = (
+        "from eurosat.models import EuroSATClassifier\n"
+        "model = EuroSATClassifier(backbone='toy_net', backbone_args={'width': 4}, bands='rgb')\n"
+        "import torch\n"
+        "print(tuple(model.backbone.features.weight.shape), "
+        "tuple(model(torch.zeros(2, 3, 64, 64, dtype=torch.uint8)).shape))"
+    )
+    assert ask(code, PLUGIN).stdout.strip() == "(4, 3, 3, 3) (2, 10)"
+
+
 def test_a_broken_package_is_named_and_leaves_the_rest_alone(tmp_path: Path) -> None:
     information = "toy_scores-1.0.dist-info"
     (tmp_path / information).mkdir()

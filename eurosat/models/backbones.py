@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,15 @@ from torch import nn
 
 import eurosat.models.patchnet  # noqa: F401  # registers PatchNet with timm
 from eurosat.errors import CheckpointError, EuroSATError
+from eurosat.plugins import load_plugins
+
+ENTRY_POINTS = "eurosat.backbones"
+"""Group of the entry points that name modules that register further models with timm."""
+
+
+@cache
+def _load() -> None:
+    load_plugins(ENTRY_POINTS)
 
 
 def build_backbone(
@@ -32,6 +42,7 @@ def build_backbone(
         EuroSATError: timm has no such model, or the model cannot be built.
         CheckpointError: The pretrained weights cannot be loaded.
     """
+    _load()
     if not timm.is_model(name.split(".")[0]):
         close = difflib.get_close_matches(name, timm.list_models(), n=4)
         raise EuroSATError(

@@ -99,7 +99,7 @@ default_cfgs = {
         "input_size": (3, 64, 64),
         "first_conv": "stem.0",
         "classifier": "head",
-        "license": "apache-2.0",
+        "license": "mit",
     }
 }
 
