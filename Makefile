@@ -2,24 +2,32 @@
 # the lock that the command needs: requirements/train.txt to train, requirements/dev.txt for
 # everything. The pins of train.txt are those of dev.txt, so one folder holds either.
 
-PYTHON ?= python3
 VENV ?= .venv
-BIN := $(VENV)/bin
+ifeq ($(OS),Windows_NT)
+PYTHON ?= python
+SCRIPTS := Scripts
+else
+PYTHON ?= python3
+SCRIPTS := bin
+endif
+BIN := $(VENV)/$(SCRIPTS)
 
 # uv installs where it is on the PATH, and pip where it is not. pip compiles what it installs; uv has
 # to be told, or every process would compile the packages where PYTHONDONTWRITEBYTECODE is set.
 UV := $(shell command -v uv)
-UV_INSTALL = uv pip install --python $(1)/bin/python --compile-bytecode
-PIP_INSTALL = $(1)/bin/python -m pip install
+UV_INSTALL = uv pip install --python $(1)/$(SCRIPTS)/python --compile-bytecode
+PIP_INSTALL = $(1)/$(SCRIPTS)/python -m pip install
 INSTALL = $(call $(if $(UV),UV,PIP)_INSTALL,$(1))
 
 # W&B's sweeps engine needs NumPy 1, so it has an environment of its own.
 SWEEPS_VENV := .venv-sweeps
 
-.PHONY: help environment fit test test-fast lint docs links images serve-image train-image lock clean
+.PHONY: help environment fit test test-fast coverage lint check-workflows docs links images \
+	serve-image train-image scan-image push-image sample-model fetch-model gate check-data deploy \
+	audit check-release lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 environment: $(VENV)/.dev  ## create the environment for everything
 
@@ -65,7 +73,10 @@ test: environment $(SWEEPS_VENV)/.complete  ## run the tests, one process per co
 test-fast: environment  ## run the tests that need neither a service nor a process of their own
 	$(BIN)/python -m pytest $(PROCESSES) -m fast
 
-lint: environment  ## check style and types
+coverage: environment  ## run the fast tests, and check the floor of their coverage
+	$(BIN)/python -m pytest $(PROCESSES) -m fast --cov --cov-report=term
+
+lint: environment check-workflows  ## check style, types and workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -78,6 +89,21 @@ docs: environment  ## build the documentation site in docs/_build/html; a warnin
 links: environment  ## check the links of the documentation to other sites (needs the internet)
 	$(BIN)/python -m sphinx --builder linkcheck --quiet docs docs/_build/links
 
+CHECK_SCHEMA = $(BIN)/check-jsonschema --quiet --builtin-schema vendor.$(1) $(2)
+
+check-workflows: environment  ## check .github/ and CITATION.cff, without the network
+	$(BIN)/jactionlint --strict-exit --shellcheck= --pyflakes=
+	$(BIN)/zizmor --offline --quiet --persona pedantic --strict-collection .github
+	$(call CHECK_SCHEMA,github-workflows,.github/workflows/*.yml)
+	$(call CHECK_SCHEMA,dependabot,.github/dependabot.yml)
+	$(call CHECK_SCHEMA,github-issue-config,.github/ISSUE_TEMPLATE/config.yml)
+	$(call CHECK_SCHEMA,github-issue-forms,$(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml)))
+	$(call CHECK_SCHEMA,citation-file-format,CITATION.cff)
+
+audit: environment  ## look up known vulnerabilities of the locked packages (needs the internet)
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
+		$(patsubst %,--requirement %,$(wildcard requirements/*.txt))
+
 # Container images. BASE, BACKEND and TORCH are the arguments of the files in docker/, and MODEL is a
 # file, a folder or a pattern of one model's files. OPTIONS goes to the engine, such as
 # OPTIONS='--secret id=pip,src=pip.conf'. Podman's own format has no health check.
@@ -86,7 +112,7 @@ ENGINE ?= $(shell for engine in docker podman buildah; do \
 MODEL ?= models
 OPTIONS ?=
 ARGUMENT = $(if $($(1)),--build-arg $(1)='$($(1))')
-IMAGE = $(if $(ENGINE),$(ENGINE),$(error no container engine runs here: install docker, podman or buildah)) \
+BUILD = $(if $(ENGINE),$(ENGINE),$(error no container engine runs here: install docker, podman or buildah)) \
 	build $(if $(filter-out docker,$(ENGINE)),--format docker) $(OPTIONS) --file docker/$(1).Dockerfile --tag eurosat-$(1) $(call ARGUMENT,BASE) \
 	--build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
 	--build-arg REVISION="$$(git describe --always --dirty --abbrev=40 --exclude '*')"
@@ -98,10 +124,88 @@ serve-image:  ## build the image of the service: MODEL=<model file> BACKEND=onnx
 	'dvc repro', or export a checkpoint and pass MODEL=<file>" >&2; exit 2; }
 	@case '$(MODEL)' in models|models/*|outputs/*) ;; *) echo "$(MODEL) does not reach the build: \
 	copy the model to outputs/ or models/, and pass MODEL=outputs/..." >&2; exit 2;; esac
-	$(call IMAGE,serve) $(call ARGUMENT,BACKEND) --build-arg MODEL='$(if $(wildcard $(MODEL)/.),$(MODEL)/*,$(MODEL))' .
+	$(call BUILD,serve) $(call ARGUMENT,BACKEND) --build-arg MODEL='$(if $(wildcard $(MODEL)/.),$(MODEL)/*,$(MODEL))' .
 
 train-image:  ## build the image of the training: TORCH=cuda|cpu
-	$(call IMAGE,train) $(call ARGUMENT,TORCH) .
+	$(call BUILD,train) $(call ARGUMENT,TORCH) .
+
+# Refuses a target while one of its variables is empty.
+REQUIRE = @for name in $(1); do [ -n "$$(printenv $$name)" ] || \
+	{ echo "make $@ needs $$name: pass $$name=... or set the variable" >&2; exit 2; }; done
+
+scan-image:  ## refuse an image that lacks a security update of Debian: IMAGE=eurosat-serve
+	$(call REQUIRE,IMAGE)
+	@updates=$$($(ENGINE) run --rm --user 0 --entrypoint sh '$(IMAGE)' -ec \
+		'apt-get update -qq; apt-get -qq --simulate dist-upgrade') || exit; \
+	if printf '%s\n' "$$updates" | grep '^Inst.*[Ss]ecurity' >&2; then \
+		echo "$(IMAGE) lacks these security updates: build it again on a newer BASE" >&2; exit 1; fi
+
+push-image:  ## push an image and show its digest: IMAGE=eurosat-serve REPOSITORY=... VERSION=...
+	$(call REQUIRE,IMAGE REPOSITORY VERSION)
+	@[ -z "$$REGISTRY_USER" ] || printf '%s' "$$REGISTRY_PASSWORD" | \
+		$(ENGINE) login --username "$$REGISTRY_USER" --password-stdin "$${REPOSITORY%%/*}"
+	@# A repository has lower-case letters only, and the name of an account may have others. Docker
+	@# knows the digest that the registry stored; the other engines write the digest to a file.
+	@name=$$(printf '%s' '$(REPOSITORY)/$(IMAGE)' | tr '[:upper:]' '[:lower:]') && mkdir -p outputs && \
+	$(ENGINE) tag '$(IMAGE)' "$$name:$(VERSION)" && \
+	if [ '$(ENGINE)' = docker ]; then docker push "$$name:$(VERSION)" && \
+		docker image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$$name:$(VERSION)" \
+		| sed -n "s|^$$name@||p" >outputs/digest; \
+	else $(ENGINE) push --digestfile outputs/digest "$$name:$(VERSION)"; fi && \
+	[ "$$(wc -w <outputs/digest)" -eq 1 ] || { echo "the digest of the pushed image is unknown" >&2; exit 1; }; \
+	printf 'name=%s\ndigest=%s\n' "$$name" "$$(cat outputs/digest)" | tee -a $(GITHUB_OUTPUT)
+
+# The registry. `git tag` shows the tags of stages, such as eurosat#production#3.
+sample-model: environment  ## train on synthetic patches, and export the model to outputs/sample.onnx
+	rm -rf outputs/sample
+	$(BIN)/eurosat fit --config configs/quickstart.yaml --trainer.max_epochs 2 --report false \
+		--run_directory outputs/sample
+	$(BIN)/eurosat export outputs/sample/checkpoints/best*.ckpt --format onnx \
+		--output outputs/sample.onnx --overwrite true
+
+MODEL_URI ?= registry:production
+FETCH_MODEL = rm -rf outputs/registered && mkdir -p outputs/registered && \
+	$(BIN)/python -c 'import sys; sys.tracebacklimit = 0; from pathlib import Path; \
+	from eurosat.registry.find import find_model; \
+	print(find_model(sys.argv[1], Path("outputs/registered")))'
+
+fetch-model: environment  ## download a registered model to outputs/registered: MODEL_URI=registry:staging
+	@$(FETCH_MODEL) '$(MODEL_URI)'
+
+gate: environment  ## compare the pipeline's model with the model in production
+	$(BIN)/dvc pull data/prepared models/eurosat.onnx
+	rm -rf outputs/gate
+	@$(BIN)/eurosat gate models/eurosat.onnx --against registry:production --source data/prepared; \
+	code=$$?; [ ! -f outputs/gate/gate.md ] || cat outputs/gate/gate.md >>"$${GITHUB_STEP_SUMMARY:-/dev/null}"; \
+	exit $$code
+
+check-data: environment  ## check that dvc.lock belongs to the committed data, which the remote holds
+	$(BIN)/dvc pull $(wildcard data/raw/*.dvc) data/prepared
+	$(BIN)/dvc status prepare
+	@$(BIN)/dvc status --quiet prepare || { echo "data/prepared is not made of the committed sources \
+	and settings: run 'dvc repro' and 'dvc push', and commit dvc.lock" >&2; exit 1; }
+	$(BIN)/eurosat prepare --source data/prepared
+
+deploy: environment  ## deploy the model of a stage's newest tag on Cloud Run: TAG='eurosat#production#3'
+	$(call REQUIRE,TAG GCP_PROJECT GCP_REGION GCP_IMAGES GCP_SIDECAR GCP_RUN_ACCOUNT)
+	@printf '%s\n' "$$TAG" | grep -qE '^[a-z][a-z0-9-]*#(staging|production)#[0-9]+$$' || \
+	{ echo "$$TAG is no tag of a stage, such as eurosat#production#3" >&2; exit 2; }
+	@newest=$$(git tag --list "$${TAG%#*}#*" --sort=-version:refname | head -n 1); \
+	[ "$$TAG" = "$$newest" ] || { echo "$$TAG is not the stage's newest tag ($${newest:-none is in \
+	this clone}): fetch the tags, or promote the version to deploy" >&2; exit 2; }
+	@$(FETCH_MODEL) "registry:$$(printf '%s' "$${TAG%#*}" | tr '#' '@')"
+	gcloud builds submit --project "$$GCP_PROJECT" --config deploy/cloudrun/cloudbuild.yaml \
+		--substitutions "_IMAGE=$$GCP_IMAGES/eurosat-serve:$$(printf '%s' "$$TAG" | tr '#' '-'),\
+	_SIDECAR=$$GCP_SIDECAR,_ACCOUNT=$$GCP_RUN_ACCOUNT,_REGION=$$GCP_REGION,\
+	_MODEL=outputs/registered,_BACKEND=$$(ls outputs/registered | grep -q '\.xml$$' && echo openvino || echo onnx)"
+
+check-release:  ## check that a tag has the version of pyproject.toml, and CHANGELOG.md its section: TAG=v0.1.0
+	$(call REQUIRE,TAG)
+	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml); \
+	[ "$$TAG" = "v$$version" ] || \
+	{ echo "the tag is $$TAG, and the version in pyproject.toml is $$version: change one of them" >&2; exit 2; }; \
+	grep -qF "## [$$version]" CHANGELOG.md || \
+	{ echo "CHANGELOG.md has no section [$$version]: add the section" >&2; exit 2; }
 
 # Locks name no registry. dev.txt comes first, and the others take their versions from it.
 COMPILE = uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
