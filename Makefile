@@ -22,9 +22,14 @@ INSTALL = $(call $(if $(UV),UV,PIP)_INSTALL,$(1))
 # W&B's sweeps engine needs NumPy 1, so it has an environment of its own.
 SWEEPS_VENV := .venv-sweeps
 
-.PHONY: help environment fit test test-fast coverage lint check-workflows docs links images \
-	serve-image train-image scan-image push-image sample-model fetch-model gate check-data deploy \
-	audit check-release lock clean
+# The tools of a release, which needs none of the packages that eurosat needs.
+RELEASE_VENV := .venv-release
+
+PACKAGE_VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+.PHONY: help environment fit test test-fast test-wheel coverage lint check-workflows docs links dist \
+	images serve-image train-image scan-image push-image sample-model fetch-model gate check-data \
+	deploy audit check-release lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -63,11 +68,16 @@ $(SWEEPS_VENV)/.complete: requirements/sweeps.txt
 	fi
 	@touch $@
 
+$(RELEASE_VENV)/.complete: requirements/release.txt
+	$(PYTHON) -m venv $(RELEASE_VENV)
+	$(call INSTALL,$(RELEASE_VENV)) --no-deps --require-hashes --requirement $<
+	@touch $@
+
 # Each process of pytest-xdist takes a block of neighbouring tests, and one that has finished takes
 # tests from the end of another's block.
 PROCESSES := --numprocesses auto --dist worksteal
 
-test: environment $(SWEEPS_VENV)/.complete  ## run the tests, one process per core
+test: environment $(SWEEPS_VENV)/.complete $(RELEASE_VENV)/.complete  ## run the tests, one process per core
 	$(BIN)/python -m pytest $(PROCESSES) --durations=15
 
 test-fast: environment  ## run the tests that need neither a service nor a process of their own
@@ -104,6 +114,45 @@ audit: environment  ## look up known vulnerabilities of the locked packages (nee
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
 		$(patsubst %,--requirement %,$(wildcard requirements/*.txt))
 
+# A release without the upload. The first build makes the wheel from the sdist, and the second makes
+# both from the tree: equal bytes say that the builds are reproducible and that the sdist is complete.
+dist: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
+dist: $(RELEASE_VENV)/.complete  ## build and check sdist, wheel and SBOM of a release in dist/
+	rm -rf dist build
+	$(RELEASE_VENV)/$(SCRIPTS)/python -m build --no-isolation
+	$(RELEASE_VENV)/$(SCRIPTS)/python -m build --no-isolation --sdist --wheel --outdir build
+	cmp dist/*.tar.gz build/*.tar.gz
+	cmp dist/*.whl build/*.whl
+	@tar -tf dist/*.tar.gz | cut -d/ -f2- | grep -vx PKG-INFO | LC_ALL=C sort >build/sdist.txt; \
+	git ls-files | LC_ALL=C sort | diff - build/sdist.txt || { echo "the sdist differs from git's \
+	files (< only in git, > only in the sdist): commit or remove the file, or name it in \
+	pyproject.toml, [tool.hatch.build.targets.sdist]" >&2; exit 1; }
+	$(RELEASE_VENV)/$(SCRIPTS)/twine check --strict dist/*
+	$(RELEASE_VENV)/$(SCRIPTS)/check-wheel-contents --toplevel eurosat dist/*.whl
+	$(RELEASE_VENV)/$(SCRIPTS)/python requirements/make_sbom.py requirements/train.txt \
+		dist/eurosat.cdx.json
+	@rm -r build
+	@echo "dist/ holds the release of $$(git describe --always --dirty --exclude '*')"
+
+# The fast tests away from the clone: in the unpacked sdist without eurosat/, so that the tests
+# import the installed wheel. `lowest` installs the lower bounds of pyproject.toml themselves.
+RESOLUTION ?= locked
+PINS_locked = cat requirements/dev.txt
+PINS_lowest = grep -oE '"[a-z0-9-]+(\[[a-z]+\])?>=[^",]+' pyproject.toml | \
+	sed -E 's/"([a-z0-9-]+)(\[[a-z]+\])?>=/\1==/'
+
+test-wheel: dist  ## run the fast tests on the installed wheel: RESOLUTION=locked|lowest (needs uv)
+	$(if $(UV),,$(error test-wheel needs uv: install uv))
+	$(if $(PINS_$(RESOLUTION)),,$(error there is no RESOLUTION=$(RESOLUTION): choose locked or lowest))
+	@set -e; unset PYTHONPATH; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	trap 'exit 130' INT TERM; set -x; \
+	{ $(PINS_$(RESOLUTION)); } >$$folder/pins.txt; \
+	mkdir $$folder/project; tar -xf dist/*.tar.gz -C $$folder/project --strip-components 1; \
+	rm -r $$folder/project/eurosat; \
+	$(PYTHON) -m venv $$folder/venv; \
+	$(call UV_INSTALL,$$folder/venv) --constraint $$folder/pins.txt "$$(ls dist/*.whl)[dev]"; \
+	cd $$folder/project; ../venv/bin/python -m pytest $(PROCESSES) -m fast
+
 # Container images. BASE, BACKEND and TORCH are the arguments of the files in docker/, and MODEL is a
 # file, a folder or a pattern of one model's files. OPTIONS goes to the engine, such as
 # OPTIONS='--secret id=pip,src=pip.conf'. Podman's own format has no health check.
@@ -114,7 +163,7 @@ OPTIONS ?=
 ARGUMENT = $(if $($(1)),--build-arg $(1)='$($(1))')
 BUILD = $(if $(ENGINE),$(ENGINE),$(error no container engine runs here: install docker, podman or buildah)) \
 	build $(if $(filter-out docker,$(ENGINE)),--format docker) $(OPTIONS) --file docker/$(1).Dockerfile --tag eurosat-$(1) $(call ARGUMENT,BASE) \
-	--build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
+	--build-arg VERSION=$(PACKAGE_VERSION) \
 	--build-arg REVISION="$$(git describe --always --dirty --abbrev=40 --exclude '*')"
 
 images: serve-image train-image  ## build both images: MODEL=<model file>
@@ -217,7 +266,8 @@ lock:  ## pin what pyproject.toml asks for (needs uv); UPGRADE=--upgrade takes t
 	$(call COMPILE,train) pyproject.toml --extra build --extra train --constraint requirements/dev.txt
 	$(call COMPILE,serve) pyproject.toml --extra build --extra serve --constraint requirements/dev.txt
 	$(call COMPILE,cloud) pyproject.toml --extra cloud --constraint requirements/dev.txt
+	$(call COMPILE,release) --group release --constraint requirements/dev.txt
 	echo sweeps | $(call COMPILE,sweeps) - $(UPGRADE)
 
-clean:  ## remove the environments, decoded data and runs; and keep data/raw
-	rm -rf $(VENV) $(SWEEPS_VENV) outputs $(filter-out data/raw,$(wildcard data/*))
+clean:  ## remove the environments, decoded data, runs and releases; and keep data/raw
+	rm -rf $(VENV) $(SWEEPS_VENV) $(RELEASE_VENV) outputs dist build $(filter-out data/raw,$(wildcard data/*))

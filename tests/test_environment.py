@@ -49,6 +49,14 @@ def test_a_lock_has_what_pyproject_asks_for(lock: str) -> None:
         assert locked[name] in requirement.specifier, f"{requirement}: run make lock"
 
 
+def test_the_tools_of_a_release_are_locked_in_the_versions_of_the_large_lock() -> None:
+    groups = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["dependency-groups"]
+    locked, large = pins("release"), pins("dev")
+    for requirement in map(Requirement, groups["release"]):
+        assert locked[requirement.name] in requirement.specifier, f"{requirement}: run make lock"
+    assert all(large[name] == locked[name] for name in locked.keys() & large.keys())
+
+
 def test_serving_installs_no_torch() -> None:
     assert not {"torch", "lightning", "matplotlib"} & pins("serve").keys()
     assert "torch" in pins("train")
@@ -116,3 +124,23 @@ def test_the_cpu_build_of_torch_is_installed_beside_the_hashed_rest(
     assert {"torch", "torchvision", "triton", "nvidia-cublas", "cuda-bindings"} <= left_out
     assert {"torchmetrics", "lightning", "numpy"} <= kept
     assert all(re.match("torch$|torchvision$|triton$|cuda-|nvidia-", name) for name in left_out)
+
+
+def test_the_lowest_versions_of_the_wheel_are_the_bounds_of_pyproject(
+    tmp_path: Path, uv: str
+) -> None:
+    shown = make("test-wheel", "RESOLUTION=lowest", folder=tmp_path, path=uv).stdout
+    # The filter of the recipe is run for real.
+    (program,) = re.findall(r"\{ (grep .+?); \} >", shown, re.DOTALL)
+    command = ["sh", "-c", program]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    lowest = set(done.stdout.splitlines())
+    for requirement in asked_for("dev"):
+        (bound,) = (part for part in requirement.specifier if part.operator in (">=", "=="))
+        assert bound.operator == "==" or f"{requirement.name}=={bound.version}" in lowest
+
+
+def test_an_unknown_resolution_is_refused(tmp_path: Path, uv: str) -> None:
+    refused = make("test-wheel", "RESOLUTION=highest", folder=tmp_path, path=uv)
+    assert refused.returncode != 0
+    assert "there is no RESOLUTION=highest: choose locked or lowest" in refused.stderr
