@@ -250,7 +250,7 @@ deploy: environment  ## deploy the model of a stage's newest tag on Cloud Run: T
 
 check-release:  ## check that a tag has the version of pyproject.toml, and CHANGELOG.md its section: TAG=v0.1.0
 	$(call REQUIRE,TAG)
-	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml); \
+	@version='$(PACKAGE_VERSION)'; \
 	[ "$$TAG" = "v$$version" ] || \
 	{ echo "the tag is $$TAG, and the version in pyproject.toml is $$version: change one of them" >&2; exit 2; }; \
 	grep -qF "## [$$version]" CHANGELOG.md || \
