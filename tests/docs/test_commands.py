@@ -127,7 +127,9 @@ def template(session_folder: SessionFolder) -> Path:
 
 
 @pytest.fixture
-def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(
+    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wandb_settings: None
+) -> Path:
     """A copy of the folder that the commands of a block may change."""
     folder = tmp_path / "project"
     shutil.copytree(template, folder)

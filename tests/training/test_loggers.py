@@ -258,6 +258,6 @@ def test_a_logger_that_cannot_start_is_named_with_the_cause(
 
 
 def test_every_overlay_of_a_logger_is_documented() -> None:
-    text = (CONFIGS.parent / "docs" / "tracking.md").read_text()
+    text = (CONFIGS.parent / "docs/howto/track.md").read_text("utf-8")
     for overlay in (CONFIGS / "logger").glob("*.yaml"):
         assert f"configs/logger/{overlay.name}" in text
