@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.conftest import CONFIGS, REPOSITORY, Run
+from tests.docs.pages import PAGES
 
 LIGHT = ("eurosat.inference", "eurosat.evaluation")
 """Packages that import no heavy library before a function needs it."""
@@ -56,7 +57,7 @@ def named_in(text: str) -> set[str]:
 
 
 def documents() -> list[Path]:
-    folders = (CONFIGS.rglob("*.yaml"), (REPOSITORY / "docs").rglob("*.md"))
+    folders = (CONFIGS.rglob("*.yaml"), PAGES)
     return [path for folder in folders for path in folder] + [
         REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "params.yaml")
     ]
