@@ -57,10 +57,7 @@ def named_in(text: str) -> set[str]:
 
 
 def documents() -> list[Path]:
-    folders = (CONFIGS.rglob("*.yaml"), PAGES)
-    return [path for folder in folders for path in folder] + [
-        REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "params.yaml")
-    ]
+    return [*CONFIGS.rglob("*.yaml"), *PAGES, REPOSITORY / "params.yaml"]
 
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
