@@ -36,7 +36,7 @@ def export(
         output: Path of the file. If not given, the file is written beside the checkpoint and named
             after the checkpoint and the format.
         source: Data source; if not given, the run's source. --source is required if the
-            checkpoint is not in <run folder>/checkpoints and was trained on real data.
+            checkpoint is not in <run folder>/checkpoints.
         root: Folder for decoded data; if not given, the run's folder for decoded data.
         split_files: Folder with the train, val and test .txt lists, for a run with --data.split
             files; if not given, the folder that the run used.
@@ -47,8 +47,9 @@ def export(
             checkpoint's probability.
         max_accuracy_loss: Percentage points of accuracy that an approximate file may lose. Default:
             0.3; for a model that was trained on synthetic data, 1.
-        metrics: The metrics.json of a test of the checkpoint, for the model card; if not given, the
-            metrics.json of the run folder.
+        metrics: The metrics.json of a test of the checkpoint, for the model card. If not given, the
+            model card of a run's best checkpoint has the metrics.json of the run folder, and other
+            model cards have no metrics.
         version: Version of the model, for the model card. Default: <experiment>-<start time of the
             run>-<first digits of the checkpoint's SHA-256>. For an int8 format, the command appends
             '-int8' to the version.

@@ -38,7 +38,8 @@ def gate(
     of calibration fail if the change is worse than the margin and the confidence interval of the
     change excludes 0. The intervals have a confidence of 95 %; for single classes and corruptions,
     Bonferroni's correction makes the intervals wider. The checks of speed and of size are plain
-    ratios. To measure one model, pass the same model as candidate and as --against.
+    ratios. To measure one model, pass the same model as candidate and as --against: the same file
+    on both sides always passes the checks of accuracy and of robustness.
 
     Args:
         candidate: Model URI of the candidate: the path or the bucket address (gs://...) of a
@@ -54,7 +55,7 @@ def gate(
         split_files: Folder with the train, val and test .txt lists, for runs with --data.split
             files; if not given, the folder that the models' runs used.
         accuracy_margin: Largest accepted loss of accuracy, in percentage points. The check passes
-            if the whole confidence interval of the loss lies below this value.
+            if no value of the confidence interval of the loss is above this value.
         class_margin: Largest accepted loss of recall of each class, in percentage points. The check
             fails if a class loses more than this value and the confidence interval of the loss
             excludes 0.
@@ -66,8 +67,8 @@ def gate(
         max_size_ratio: Largest accepted ratio of the candidate's file size to the file size of the
             model in use.
         robustness_margin: Largest accepted loss of mean accuracy on corrupted images, in percentage
-            points. The check passes if the whole confidence interval of the loss lies below this
-            value.
+            points. The check passes if no value of the confidence interval of the loss is above
+            this value.
         corruption_margin: Largest accepted loss of accuracy under each corruption, in percentage
             points. The check fails if a loss is larger than this value and the confidence interval
             of the loss excludes 0.

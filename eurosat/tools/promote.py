@@ -23,9 +23,9 @@ def promote(
 
     Args:
         model: A model file, such as models/eurosat.onnx, or a registered model, such as
-            registry:staging, registry:v0.1.0 or wandb:staging. For the git registry, DVC must track
-            the file, dvc.yaml must declare the file as an artifact, and the repository must have no
-            uncommitted change.
+            registry:staging, registry:v0.1.0 or wandb:staging. To register a file in the git
+            registry, DVC must track the file, dvc.yaml must declare the file as an artifact, and no
+            file that git tracks may have an uncommitted change.
         stage: Stage of the model; the model replaces the stage's earlier model.
         version: Version for a file that is not registered yet, such as v1.0.0; if not given, the
             latest version with its last number raised by one. The W&B Registry numbers versions

@@ -27,7 +27,7 @@ def sweep(
         sweep_id: Existing sweep that the agents join, as ENTITY/PROJECT/ID. The command needs
             either a file or --sweep_id.
         count: Number of runs per agent; if not given, agents run until the sweep ends.
-        check: Check the file, and start nothing.
+        check: Check the file, and start nothing. This option needs a file.
     """
     from eurosat.sweeps.agents import gpus, run_agents
     from eurosat.sweeps.definition import read_sweep
@@ -40,6 +40,8 @@ def sweep(
         )
     if sweep_id is not None and not re.fullmatch(r"[^/\s]+/[^/]+/[^/\s]+", sweep_id):
         raise SweepError(f"--sweep_id must be ENTITY/PROJECT/ID, got '{sweep_id}'")
+    if check and file is None:
+        raise SweepError("--check checks a file: give a file, or join the sweep without --check")
     if count is not None and count < 1:
         raise SweepError("--count must be 1 or more")
     if file is not None:

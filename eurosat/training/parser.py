@@ -18,14 +18,16 @@ Resume = Literal["auto"]
 _OF_A_CHECKPOINT = (
     "--ckpt_path is required. The checkpoint sets the model, the bands and the classes, but not "
     "the data: repeat --data.source, --data.revision, --data.synthetic_images and all options "
-    "--data.split* of the training. With another split, test images may be images that the "
+    "--data.split* of the training. With another split, {} images may be images that the "
     "checkpoint was trained on."
 )
 
 _DESCRIPTIONS = {
     "fit": "Train a classifier, then test its best checkpoint.",
-    "validate": f"Evaluate a checkpoint on the validation split. {_OF_A_CHECKPOINT}",
-    "test": f"Evaluate a checkpoint on the test split, and write the report. {_OF_A_CHECKPOINT}",
+    "validate": "Evaluate a checkpoint on the validation split. "
+    + _OF_A_CHECKPOINT.format("validation"),
+    "test": "Evaluate a checkpoint on the test split, and write the report. "
+    + _OF_A_CHECKPOINT.format("test"),
     "predict": "Classify the images of --data.images with a checkpoint, and write a CSV file. "
     "--ckpt_path is required. The checkpoint sets the model, the bands and the classes.",
 }

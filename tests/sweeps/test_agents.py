@@ -24,6 +24,7 @@ NO_SERVER = {
             ["--sweep_id=a/b/c", str(CONFIGS / "sweeps" / "random.yaml")],
             "give a file to start a sweep",
         ),
+        (["--sweep_id=a/b/c", "--check=true"], "--check checks a file: give a file"),
         (["--sweep_id=a/b/c", "--count=0"], "--count must be 1 or more"),
         (["--sweep_id=a/b/c/d"], "--sweep_id must be ENTITY/PROJECT/ID, got 'a/b/c/d'"),
         (["--sweep_id=c"], "--sweep_id must be ENTITY/PROJECT/ID, got 'c'"),
