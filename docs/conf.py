@@ -24,6 +24,8 @@ autodoc_member_order = "bysource"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
+smartquotes = False  # which would make a dash of the two hyphens of an option
+
 html_theme = "furo"
 html_title = f"eurosat {version}"
 html_static_path = ["_static"]
