@@ -77,7 +77,7 @@ def test_every_error_has_a_cause(error: type[errors.EuroSATError], generated: Mo
 def test_every_environment_variable_of_the_code_is_documented() -> None:
     used = {
         name
-        for path in (REPOSITORY / "eurosat").rglob("*.py")
+        for path in Path(errors.__file__).parent.rglob("*.py")
         for name in re.findall(
             r'"((?:EUROSAT|AIP|CLOUD_ML|CLUSTER)_[A-Z_]+)"', path.read_text("utf-8")
         )
