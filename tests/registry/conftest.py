@@ -78,3 +78,14 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """The error of a command that must fail with exit code 2."""
     assert main(arguments) == 2
     return capsys.readouterr().err
+
+
+def promote_openvino(repository: Checkout, model_files: dict[str, Path]) -> None:
+    """Commit both files of an OpenVINO model, and assign the model to staging."""
+    for part in (model_files["openvino"], model_files["openvino"].with_suffix(".bin")):
+        shutil.copy(part, repository.folder / "models")
+    repository.run("dvc", "add", "models/eurosat.xml", "models/eurosat.bin")
+    artifacts = {"eurosat": {"path": "models/eurosat.xml", "type": "model"}}
+    (repository.folder / "dvc.yaml").write_text(yaml.safe_dump({"artifacts": artifacts}))
+    repository.commit()
+    assert main(["promote", "models/eurosat.xml"]) == 0

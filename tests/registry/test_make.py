@@ -10,7 +10,7 @@ import yaml
 from eurosat.cli import main
 from tests.conftest import REPOSITORY
 from tests.pipeline import Checkout
-from tests.registry.conftest import MODEL
+from tests.registry.conftest import MODEL, promote_openvino
 
 pytestmark = pytest.mark.process
 
@@ -67,13 +67,7 @@ def test_the_tag_of_a_stage_deploys_the_model(repository: Checkout, gcloud: Path
 def test_an_openvino_model_is_deployed_with_its_backend(
     repository: Checkout, model_files: dict[str, Path], gcloud: Path
 ) -> None:
-    for part in (model_files["openvino"], model_files["openvino"].with_suffix(".bin")):
-        shutil.copy(part, repository.folder / "models")
-    repository.run("dvc", "add", "models/eurosat.xml", "models/eurosat.bin")
-    artifacts = {"eurosat": {"path": "models/eurosat.xml", "type": "model"}}
-    (repository.folder / "dvc.yaml").write_text(yaml.safe_dump({"artifacts": artifacts}))
-    repository.commit()
-    assert main(["promote", "models/eurosat.xml"]) == 0
+    promote_openvino(repository, model_files)
     make(repository, "deploy", "TAG=eurosat#staging#1")
     assert "_BACKEND=openvino" in gcloud.read_text(encoding="utf-8")
 

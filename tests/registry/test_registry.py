@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from eurosat.cli import main
 from eurosat.errors import RegistryError
 from eurosat.inference.runtime import open_model
 from eurosat.registry.find import find_model
 from tests.pipeline import Checkout, gcs_emulator, gcs_environment, impatience
-from tests.registry.conftest import MODEL, change_model, refused, tags
+from tests.registry.conftest import MODEL, change_model, promote_openvino, refused, tags
 
 
 def test_a_model_goes_through_the_stages(
@@ -82,13 +81,7 @@ def test_the_gate_compares_with_what_is_in_production(
 def test_both_files_of_an_openvino_model_are_registered(
     repository: Checkout, model_files: dict[str, Path], tmp_path: Path
 ) -> None:
-    for part in (model_files["openvino"], model_files["openvino"].with_suffix(".bin")):
-        shutil.copy(part, repository.folder / "models")
-    repository.run("dvc", "add", "models/eurosat.xml", "models/eurosat.bin")
-    artifacts = {"eurosat": {"path": "models/eurosat.xml", "type": "model"}}
-    (repository.folder / "dvc.yaml").write_text(yaml.safe_dump({"artifacts": artifacts}))
-    repository.commit()
-    assert main(["promote", "models/eurosat.xml"]) == 0
+    promote_openvino(repository, model_files)
     (tmp_path / "fetched").mkdir()
     path = find_model("registry:staging", tmp_path / "fetched")
     patches = np.zeros((2, 3, 64, 64), dtype=np.uint8)
