@@ -196,7 +196,10 @@ class EuroSATClassifier(lightning.LightningModule):
 
     def _check_backbone(self, size: int) -> None:
         """Classify one empty patch, because some backbones take one size or no small patches."""
-        patch = torch.zeros(1, len(self.preprocess.channels), size, size, device=self.device)
+        # In the setup hook self.device is the device of the training already, but the weights are
+        # not there yet.
+        device = self.preprocess.mean.device
+        patch = torch.zeros(1, len(self.preprocess.channels), size, size, device=device)
         training = self.training
         self.eval()
         try:

@@ -1,6 +1,7 @@
 """The module: self-contained checkpoints, freezing, optimisers from YAML, blending."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -207,5 +208,15 @@ def test_precision_auto_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) ->
     for capable, expected in ((True, "bf16-mixed"), (False, "32-true")):
         monkeypatch.setattr("torch.cpu.get_capabilities", lambda c=capable: {"avx512_bf16": c})
         assert computes_bf16("cpu") is capable
-        trainer = Trainer(accelerator="cpu", devices=1, logger=False, barebones=True)
+        trainer = Trainer(accelerator="cpu", devices=1, logger=False)
         assert trainer.precision == expected
+
+
+def test_the_backbone_is_checked_where_its_weights_are() -> None:
+    """Lightning names the GPU as the module's device before it moves the weights to the GPU."""
+    module = EuroSATClassifier(**SMALL)
+    module._device = torch.device("meta")  # as Lightning sets it before the hook `setup`
+    module.trainer = Trainer(accelerator="cpu", devices=1)
+    module.trainer.datamodule = SimpleNamespace(patch_size=64)  # type: ignore[attr-defined]
+    module.setup("fit")
+    assert module.patch_size == 64
