@@ -53,6 +53,12 @@ OVERRIDDEN = (
     ),
     Internal(
         _SERVER,
+        "verify_worker_status",
+        "(self)",
+        "LitServe waits for ever for a worker that exited before it was ready.",
+    ),
+    Internal(
+        _SERVER,
         "_start_worker_monitoring",
         "(self, manager, uvicorn_workers)",
         "LitServe fails the requests of a worker that exits; the service sends them again.",

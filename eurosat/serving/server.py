@@ -140,6 +140,28 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             finally:
                 watch.cancel()
 
+    def verify_worker_status(self) -> None:
+        """Wait for the first ready worker.
+
+        Raises:
+            EuroSATError: All workers exited, for example for lack of memory, or cannot open the
+                model.
+        """
+        while not any(
+            state == WorkerSetupStatus.READY for state in self.workers_setup_status.values()
+        ):
+            codes = [process.exitcode for process in self.inference_workers]
+            if WorkerSetupStatus.ERROR in self.workers_setup_status.values():
+                raise EuroSATError(
+                    "the workers cannot start: correct the cause, which the log above names"
+                )
+            if None not in codes:
+                raise EuroSATError(
+                    f"all workers exited while they opened the model (exit codes {codes}): a code "
+                    "of -9 usually means too little memory"
+                )
+            time.sleep(0.05)
+
     def _start_worker_monitoring(self, manager: None, uvicorn_workers: Mapping[int, Any]) -> None:
         """Replace workers that exit; stop if workers cannot start or an API process ends."""
 
@@ -225,10 +247,6 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             )
         except KeyboardInterrupt:
             pass  # the signal came during the start
-        except RuntimeError as error:  # LitServe raises it when workers cannot be set up
-            raise EuroSATError(
-                "the workers cannot start: correct the cause, which the log above names"
-            ) from error
         finally:
             self._stopping.set()
             for process in multiprocessing.active_children():

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing import Value
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -159,6 +159,20 @@ def test_workers_that_cannot_start_end_the_service(start_service: StartService) 
         time.sleep(0.01)
     assert service.process.returncode == 1
     assert "CRITICAL eurosat.serving.server: workers exit before" in service.log.read_text()
+
+
+def test_a_worker_that_exits_during_the_start_ends_the_service(onnx_model: Path) -> None:
+    """As the kernel kills a worker whose model needs too much memory."""
+    command = [sys.executable, "-m", "eurosat", "serve", str(onnx_model), f"--port={free_port()}"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    service = Service("", cast(Any, process), Path(), 0)
+    deadline = time.monotonic() + 60
+    while not (workers := service.workers()):
+        assert time.monotonic() < deadline
+    os.kill(workers[0], signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "all workers exited while they opened the model (exit codes [-9])" in said
 
 
 def children(pid: int) -> list[int]:
