@@ -29,7 +29,7 @@ TOOL_VERBS = {
     "study": "train every combination of settings with several seeds, and compare the settings",
     "sweep": "search for good hyperparameters with Weights & Biases, on every GPU of this machine",
     "report": "draw the figures and write the reports of finished runs",
-    "export": "convert a checkpoint to another format, such as ONNX, and compare both predictions",
+    "export": "convert a checkpoint to another format, such as ONNX, and compare the predictions",
     "gate": "compare a candidate with the model in use; the exit code is 1 if a check fails",
     "promote": "register a model and assign it to a stage, staging or production",
     "vertex": "train, tune or serve on Vertex AI",

@@ -30,9 +30,9 @@ def promote(
         version: Version for a file that is not registered yet, such as v1.0.0; if not given, the
             latest version with its last number raised by one. The W&B Registry numbers versions
             itself and takes no --version.
-        registry: Registry for a file: 'git' for tags in this repository, 'wandb' for the Weights &
-            Biases (W&B) Registry; if not given, 'git'. A registered model stays in its
-            registry and needs no --registry.
+        registry: Registry for a file: 'git' for tags in the git repository of the current folder,
+            'wandb' for the Weights & Biases (W&B) Registry; if not given, 'git'. A registered model
+            stays in its registry and needs no --registry.
         push: Push the file to the DVC remote and the tags to the git remote origin. To push a
             model later, repeat the command with --push true. Only for the registry in git, because
             the W&B Registry uploads the file at once.

@@ -24,9 +24,9 @@ def vertex(
 ) -> int:
     """Send a spec to Vertex AI: a training job, a search for hyperparameters, or an endpoint.
 
-    The command replaces the placeholders of the spec, checks the keys, the values and the arguments
-    of the job, and sends the spec
-    without asking for confirmation. For a job, the command then shows the job's log until the job
+    The command fills the placeholders of the spec, such as ${bucket}, with the settings and options
+    below, checks the keys, the values and the arguments of the job, and sends the spec without
+    asking for confirmation. For a job, the command then shows the job's log until the job
     ends; if the command is stopped, the job goes on. For an endpoint, the command ends when the
     model is deployed. The exit code is 1 if the job fails.
 
@@ -40,10 +40,12 @@ def vertex(
         bucket: Name of the bucket for run folders, without gs://.
         image: Container image, built by 'make train-image' or, for an endpoint, by 'make
             serve-image', and pushed to a registry that Vertex AI can read.
-        service_account: Account of the job; if not given, Vertex AI's own account.
+        service_account: Account of the job or of the deployed model; if not given, Vertex AI's own
+            account.
         labels: Labels of the job, such as '{team: land}', added to the labels of the settings.
-        name: Name of the job and of its folder in the bucket. To continue a run that ended too
-            early, pass the name of its job. Default: <name of the spec's file>-<UTC time>.
+        name: Name of the job and of its folder in the bucket, or of the endpoint. To
+            continue a run that ended too early, pass the name of its job. Default: <name of
+            the spec's file>-<UTC time>.
         arguments: Further arguments of the command in the container, such as
             '[--trainer.max_epochs=5]'.
         hours: Expected duration in hours, for the cost. Default: the hours in the spec.

@@ -134,12 +134,6 @@ class EuroSATCLI(LightningCLI):
                     trainer_class=Trainer,
                     parser_class=SettingsParser,
                     parser_kwargs={"prog": "eurosat", self._verb: help_texts(self._verb)},
-                    trainer_defaults={
-                        "max_epochs": 10,
-                        "deterministic": True,
-                        "log_every_n_steps": 1,  # all metrics are logged per epoch
-                        "logger": False,
-                    },
                     save_config_callback=SaveConfig,
                     save_config_kwargs={"overwrite": True},
                     seed_everything_default=42,

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.loggers import Logger
 
 from eurosat.files import atomic_write
 from eurosat.hardware import check_cuda, computes_bf16, idle_gpu
@@ -23,14 +25,33 @@ Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "1
 
 
 class Trainer(lightning.Trainer):
-    """Lightning's Trainer, with the additional ``precision: auto``."""
+    """Lightning's Trainer with defaults of its own, and the additional ``precision: auto``."""
 
-    def __init__(self, *, precision: Precision = "auto", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        precision: Precision = "auto",
+        logger: Logger | Iterable[Logger] | bool | None = False,
+        max_epochs: int | None = 10,
+        log_every_n_steps: int | None = 1,
+        deterministic: bool | Literal["warn"] | None = True,
+        default_root_dir: str | Path | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Resolve ``auto``, and pass everything else on to Lightning.
 
         Args:
             precision: 'auto' is bf16 mixed precision where the hardware computes in bf16, and 32
                 bits otherwise. All other values are Lightning's.
+            logger: Further loggers, such as W&B, TensorBoard or MLflow (configs/logger/).
+                metrics.csv is always written; true and false add no logger.
+            max_epochs: Number of epochs; -1 trains without a limit.
+            log_every_n_steps: Number of steps between two rows of metrics. All metrics are logged
+                once per epoch.
+            deterministic: Whether the same command with the same seed on the same machine gives
+                the same metrics. 'warn' only warns of an operation that is not deterministic.
+            default_root_dir: Has no effect where there is a run folder, which --output_root and
+                --run_directory choose.
             **kwargs: See `lightning.Trainer`.
         """
         if precision == "auto":
@@ -44,11 +65,63 @@ class Trainer(lightning.Trainer):
                 reason,
             )
         kwargs["plugins"] = _with_defaults(kwargs.get("plugins"))
-        super().__init__(precision=precision, **kwargs)
+        super().__init__(
+            precision=precision,
+            logger=logger,
+            max_epochs=max_epochs,
+            log_every_n_steps=log_every_n_steps,
+            deterministic=deterministic,
+            default_root_dir=default_root_dir,
+            **kwargs,
+        )
         # Deterministic mode also fills uninitialised memory. No code here reads uninitialised
         # memory, and filling makes a step on a CPU 5 % slower.
-        deterministic: Any = torch.utils.deterministic
-        deterministic.fill_uninitialized_memory = False
+        settings: Any = torch.utils.deterministic
+        settings.fill_uninitialized_memory = False
+
+    # The overrides describe --ckpt_path, because Lightning also describes keywords, such as
+    # 'best', that the command line refuses.
+
+    def fit(self, *args: Any, ckpt_path: str | None = None, **kwargs: Any) -> None:  # type: ignore[override]
+        """Train a model.
+
+        Args:
+            *args: See `lightning.Trainer.fit`.
+            ckpt_path: Path of a .ckpt file of a run. The training continues from this checkpoint,
+                in a new run folder.
+            **kwargs: See `lightning.Trainer.fit`.
+        """
+        super().fit(*args, ckpt_path=ckpt_path, **kwargs)  # type: ignore[misc]
+
+    def validate(self, *args: Any, ckpt_path: str | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Validate a model.
+
+        Args:
+            *args: See `lightning.Trainer.validate`.
+            ckpt_path: Path of the .ckpt file of a run. Required.
+            **kwargs: See `lightning.Trainer.validate`.
+        """
+        return super().validate(*args, ckpt_path=ckpt_path, **kwargs)  # type: ignore[misc]
+
+    def test(self, *args: Any, ckpt_path: str | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Test a model.
+
+        Args:
+            *args: See `lightning.Trainer.test`.
+            ckpt_path: Path of the .ckpt file of a run. Required.
+            **kwargs: See `lightning.Trainer.test`.
+        """
+        return super().test(*args, ckpt_path=ckpt_path, **kwargs)  # type: ignore[misc]
+
+    def predict(self, *args: Any, ckpt_path: str | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Classify images.
+
+        Args:
+            *args: See `lightning.Trainer.predict`.
+            ckpt_path: Path of the .ckpt file of a run. Required.
+            **kwargs: See `lightning.Trainer.predict`.
+        """
+        return super().predict(*args, ckpt_path=ckpt_path, **kwargs)  # type: ignore[misc]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -19,7 +19,8 @@ class Settings:
         region: Region, such as ``europe-west4``.
         bucket: Name of the bucket for run folders, without ``gs://``.
         image: Image of the training, or of the service for an endpoint.
-        service_account: Account of the job; Vertex AI's own account if not given.
+        service_account: Account of the job or of the deployed model; Vertex AI's own account if
+            not given.
         labels: Labels of the job, for the bill.
     """
 
