@@ -16,13 +16,14 @@ import yaml
 from dvc.repo import Repo
 
 from tests.conftest import REPOSITORY
+from tests.session_folder import SessionFolder
 
 _PARTS = (
     *("configs", "data/raw/README.md", "dvc.yaml", "eurosat", "requirements"),
     *(".dvc/.gitignore", ".dvc/config", ".dvcignore", ".gitignore"),
     *("models/.gitignore", "pipeline/.gitignore", "pipeline/evaluate/.gitignore"),
 )
-_TINY = {
+TINY_PARAMS = {
     "data": {"source": "synthetic", "synthetic_images": 300, "batch_size": 32},
     "model": {"backbone_args": {"stem_width": 8, "widths": [8, 16]}},
     "trainer": {"max_epochs": 1, "accelerator": "cpu", "enable_progress_bar": False},
@@ -107,7 +108,7 @@ def copy_repository(folder: Path) -> Checkout:
     (folder / "params.yaml").write_text(committed_params())
     checkout = Checkout(folder)
     checkout.run("git", "init", "--quiet", "--initial-branch=main")
-    checkout.set_params(_TINY)
+    checkout.set_params(TINY_PARAMS)
     checkout.commit("Start")
     return checkout
 
@@ -153,6 +154,28 @@ class Tracer:
         return {
             source_from_cache(str(path)) if path.suffix == ".pyc" else str(path) for path in opened
         }
+
+
+STAGES = ["prepare", "train", "evaluate", "report", "export"]
+
+
+def run_pipeline_once(session_folder: SessionFolder) -> tuple[Path, Tracer]:
+    """Copy this repository and run the copy's pipeline, once per session.
+
+    Returns:
+        The copy, whose results are committed, and the files that the stages opened. A test that
+        changes the copy must copy it first.
+    """
+
+    def fill(folder: Path) -> None:
+        tracer = Tracer(folder / "traces")
+        made = copy_repository(folder / "checkout")
+        output = Checkout(made.folder, tracer.environment).run("dvc", "repro")
+        assert sorted(made.ran(output)) == sorted(STAGES)
+        made.commit("Results of the pipeline")
+
+    folder = session_folder("pipeline", fill)
+    return folder / "checkout", Tracer(folder / "traces")
 
 
 @contextmanager

@@ -25,9 +25,7 @@ NEEDS = frozenset(
 )
 """What a command may need that a test does not have."""
 
-_BLOCK = re.compile(
-    r"(?:<!-- (needs|run by): ([^>]*) -->\n)?```(sh|console|bash)\n(.*?)^```", re.S | re.M
-)
+_BLOCK = re.compile(r"(?:<!-- ([^>]*) -->\n)?```(?:sh|console|bash)\n(.*?)^```", re.S | re.M)
 
 
 @dataclass(frozen=True)
@@ -38,15 +36,31 @@ class Block:
         page: Path of the page in the repository.
         line: Number of the block's first line, counted from 1.
         text: The commands.
-        needs: What the commands need, of `NEEDS`; empty if a test runs the commands.
-        run_by: The file of the tests that run the commands; None if test_commands.py runs them.
+        needs: What the commands need, of `NEEDS`; empty if a test or CI runs the commands.
+        quickstart: Whether the block is the README's quickstart, which CI runs.
     """
 
     page: Path
     line: int
     text: str
     needs: tuple[str, ...] = ()
-    run_by: Path | None = None
+    quickstart: bool = False
+
+    @property
+    def in_shell(self) -> bool:
+        """Whether a shell has to run the commands: other programs than `eurosat`, or services."""
+        starts = ("eurosat serve", "eurosat classify", "eurosat init", "eurosat promote")
+        return not (self.needs or self.quickstart) and any(
+            command.startswith(starts)
+            or "registry:" in command
+            or not command.startswith(("eurosat ", "jq "))
+            for command in self.commands
+        )
+
+    @property
+    def in_process(self) -> bool:
+        """Whether the test's process can run the commands."""
+        return not (self.needs or self.quickstart or self.in_shell)
 
     @property
     def commands(self) -> list[str]:
@@ -63,14 +77,15 @@ def blocks_of(path: Path) -> list[Block]:
     """List the blocks of shell commands in a page."""
     content, blocks = path.read_text("utf-8"), []
     for found in _BLOCK.finditer(content):
-        mark, value, _, text = found.groups()
+        mark, text = found[1] or "", found[2]
+        needs = mark.removeprefix("needs: ").split(", ") if mark.startswith("needs: ") else []
         blocks.append(
             Block(
                 page=path.relative_to(REPOSITORY),
-                line=content[: found.start(4)].count("\n") + 1,
+                line=content[: found.start(2)].count("\n") + 1,
                 text=text,
-                needs=tuple(value.split(", ")) if mark == "needs" else (),
-                run_by=REPOSITORY / value if mark == "run by" else None,
+                needs=tuple(needs),
+                quickstart=mark == "quickstart",
             )
         )
     return blocks
