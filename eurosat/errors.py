@@ -70,6 +70,10 @@ class ImagesError(EuroSATError):
     """The images that a model was trained and tested on are unavailable or have changed."""
 
 
+class MonitoringError(EuroSATError):
+    """A reference, a prediction log or a setting of the monitoring cannot be used."""
+
+
 class ExportError(EuroSATError):
     """A model cannot be exported, or its export differs from the checkpoint."""
 

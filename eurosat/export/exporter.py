@@ -18,13 +18,20 @@ from eurosat.errors import ExportError, ModelFileError, ParityError
 from eurosat.evaluation.run_images import open_images
 from eurosat.export.build import build, check_packages, package_versions
 from eurosat.export.examples import draw_examples
-from eurosat.export.parity import Comparison, check_accuracy, check_difference, compare
+from eurosat.export.parity import (
+    Comparison,
+    check_accuracy,
+    check_difference,
+    check_features,
+    compare,
+)
 from eurosat.inference.backend import Format, Patches, Write
 from eurosat.inference.backends import find_format
 from eurosat.inference.card import ModelCard
 from eurosat.inference.checkpoint import open_checkpoint
 from eurosat.inference.files import companions, model_files
 from eurosat.inference.runtime import open_model
+from eurosat.monitoring.files import encode_reference, observe_images
 
 
 @dataclass(frozen=True)
@@ -132,6 +139,7 @@ def export_checkpoint(checkpoint: Path, settings: ExportSettings) -> Exported:
         format=format.name,
         version=(settings.version or card.version) + format.version_suffix,
         examples=draw_examples(data),
+        reference="",
     )
     allowed_loss = settings.allowed_loss(card)
     with _staging(output) as draft:
@@ -143,10 +151,17 @@ def export_checkpoint(checkpoint: Path, settings: ExportSettings) -> Exported:
             check_difference(found, settings.tolerance)
         else:
             check_accuracy(found, allowed_loss)
+        check_features(found)
+        # The reference belongs to this file, because another format computes other features.
+        reference = observe_images(model, *data.draw("val", None))
         few = patches[:7]
         expected = model.predict(few)
         del model
-        card = replace(card, export=_record(format, settings, found, allowed_loss, calibration))
+        card = replace(
+            card,
+            export=_record(format, settings, found, allowed_loss, calibration),
+            reference=encode_reference(reference),
+        )
         _write(write, draft, card, output)
         final = open_model(draft)  # Writing the gate's figures must not change the answers.
         same_card = final.card.to_json() == card.to_json()  # In JSON texts, NaN equals NaN.

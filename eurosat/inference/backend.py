@@ -1,10 +1,10 @@
 """Interfaces of a file format: a `Backend` runs model files, and a `Format` makes model files."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,33 @@ if TYPE_CHECKING:
 Probabilities = npt.NDArray[np.float32]
 Patches = npt.NDArray[Any]
 """Raw pixels, uint8 or uint16, shape (B, C, size, size)."""
+
+Features = npt.NDArray[np.float32]
+"""Input of the model's last layer, shape (B, F)."""
+
+
+class Output(NamedTuple):
+    """What a model computes for patches.
+
+    Attributes:
+        probabilities: float32, shape (B, classes); every row sums to 1.
+        features: Input of the last layer, float32, shape (B, F); None if the file does not give
+            the features, because an older version of eurosat wrote the file, or because timm does
+            not give the features of the backbone.
+    """
+
+    probabilities: Probabilities
+    features: Features | None
+
+
+def join_outputs(outputs: Sequence[Output]) -> Output:
+    """Concatenate the outputs of several batches."""
+    features = [output.features for output in outputs if output.features is not None]
+    return Output(
+        np.concatenate([output.probabilities for output in outputs]),
+        np.concatenate(features) if len(features) == len(outputs) else None,
+    )
+
 
 Write = Callable[[Path, ModelCard], None]
 """Writes a model file with a card in its metadata, and the model file's companion files.
@@ -46,6 +73,9 @@ class Model(Protocol):
             Probabilities, float32, shape (B, classes), in a new array; every row sums to 1. A
             caller may keep the array, so no later call may write into it.
         """
+
+    def run(self, patches: Patches) -> Output:
+        """Classify raw patches, and give their features; otherwise as `predict`."""
 
 
 class Backend(ABC):
@@ -84,6 +114,10 @@ class Backend(ABC):
     @abstractmethod
     def predict(self, patches: Patches) -> Probabilities:
         """Classify raw patches; see `Model.predict`."""
+
+    def run(self, patches: Patches) -> Output:
+        """Classify raw patches, and give their features; a backend may give no features."""
+        return Output(self.predict(patches), None)
 
     @classmethod
     def cuda_devices(cls) -> int:

@@ -48,6 +48,8 @@ class ModelCard:
         git: Revision of the code that trained the model, as in ``run.json``.
         export: Result of the parity gate when the file was made; empty for a checkpoint.
         examples: Example image files, base64 by file name.
+        reference: The reference of `eurosat.monitoring`, base64; empty if an older version of
+            eurosat wrote the card, or if the model gives no features.
         layout: Version of this card's layout.
     """
 
@@ -65,6 +67,7 @@ class ModelCard:
     git: dict[str, Any] | None = None
     export: dict[str, Any] = field(default_factory=dict)
     examples: dict[str, str] = field(default_factory=dict, repr=False)
+    reference: str = field(default="", repr=False)
     layout: _Count = _LAYOUT
 
     @property
@@ -85,6 +88,12 @@ class ModelCard:
     def to_json(self) -> str:
         """Write the card as JSON."""
         return json.dumps(asdict(self))
+
+    def summary(self) -> dict[str, Any]:
+        """Give the fields that people read, without example images and reference."""
+        content = asdict(self)
+        del content["examples"], content["reference"]
+        return content
 
     @classmethod
     def from_json(cls, text: str | None, file: str) -> "ModelCard":

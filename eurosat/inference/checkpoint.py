@@ -1,5 +1,6 @@
 """Opening a run's checkpoint as a model that gives probabilities, and building the model's card."""
 
+import base64
 import hashlib
 import json
 import sys
@@ -60,8 +61,20 @@ def open_checkpoint(path: Path) -> "tuple[Predictor, ModelCard]":
         synthetic=run.synthetic,
         metrics=_metrics(path.parent.parent / "metrics.json") if own_metrics else None,
         git=known["git"],
+        reference=_reference(path),
     )
     return Predictor(classifier).eval(), card
+
+
+def reference_file(checkpoint: Path) -> Path:
+    """Give the path of the reference that a training writes beside its best checkpoint."""
+    return checkpoint.with_suffix(".reference.npz")
+
+
+def _reference(checkpoint: Path) -> str:
+    """Read the reference beside a checkpoint as base64; an empty text if there is none."""
+    path = reference_file(checkpoint)
+    return base64.b64encode(path.read_bytes()).decode() if path.is_file() else ""
 
 
 def _run_card(folder: Path) -> RunCard:

@@ -39,8 +39,8 @@ def promote(model: Path | Reference, stage: Stage) -> str:
             artifact.save()
             return f"{model.name} {artifact.version} is now in {stage}"
         card = open_model(model, threads=1).card
-        metadata: dict[str, Any] = json.loads(card.to_json())
-        del metadata["examples"]  # the example images stay in the model file
+        # The example images and the reference stay in the model file.
+        metadata: dict[str, Any] = json.loads(json.dumps(card.summary()))
         artifact = wandb.Artifact(DEFAULT_NAME, type="model", metadata=metadata)
         for path in model_files(model):
             artifact.add_file(str(path))

@@ -14,7 +14,7 @@ import numpy as np
 from litserve.loops.base import LitLoop
 from litserve.utils import LitAPIStatus, LoopResponseType
 
-from eurosat.inference.backend import Model, Patches, Probabilities
+from eurosat.inference.backend import Model, Output, Patches, join_outputs
 from eurosat.inference.runtime import open_model
 from eurosat.logs import LogLevel, Logs
 from eurosat.serving import metrics
@@ -70,9 +70,15 @@ class GreedyBatchLoop(LitLoop):  # type: ignore[misc]  # LitServe ships no types
         patches = [request[3] for request in waiting]
         answers: list[Any]
         try:
-            probabilities = lit_api.predict(lit_api.batch(patches))
-            ends = np.cumsum([len(array) for array in patches])
-            answers, status = np.split(probabilities, ends[:-1]), LitAPIStatus.OK
+            output = lit_api.predict(lit_api.batch(patches))
+            ends = np.cumsum([len(array) for array in patches])[:-1]
+            probabilities = np.split(output.probabilities, ends)
+            features = (
+                [None] * len(waiting)
+                if output.features is None
+                else np.split(output.features, ends)
+            )
+            answers, status = list(zip(probabilities, features, strict=True)), LitAPIStatus.OK
         except Exception as error:
             _log.exception("a batch of %d images failed", sum(map(len, patches)))
             answers, status = [repr(error)] * len(waiting), LitAPIStatus.ERROR
@@ -111,12 +117,12 @@ class ClassifierAPI(litserve.LitAPI):  # type: ignore[misc]
         """Concatenate the images of several requests."""
         return inputs[0] if len(inputs) == 1 else np.concatenate(inputs)
 
-    def predict(self, x: Patches, **_: Any) -> Probabilities:
-        """Compute the probabilities of patches in calls of at most ``max_batch_size``."""
+    def predict(self, x: Patches, **_: Any) -> Output:
+        """Compute the output for patches in calls of at most ``max_batch_size``."""
         assert self.model is not None
         found = []
         for start in range(0, len(x), self.max_batch_size):
             batch = x[start : start + self.max_batch_size]
             metrics.BATCH_SIZE.observe(len(batch))
-            found.append(self.model.predict(batch))
-        return found[0] if len(found) == 1 else np.concatenate(found)
+            found.append(self.model.run(batch))
+        return found[0] if len(found) == 1 else join_outputs(found)

@@ -11,7 +11,7 @@ from multiprocessing.sharedctypes import Synchronized
 
 from litserve.utils import LitAPIStatus, ResponseBufferItem
 
-from eurosat.inference.backend import Patches, Probabilities
+from eurosat.inference.backend import Output, Patches
 from eurosat.operating_system import ParentProcess
 from eurosat.serving.transport import NoWorkerError, RequestChannel
 
@@ -71,14 +71,14 @@ class Dispatcher:
         """Whether a worker can answer."""
         return self._channel.connected
 
-    async def predict(self, patches: Patches) -> Probabilities:
+    async def predict(self, patches: Patches) -> Output:
         """Have a worker classify patches.
 
         Args:
             patches: Raw pixels, uint8 or uint16, shape (B, C, size, size).
 
         Returns:
-            Probabilities, float32, shape (B, classes).
+            The probabilities and features of the patches.
 
         Raises:
             WorkerLostError: Two workers exited while they had these patches.
@@ -98,8 +98,7 @@ class Dispatcher:
         content, status = request.answer.response
         if status == LitAPIStatus.ERROR:
             raise ModelFailedError(content)
-        probabilities: Probabilities = content
-        return probabilities
+        return Output(*content)
 
     def _send(self, uid: str, request: _InFlight) -> None:
         try:

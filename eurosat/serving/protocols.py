@@ -85,6 +85,14 @@ def open_inference_routes(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
     card = service.card
     raw_type = "UINT8" if card.rgb else "UINT16"
+    scores = (
+        []
+        if service.reference is None
+        else [
+            {"name": "ood_score", "datatype": "FP32", "shape": [-1]},
+            {"name": "ood_flag", "datatype": "BOOL", "shape": [-1]},
+        ]
+    )
 
     @router.get("", summary="The server's name and version")
     @public
@@ -114,6 +122,7 @@ def open_inference_routes(service: Service) -> APIRouter:
             "outputs": [
                 {"name": "probabilities", "datatype": "FP32", "shape": [-1, len(card.classes)]},
                 {"name": "label", "datatype": "BYTES", "shape": [-1]},
+                *scores,
             ],
         }
 
@@ -127,7 +136,8 @@ def open_inference_routes(service: Service) -> APIRouter:
             images = await read_files(tensor)
         else:
             images = list(raw_patches(tensor)[:, np.newaxis])
-        found = np.concatenate(await service.probabilities(request, images))
+        observations = await service.predict(request, images)
+        found = np.concatenate([observation.probabilities for observation in observations])
         labels = [card.classes[index] for index in found.argmax(axis=1)]
         outputs = [
             {
@@ -138,6 +148,16 @@ def open_inference_routes(service: Service) -> APIRouter:
             },
             {"name": "label", "datatype": "BYTES", "shape": [len(labels)], "data": labels},
         ]
+        answers = [service.ood(observation.ood_score) for observation in observations]
+        scored = [answer for answer in answers if answer is not None]
+        if scored:
+            shape = [len(scored)]
+            scores = [answer["score"] for answer in scored]
+            flags = [answer["flag"] for answer in scored]
+            outputs += [
+                {"name": "ood_score", "datatype": "FP32", "shape": shape, "data": scores},
+                {"name": "ood_flag", "datatype": "BOOL", "shape": shape, "data": flags},
+            ]
         if body.outputs:
             names = {output.name for output in body.outputs}
             outputs = [output for output in outputs if output["name"] in names]

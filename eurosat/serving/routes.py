@@ -182,8 +182,7 @@ def routes(service: Service, health_route: str | None) -> APIRouter:
     @router.get("/info", summary="The model's card", responses={401: ERRORS[401]})
     async def info() -> dict[str, Any]:
         """Return the model card, with training data and test metrics, and the service's limits."""
-        model = {name: value for name, value in vars(service.card).items() if name != "examples"}
-        return {"model": model, "limits": vars(service.limits)}
+        return {"model": service.card.summary(), "limits": vars(service.limits)}
 
     @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
     @public

@@ -22,6 +22,7 @@ from litserve.utils import WorkerSetupStatus
 
 from eurosat.errors import EuroSATError
 from eurosat.inference.card import ModelCard
+from eurosat.monitoring.reference import card_reference
 from eurosat.serving import metrics
 from eurosat.serving.admission import Admission
 from eurosat.serving.api import ClassifierAPI
@@ -78,8 +79,12 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             vertex_route: Path of Vertex AI's protocol.
             health_route: A second path of ``/health``.
             examples: Example images for the page, by file name.
+
+        Raises:
+            MonitoringError: The reference in the model's card is damaged or of another model.
         """
         self.card = card
+        self.reference = card_reference(card, api.path.name)
         self.limits = limits
         self.api_key = api_key
         self.vertex_route = vertex_route
@@ -109,7 +114,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             "Classify the land use of Sentinel-2 patches. `/` is a page to try the model."
         )
         self.dispatcher = Dispatcher(self.response_buffer, self.worker_exits)
-        service = Service(self.card, self.dispatcher, self.limits)
+        service = Service(self.card, self.dispatcher, self.limits, self.reference)
         app.include_router(routes(service, self.health_route))
         app.include_router(vertex_routes(service, self.vertex_route))
         app.include_router(open_inference_routes(service))

@@ -14,9 +14,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from eurosat.errors import DataSourceError
-from eurosat.inference.backend import Patches, Probabilities
+from eurosat.inference.backend import Output, Patches, Probabilities
 from eurosat.inference.card import ModelCard
 from eurosat.inference.pictures import Picture, read_picture
+from eurosat.monitoring.observation import Observation, observe_output
+from eurosat.monitoring.reference import Reference
 from eurosat.serving import metrics
 from eurosat.serving.dispatcher import Dispatcher, ModelFailedError, WorkerLostError
 from eurosat.serving.limits import Limits
@@ -30,6 +32,9 @@ _INLINE_BYTES = 64 * 1024
 Small files are decoded within a fraction of a millisecond, and a thread would cost more time. A
 JPEG of one EuroSAT patch has 2 to 6 KB, and a GeoTIFF has 107 KB.
 """
+
+_INLINE_PATCHES = 16
+"""Largest number of patches that are compared with the reference without a thread."""
 
 MAX_PATCHES = 1024
 """Largest number of patches in a request, tiles included.
@@ -49,20 +54,28 @@ class Upload:
 class Service:
     """The classification of images; every API process has one service.
 
-    The routes of all protocols take their predictions from `probabilities`, `classify` or
+    The routes of all protocols take their predictions from `predict`, `classify` or
     `explain`. Only these methods reach the workers, and all of them call `observe`, so that the
     predictions of a new protocol are observed as well.
     """
 
-    def __init__(self, card: ModelCard, dispatcher: Dispatcher, limits: Limits) -> None:
+    def __init__(
+        self,
+        card: ModelCard,
+        dispatcher: Dispatcher,
+        limits: Limits,
+        reference: Reference | None = None,
+    ) -> None:
         """Build the service.
 
         Args:
             card: The model's card.
+            reference: The model's reference, by which images are scored; None for no scores.
             dispatcher: The sender of patches to the workers.
             limits: The limits of the service.
         """
         self.card = card
+        self.reference = reference
         self.limits = limits
         self._dispatcher = dispatcher
 
@@ -123,10 +136,8 @@ class Service:
             metrics.REJECTED.inc()
             return str(error)
 
-    async def probabilities(
-        self, request: Request, images: Sequence[Patches]
-    ) -> list[Probabilities]:
-        """Classify images.
+    async def predict(self, request: Request, images: list[Patches]) -> list[Observation]:
+        """Classify images, and observe the predictions.
 
         Args:
             request: The request that holds the images.
@@ -134,16 +145,15 @@ class Service:
                 an image that was not cut into tiles has one patch.
 
         Returns:
-            For each image the probabilities of its patches, float32, shape (N, classes).
+            The observation of each image.
 
         Raises:
             HTTPException: Two workers exited (503) or the model failed (500).
         """
-        found = await self._predict(images[0] if len(images) == 1 else np.concatenate(images))
-        ends = np.cumsum([len(patches) for patches in images])
-        probabilities = np.split(found, ends[:-1])
-        self.observe(request, images, probabilities)
-        return probabilities
+        output = await self._predict(images[0] if len(images) == 1 else np.concatenate(images))
+        observations = await self._compare(images, output)
+        self.observe(request, observations)
+        return observations
 
     async def explain(
         self, request: Request, picture: Picture
@@ -154,34 +164,44 @@ class Service:
             The prediction, as in `classify`, and the map of `saliency`.
 
         Raises:
-            HTTPException: As `probabilities`.
+            HTTPException: As `predict`.
         """
-        found = await self._predict(occlusions(picture.patches[0]))
-        probabilities = found[:1]  # the copies with a window are no predictions
-        self.observe(request, [picture.patches], [probabilities])
-        return self._describe(picture, probabilities), saliency(found, self.card.patch_size)
+        output = await self._predict(occlusions(picture.patches[0]))
+        # The copies with a window are no predictions.
+        first = Output(
+            output.probabilities[:1], None if output.features is None else output.features[:1]
+        )
+        observations = await self._compare([picture.patches], first)
+        self.observe(request, observations)
+        found = saliency(output.probabilities, self.card.patch_size)
+        return self._describe(picture, observations[0]), found
 
-    def observe(
-        self, request: Request, images: Sequence[Patches], probabilities: Sequence[Probabilities]
-    ) -> None:
+    async def _compare(self, images: list[Patches], output: Output) -> list[Observation]:
+        """Compare images with the reference; many patches are compared in a thread."""
+        arguments = (images, output, self.card.bands, self.reference)
+        if len(output.probabilities) > _INLINE_PATCHES:
+            return await asyncio.to_thread(observe_output, *arguments)
+        return observe_output(*arguments)
+
+    def observe(self, request: Request, observations: Sequence[Observation]) -> None:
         """Record the predictions of one request, whatever its protocol, in the metrics and the log.
 
         Args:
             request: The request; ``request.state`` has its ``id`` and the path of its ``route``.
-            images: The patches of every image, each uint8 or uint16, shape (N, C, size, size).
-            probabilities: The probabilities of every image's patches, each float32, shape
-                (N, classes). An image's prediction is the mean over its patches.
+            observations: The observation of every image.
         """
-        for rows in probabilities:
-            prediction = rows.mean(axis=0)
+        for observation in observations:
+            prediction = observation.prediction
             label = self.card.classes[int(prediction.argmax())]
             metrics.PREDICTIONS.labels(label).inc()
             metrics.CONFIDENCE.observe(float(prediction.max()))
         state = request.state
-        _log.debug("request %s to %s: %d images classified", state.id, state.route, len(images))
+        _log.debug(
+            "request %s to %s: %d images classified", state.id, state.route, len(observations)
+        )
 
-    async def _predict(self, patches: Patches) -> Probabilities:
-        """Compute the probabilities of patches, and turn failures into HTTP errors."""
+    async def _predict(self, patches: Patches) -> Output:
+        """Compute the output for patches, and turn failures into HTTP errors."""
         try:
             return await self._dispatcher.predict(patches)
         except WorkerLostError as error:
@@ -208,27 +228,37 @@ class Service:
             cut into tiles; or the ``error`` of an upload that cannot be read.
 
         Raises:
-            HTTPException: No image can be read (422), or as `read` and `probabilities`.
+            HTTPException: No image can be read (422), or as `read` and `predict`.
         """
         pictures = await self.read(uploads, tiles=tiles)
         readable = [picture for picture in pictures if isinstance(picture, Picture)]
         if not readable:
             raise HTTPException(422, "; ".join(str(picture) for picture in pictures))
-        found = iter(await self.probabilities(request, [picture.patches for picture in readable]))
+        found = iter(await self.predict(request, [picture.patches for picture in readable]))
         return [
             {"error": picture} if isinstance(picture, str) else self._describe(picture, next(found))
             for picture in pictures
         ]
 
-    def _describe(self, picture: Picture, probabilities: Probabilities) -> dict[str, Any]:
-        """Describe the prediction of one image; ``probabilities`` has shape (N, classes)."""
-        answer = self._label(probabilities.mean(axis=0))
+    def _describe(self, picture: Picture, observation: Observation) -> dict[str, Any]:
+        """Describe the prediction of one image."""
+        answer = self._label(observation.prediction) | {"ood": self.ood(observation.ood_score)}
         if picture.corners is not None:
+            scores = [None] * len(picture.corners) if observation.ood is None else observation.ood
             answer["tiles"] = [
-                {"x": x, "y": y, **self._label(row)}
-                for (x, y), row in zip(picture.corners, probabilities, strict=True)
+                {"x": x, "y": y, **self._label(row), "ood": self.ood(score)}
+                for (x, y), row, score in zip(
+                    picture.corners, observation.probabilities, scores, strict=True
+                )
             ]
         return answer
+
+    def ood(self, score: float | None) -> dict[str, Any] | None:
+        """Describe an OOD score for an answer; None if the model has no reference."""
+        if self.reference is None or score is None:
+            return None
+        flag = bool(self.reference.flags(np.asarray(score, np.float32)))
+        return {"score": round(float(score), 4), "flag": flag}
 
     def _label(self, probabilities: Probabilities) -> dict[str, Any]:
         return {

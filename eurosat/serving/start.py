@@ -1,6 +1,7 @@
 """The start of the service, from a model URI, settings and environment variables."""
 
 import base64
+import logging
 import os
 import tempfile
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from eurosat.registry.find import find_model
 from eurosat.serving.api import ClassifierAPI
 from eurosat.serving.limits import Limits
 from eurosat.serving.server import Server
+
+_log = logging.getLogger(__name__)
 
 
 def start(
@@ -91,6 +94,13 @@ def start(
             if examples
             else {name: base64.b64decode(text) for name, text in card.examples.items()},
         )
+        if server.reference is None:
+            _log.warning(
+                "%s has no reference, because an older version of eurosat wrote the file, or "
+                "because the model gives no features: the answers have no out-of-distribution "
+                "score. Export the model again for a reference",
+                path.name,
+            )
         shown = "localhost" if host in ("0.0.0.0", "::") else host
         print(
             f"{card.version} ({card.format}, {accelerator})\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from eurosat.errors import ModelFileError
-from eurosat.inference.backend import Backend, Patches, Probabilities
+from eurosat.inference.backend import Backend, Output, Patches, Probabilities
 from eurosat.inference.backends import register_backend
 
 
@@ -32,13 +32,21 @@ class CheckpointBackend(Backend):
         self._device = torch.device(device)
         predictor, self.card = open_checkpoint(path)
         self._module = predictor.to(self._device)
+        example = np.zeros((1, *self.card.shape), self.card.dtype)
+        self._described = predictor.has_features(torch.from_numpy(example).to(self._device))
 
     def predict(self, patches: Patches) -> Probabilities:
         """Classify raw patches; see `Model.predict`."""
+        return self.run(patches).probabilities
+
+    def run(self, patches: Patches) -> Output:
+        """Classify raw patches, and give their features; see `Model.run`."""
         with self._torch.inference_mode():
             batch = self._torch.from_numpy(np.ascontiguousarray(patches)).to(self._device)
-            probabilities: Probabilities = self._module(batch).float().cpu().numpy()
-        return probabilities
+            if self._described:
+                probabilities, features = self._module.describe(batch)
+                return Output(probabilities.cpu().numpy(), features.cpu().numpy())
+            return Output(self._module(batch).cpu().numpy(), None)
 
     @classmethod
     def cuda_devices(cls) -> int:

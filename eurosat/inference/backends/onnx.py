@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from eurosat.errors import ModelFileError
-from eurosat.inference.backend import Backend, Format, Patches, Probabilities, Write
+from eurosat.inference.backend import Backend, Format, Output, Patches, Probabilities, Write
 from eurosat.inference.backends import register_backend, register_format
 from eurosat.inference.card import CARD_KEY, ModelCard
 
@@ -57,8 +57,12 @@ class OnnxBackend(Backend):
 
     def predict(self, patches: Patches) -> Probabilities:
         """Classify raw patches; see `Model.predict`."""
-        probabilities: Probabilities = self._session.run(None, {self._input: patches})[0]
-        return probabilities
+        return self.run(patches).probabilities
+
+    def run(self, patches: Patches) -> Output:
+        """Classify raw patches, and give their features; see `Model.run`."""
+        probabilities, *features = self._session.run(None, {self._input: patches})
+        return Output(probabilities, features[0] if features else None)
 
     @classmethod
     def cuda_devices(cls) -> int:
@@ -79,16 +83,18 @@ def convert(predictor: "Predictor", card: ModelCard) -> Any:
         card: The model's card.
 
     Returns:
-        An `onnx.ModelProto` with the input ``patches`` and the output ``probabilities``.
+        An `onnx.ModelProto` with the input ``patches``, the output ``probabilities`` and, where
+        the predictor has features, the output ``features``.
     """
     import torch
 
     example = torch.from_numpy(np.zeros((2, *card.shape), card.dtype))
+    described = predictor.has_features(example)
     program = torch.onnx.export(
-        predictor,
+        predictor.describing() if described else predictor,
         (example,),
         input_names=["patches"],
-        output_names=["probabilities"],
+        output_names=["probabilities", "features"] if described else ["probabilities"],
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         dynamo=True,
         verbose=False,

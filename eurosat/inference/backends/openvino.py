@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eurosat.errors import ModelFileError
-from eurosat.inference.backend import Backend, Format, Patches, Probabilities, Write
+from eurosat.inference.backend import Backend, Format, Output, Patches, Probabilities, Write
 from eurosat.inference.backends import onnx, register_backend, register_format
 from eurosat.inference.card import CARD_KEY, ModelCard
 from eurosat.inference.signal_stack import kept_signal_stack
@@ -60,9 +60,12 @@ class OpenVinoBackend(Backend):
 
     def predict(self, patches: Patches) -> Probabilities:
         """Classify raw patches; see `Model.predict`."""
-        result = self._request.infer([patches], share_inputs=True)
-        probabilities: Probabilities = result[0]
-        return probabilities
+        return self.run(patches).probabilities
+
+    def run(self, patches: Patches) -> Output:
+        """Classify raw patches, and give their features; see `Model.run`."""
+        probabilities, *features = self._request.infer([patches], share_inputs=True).values()
+        return Output(probabilities, features[0] if features else None)
 
 
 def _rt_info(model: Any, key: str) -> str | None:

@@ -1,0 +1,26 @@
+"""The reference of a run's best checkpoint, which the service and the drift report compare with."""
+
+from pathlib import Path
+
+import torch
+
+from eurosat.data.opened import OpenedData
+from eurosat.inference.backends.checkpoint import CheckpointBackend
+from eurosat.monitoring.files import observe_images, save_reference
+
+
+def write_reference(checkpoint: Path, data: OpenedData) -> None:
+    """Observe the validation images with a checkpoint, and write the reference beside it.
+
+    Args:
+        checkpoint: The best checkpoint of the run.
+        data: The run's data.
+    """
+    model = CheckpointBackend(
+        checkpoint,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        threads=torch.get_num_threads(),
+    )
+    reference = observe_images(model, *data.draw("val", None))
+    if reference is not None:
+        save_reference(checkpoint, reference)
