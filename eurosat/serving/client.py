@@ -29,6 +29,9 @@ class Prediction:
         label: The predicted class; empty if the image was rejected.
         probability: The probability of the predicted class.
         probabilities: The probability of every class, in label order.
+        ood_score: How unlike the model's validation images the image is, 0 to 1; None if the
+            service gives no score.
+        ood_flag: Whether the image is as unusual as the most unusual 1 %; None without a score.
         tiles: ``x``, ``y``, ``label`` and ``probabilities`` of each tile; empty without tiling.
         model_version: The version of the model that answered.
         id: The id of the request, as in the service's log.
@@ -39,6 +42,8 @@ class Prediction:
     label: str = ""
     probability: float = 0.0
     probabilities: dict[str, float] = field(default_factory=dict)
+    ood_score: float | None = None
+    ood_flag: bool | None = None
     tiles: list[dict[str, Any]] = field(default_factory=list)
     model_version: str = ""
     id: str = ""
@@ -220,6 +225,8 @@ class Client:
                 probability=max(answer.get("probabilities", {}).values(), default=0.0),
                 probabilities=answer.get("probabilities", {}),
                 tiles=answer.get("tiles", []),
+                ood_score=(answer.get("ood") or {}).get("score"),
+                ood_flag=(answer.get("ood") or {}).get("flag"),
                 model_version=content["model_version"],
                 id=content["id"],
                 error=answer.get("error"),

@@ -44,6 +44,21 @@ _PREDICTION = {
     "properties": {
         "label": {"type": "string"},
         "probabilities": {"type": "object", "additionalProperties": {"type": "number"}},
+        "ood": {
+            "type": ["object", "null"],
+            "description": "How unlike the validation images of the model the image is; null if "
+            "the model has no reference.",
+            "properties": {
+                "score": {
+                    "type": "number",
+                    "description": "Fraction of the validation images that are less unusual.",
+                },
+                "flag": {
+                    "type": "boolean",
+                    "description": "The image is as unusual as the most unusual 1 %.",
+                },
+            },
+        },
         "model_version": {"type": "string"},
         "id": {"type": "string"},
     },

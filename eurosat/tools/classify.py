@@ -108,7 +108,10 @@ def _write_table(predictions: Sequence[Prediction], stream: TextIO) -> None:
     for prediction in predictions:
         stream.write(f"{_line(prediction.file):<{file_width}}  ")
         if prediction.error is None:
-            stream.write(f"{prediction.label:<{label_width}}  {prediction.probability:6.1%}\n")
+            unlike = "  unlike a Sentinel-2 patch" if prediction.ood_flag else ""
+            stream.write(
+                f"{prediction.label:<{label_width}}  {prediction.probability:6.1%}{unlike}\n"
+            )
         else:
             stream.write(f"rejected: {_line(prediction.error)}\n")
 
@@ -121,12 +124,13 @@ def _line(text: str) -> str:
 def _write_csv(predictions: Sequence[Prediction], stream: TextIO) -> None:
     classes = next((list(p.probabilities) for p in predictions if p.probabilities), [])
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["file", "predicted", "confidence", *classes, "error"])
+    writer.writerow(["file", "predicted", "confidence", *classes, "ood", "error"])
     for prediction in predictions:
         if prediction.error is None:
             values = [prediction.probabilities[name] for name in classes]
-            writer.writerow(
-                [prediction.file, prediction.label, prediction.probability, *values, ""]
-            )
+            known = [prediction.file, prediction.label, prediction.probability]
+            writer.writerow([*known, *values, prediction.ood_score, ""])
         else:
-            writer.writerow([prediction.file, "", "", *([""] * len(classes)), prediction.error])
+            writer.writerow(
+                [prediction.file, "", "", *([""] * (len(classes) + 1)), prediction.error]
+            )

@@ -139,7 +139,7 @@ def test_csv_is_that_of_predict_and_the_reasons(
     (folder / "Bad.jpg").write_bytes(b"nonsense")
     assert main(["classify", str(folder), f"--url={service.url}", "--format=csv"]) == 1
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
-    assert list(rows[0]) == ["file", "predicted", "confidence", *CLASSES, "error"]
+    assert list(rows[0]) == ["file", "predicted", "confidence", *CLASSES, "ood", "error"]
     assert [bool(row["error"]) for row in rows] == [row["file"].endswith("Bad.jpg") for row in rows]
     good = [row for row in rows if not row["error"]]
     assert len(good) == 10

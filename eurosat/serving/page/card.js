@@ -116,9 +116,11 @@ export class Card {
     this.said = `${this.picture.name}: ${name}, ${percent(confidence)}`;
     this.part("tbody").replaceChildren(...sorted.map(bar));
     this.part("table").hidden = false;
-    this.part(".doubt").hidden = confidence >= SURE;
-    this.part(".doubt").textContent =
-      `The model is not sure: ${name.toLowerCase()} is the likeliest class, but below ${100 * SURE} %.`;
+    const unlike = Boolean(answer.ood && answer.ood.flag);
+    this.part(".doubt").hidden = confidence >= SURE && !unlike;
+    this.part(".doubt").textContent = unlike
+      ? "This does not look like a Sentinel-2 land patch, so the class may mean nothing."
+      : `The model is not sure: ${name.toLowerCase()} is the likeliest class, but below ${100 * SURE} %.`;
     this.part(".origin").textContent = `Model ${answer.model_version}`;
     const image = this.part("img");
     image.src = answer.picture;
