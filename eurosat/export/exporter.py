@@ -31,7 +31,7 @@ from eurosat.inference.card import ModelCard
 from eurosat.inference.checkpoint import open_checkpoint
 from eurosat.inference.files import companions, model_files
 from eurosat.inference.runtime import open_model
-from eurosat.monitoring.files import encode_reference, observe_images
+from eurosat.monitoring.reference_files import encode_reference, observe_images
 
 
 @dataclass(frozen=True)

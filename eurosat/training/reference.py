@@ -6,7 +6,7 @@ import torch
 
 from eurosat.data.opened import OpenedData
 from eurosat.inference.backends.checkpoint import CheckpointBackend
-from eurosat.monitoring.files import observe_images, save_reference
+from eurosat.monitoring.reference_files import observe_images, save_reference
 
 
 def write_reference(checkpoint: Path, data: OpenedData) -> None:
