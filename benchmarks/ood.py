@@ -1,9 +1,9 @@
 """How well the out-of-distribution score tells images that are no Sentinel-2 land patches.
 
 The model's reference scores the test images of the model's run, which took no part in the
-reference, and images of other kinds. The AUROC is the probability that an image of another kind has a higher
-score than a test image; the detection is the fraction that is flagged. Photographs are crops of
-random size and place, resized to the patch size.
+reference, and images of other kinds. The AUROC is the probability that an image of another kind has
+a higher score than a test image; the detection is the fraction that is flagged. Photographs are
+crops of random size and place, resized to the patch size.
 
     python -m benchmarks.ood --model model.onnx --source EuroSAT_RGB.zip \
         --photographs FOLDER FOLDER --textures FOLDER

@@ -34,9 +34,16 @@ TOOL_VERBS = {
     "promote": "register a model and assign it to a stage, staging or production",
     "vertex": "train, tune or serve on Vertex AI",
     "serve": "serve a model file over HTTP, with a page to try the model",
+    "log": "read the predictions that a service logged, or remove records",
     "classify": "send image files to a service and print the predicted class of each image",
 }
-EXTRAS = {"export": "export", "promote": "pipeline", "serve": "serve", "vertex": "vertex"}
+EXTRAS = {
+    "export": "export",
+    "log": "monitor",
+    "promote": "pipeline",
+    "serve": "serve",
+    "vertex": "vertex",
+}
 """The optional dependencies that a verb needs; a verb without an entry needs ``train``."""
 NOT_ON_WINDOWS = {"serve", "study", "sweep"}
 EXTRAS_OF_PACKAGES = {"wandb": "track", "tensorboard": "tensorboard", "mlflow": "mlflow"}

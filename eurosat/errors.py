@@ -112,6 +112,10 @@ class DivergenceError(EuroSATError):
     exit_code = 1
 
 
+class PredictionLogError(EuroSATError):
+    """A prediction log cannot be written, read or purged."""
+
+
 class MonitorError(EuroSATError):
     """A callback monitors a metric that the run does not log."""
 

@@ -13,7 +13,7 @@ import yaml
 from tests.conftest import CONFIGS, REPOSITORY, Run
 from tests.docs.pages import PAGES
 
-LIGHT = ("eurosat.inference", "eurosat.evaluation")
+LIGHT = ("eurosat.inference", "eurosat.evaluation", "eurosat.monitoring")
 """Packages that import no heavy library before a function needs it."""
 
 IMPORT_ALL = """

@@ -1,1 +1,1 @@
-"""Monitoring: what the service's inputs and answers look like, compared with validation images."""
+"""Monitoring: the prediction log, the reference of a model, drift and alerts."""

@@ -56,8 +56,10 @@ class Admission:
 
     The middleware answers 401 to a request without the API key, 413 to a body that is too large,
     503 with ``Retry-After`` when too many requests are in flight, and 504 to a request that takes
-    too long. The middleware counts and times every request, and stores the request's id and the
-    path of its route in ``request.state``.
+    too long. The middleware counts and times every request, and stores the request's ``id``, the
+    path of its ``route`` and its start (``started``, by `time.perf_counter`) in ``request.state``.
+    The id is the service's own: an id that the caller sends goes back in the header, and is in no
+    log.
     """
 
     def __init__(self, app: ASGIApp, *, limits: Limits, api_key: str | None) -> None:
@@ -86,15 +88,16 @@ class Admission:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         route = _chosen_route(scope)
-        request_id = _request_id(dict(scope["headers"]))
-        scope.setdefault("state", {}).update(id=request_id, route=route.path)
+        request_id = uuid.uuid4().hex
+        scope.setdefault("state", {}).update(id=request_id, route=route.path, started=started)
+        echoed = (_caller_id(dict(scope["headers"])) or request_id).encode()
         status = 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                message["headers"] = [*message["headers"], (b"x-request-id", echoed)]
             await send(message)
 
         async def refuse(code: int, message: str, headers: dict[str, str]) -> None:
@@ -204,6 +207,7 @@ def _length(headers: dict[bytes, bytes]) -> int:
     return int(given) if given.isdigit() else 0
 
 
-def _request_id(headers: dict[bytes, bytes]) -> str:
+def _caller_id(headers: dict[bytes, bytes]) -> str | None:
+    """Return the caller's own id of the request, which goes back to the caller and nowhere else."""
     given = headers.get(b"x-request-id", b"").decode("latin-1")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if _REQUEST_ID.fullmatch(given) else None

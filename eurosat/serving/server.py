@@ -22,6 +22,7 @@ from litserve.utils import WorkerSetupStatus
 
 from eurosat.errors import EuroSATError
 from eurosat.inference.card import ModelCard
+from eurosat.monitoring.log.settings import LogSettings
 from eurosat.monitoring.reference import card_reference
 from eurosat.serving import metrics
 from eurosat.serving.admission import Admission
@@ -29,6 +30,7 @@ from eurosat.serving.api import ClassifierAPI
 from eurosat.serving.dispatcher import Dispatcher
 from eurosat.serving.limits import Limits
 from eurosat.serving.pages import add_pages
+from eurosat.serving.prediction_log import ServiceLog
 from eurosat.serving.problems import add_problem_handlers
 from eurosat.serving.protocols import open_inference_routes, vertex_routes
 from eurosat.serving.routes import routes
@@ -65,6 +67,8 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         vertex_route: str,
         health_route: str | None,
         examples: Mapping[str, bytes],
+        api_servers: int = 1,
+        log: LogSettings | None = None,
     ) -> None:
         """Configure the server; no process starts before `serve`.
 
@@ -79,9 +83,12 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             vertex_route: Path of Vertex AI's protocol.
             health_route: A second path of ``/health``.
             examples: Example images for the page, by file name.
+            api_servers: Number of API processes.
+            log: Settings of the prediction log; None if predictions are not logged.
 
         Raises:
             MonitoringError: The reference in the model's card is damaged or of another model.
+            PredictionLogError: The prediction log cannot be written.
         """
         self.card = card
         self.reference = card_reference(card, api.path.name)
@@ -92,6 +99,8 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         self.examples = examples
         self.worker_exits = multiprocessing.Value("L", 0)
         self.exit_code = 0
+        self._api_servers = api_servers
+        self._log = ServiceLog(log, card, api_servers) if log else None
         self._folder = Path(tempfile.mkdtemp(prefix="eurosat-serve-"))
         super().__init__(
             api,
@@ -114,7 +123,8 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             "Classify the land use of Sentinel-2 patches. `/` is a page to try the model."
         )
         self.dispatcher = Dispatcher(self.response_buffer, self.worker_exits)
-        service = Service(self.card, self.dispatcher, self.limits, self.reference)
+        recorder = self._log.recorder if self._log else None
+        service = Service(self.card, self.dispatcher, self.limits, self.reference, recorder)
         app.include_router(routes(service, self.health_route))
         app.include_router(vertex_routes(service, self.vertex_route))
         app.include_router(open_inference_routes(service))
@@ -141,7 +151,8 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             self.dispatcher.start(self._channel, self.app.response_queue_id)
             watch = asyncio.create_task(self.dispatcher.watch())
             try:
-                yield
+                async with self._log.writing() if self._log else contextlib.nullcontext():
+                    yield
             finally:
                 watch.cancel()
 
@@ -198,6 +209,8 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
                     )
 
         threading.Thread(target=monitor, name="monitor", daemon=True).start()
+        if self._log:
+            self._log.start_upload()
 
     def _perform_graceful_shutdown(
         self, manager: None, uvicorn_workers: Mapping[int, Any], shutdown_reason: str = "normal"
@@ -218,7 +231,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         self.exit_code = 1
         os.kill(os.getpid(), signal.SIGTERM)
 
-    def serve(self, host: str, port: int, api_servers: int, log_level: str) -> int:
+    def serve(self, host: str, port: int, log_level: str) -> int:
         """Run until SIGTERM or Ctrl-C, and answer the requests in flight before the end.
 
         Returns:
@@ -244,7 +257,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             self.run(
                 host=host,
                 port=port,
-                num_api_servers=api_servers,
+                num_api_servers=self._api_servers,
                 log_level=log_level,
                 log_config=None,  # uvicorn logs in the service's own format
                 generate_client_file=False,
@@ -256,6 +269,9 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             self._stopping.set()
             for process in multiprocessing.active_children():
                 process.kill()
+                process.join()
+            if self._log:
+                self._log.finish_upload()
             shutil.rmtree(self._folder, ignore_errors=True)
         return self.exit_code
 

@@ -17,6 +17,7 @@ from eurosat.errors import DataSourceError
 from eurosat.inference.backend import Output, Patches, Probabilities
 from eurosat.inference.card import ModelCard
 from eurosat.inference.pictures import Picture, read_picture
+from eurosat.monitoring.log.recorder import Recorder
 from eurosat.monitoring.observation import Observation, observe_output
 from eurosat.monitoring.reference import Reference
 from eurosat.serving import metrics
@@ -65,6 +66,7 @@ class Service:
         dispatcher: Dispatcher,
         limits: Limits,
         reference: Reference | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         """Build the service.
 
@@ -73,11 +75,13 @@ class Service:
             reference: The model's reference, by which images are scored; None for no scores.
             dispatcher: The sender of patches to the workers.
             limits: The limits of the service.
+            recorder: The prediction log's recorder; None if predictions are not logged.
         """
         self.card = card
         self.reference = reference
         self.limits = limits
         self._dispatcher = dispatcher
+        self._recorder = recorder
 
     @property
     def ready(self) -> bool:
@@ -196,6 +200,10 @@ class Service:
             metrics.PREDICTIONS.labels(label).inc()
             metrics.CONFIDENCE.observe(float(prediction.max()))
         state = request.state
+        if self._recorder is not None:
+            self._recorder.record(
+                id=state.id, route=state.route, started=state.started, observations=observations
+            )
         _log.debug(
             "request %s to %s: %d images classified", state.id, state.route, len(observations)
         )

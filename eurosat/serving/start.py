@@ -12,6 +12,7 @@ from eurosat.errors import EuroSATError
 from eurosat.inference.backends import find_backend
 from eurosat.inference.runtime import open_model
 from eurosat.logs import LogLevel
+from eurosat.monitoring.log.settings import LogSettings
 from eurosat.operating_system import available_cores
 from eurosat.pixels import IMAGE_SUFFIXES
 from eurosat.registry.find import find_model
@@ -34,6 +35,7 @@ def start(
     max_batch_size: int,
     limits: Limits,
     examples: str | None,
+    log: LogSettings | None,
     log_level: LogLevel,
 ) -> int:
     """Serve until SIGTERM or Ctrl-C; `eurosat.tools.serve.serve` documents the arguments.
@@ -93,6 +95,8 @@ def start(
             examples=_read_examples(Path(examples))
             if examples
             else {name: base64.b64decode(text) for name, text in card.examples.items()},
+            api_servers=api_servers,
+            log=log,
         )
         if server.reference is None:
             _log.warning(
@@ -107,7 +111,7 @@ def start(
             f"page   http://{shown}:{port}/\nAPI    http://{shown}:{port}/docs",
             flush=True,
         )
-        return server.serve(host, port, api_servers, log_level)
+        return server.serve(host, port, log_level)
 
 
 def _port_of(environment: Mapping[str, str]) -> int:

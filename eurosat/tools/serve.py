@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from pathlib import Path
 from typing import Literal
 
 from eurosat.logs import LogLevel
@@ -22,6 +23,10 @@ def serve(
     max_images: int = 128,
     timeout: float = 30.0,
     examples: str | None = None,
+    log_url: str | None = None,
+    log_spool: Path | None = None,
+    log_spool_mib: float = 256.0,
+    log_seconds: float = 30.0,
     log_level: LogLevel = "info",
 ) -> int:
     """Serve a model file over HTTP.
@@ -58,12 +63,21 @@ def serve(
         timeout: Longest time for a response in seconds; a slower request gets status 504.
         examples: Folder of example images for the page; if not given, the example images that the
             model file contains.
+        log_url: Folder, or URL of a folder in a bucket such as gs://BUCKET/log, for the prediction
+            log; 'eurosat log' reads the log. If not given, predictions are not logged.
+        log_spool: Local folder in which records of the prediction log wait for their upload, and
+            outlive the service if it ends too early. Default: a folder of the URL and the user in
+            the system's folder for temporary files.
+        log_spool_mib: Largest size of the spool in MiB; if the spool is full, further records are
+            dropped and counted.
+        log_seconds: Age in seconds at which records of the prediction log are uploaded.
         log_level: Lowest level of messages that are logged.
     """
     # prometheus_client reads the variable at import; every process writes into the folder.
     with tempfile.TemporaryDirectory(prefix="eurosat-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         from eurosat.logs import Logs
+        from eurosat.monitoring.log.settings import log_settings
         from eurosat.serving.limits import Limits
         from eurosat.serving.start import start
 
@@ -79,5 +93,6 @@ def serve(
                 max_batch_size=max_batch_size,
                 limits=Limits(max_in_flight, int(max_body_mib * 2**20), max_images, timeout),
                 examples=examples,
+                log=log_settings(log_url, log_spool, log_spool_mib, log_seconds),
                 log_level=log_level,
             )

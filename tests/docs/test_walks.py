@@ -23,6 +23,7 @@ WALKS = [
     ("docs/tutorial.md",),
     ("docs/howto/export.md",),
     ("docs/howto/install.md",),
+    ("docs/howto/log.md",),
     ("docs/howto/pipeline.md",),
     # The gate compares with the model that the other two pages put into production.
     ("docs/howto/registry.md", "docs/howto/gate.md", "docs/howto/automate.md"),

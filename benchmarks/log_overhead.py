@@ -1,0 +1,99 @@
+"""The service with and without the prediction log, at 16 connections, in alternating turns.
+
+Two services of the same model run side by side. Each turn loads one of them with Locust while the
+other is idle, and every second round changes the order. The benchmark also times one record: from
+the arrays of a request to the return of ``write(2)``.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import parser, save
+from benchmarks.serving import free_port, locust, running, summary, write_pictures
+from eurosat.monitoring.log.reader import read_log
+from eurosat.monitoring.log.recorder import Recorder
+from eurosat.monitoring.log.records import Header
+from eurosat.monitoring.log.settings import LogSettings
+from eurosat.monitoring.log.spool import Spool
+
+
+def microseconds_a_record(images: int, calls: int = 3000) -> float:
+    """Median time of `Recorder.record` for a request of so many images."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = LogSettings(folder, Path(folder), 2**30, 30)
+        names = tuple(map(str, range(10)))
+        header = Header(model="m", classes=names, statistics=names[:8])
+        recorder = Recorder(Spool(Path(folder), 2**30), header, settings, 1)
+        probabilities = [np.full((1, 10), 0.1, np.float32)] * images
+        rows = [np.ones((1, 8), np.float32)] * images
+        times = []
+        for _ in range(calls):
+            start = time.perf_counter()
+            recorder.record(
+                id=uuid.uuid4().hex,
+                route="/predict",
+                started=start,
+                statistics=rows,
+                probabilities=probabilities,
+                ood=[0.5] * images,
+            )
+            times.append(time.perf_counter() - start)
+        recorder.close()
+    return statistics.median(times) * 1e6
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--model", required=True, help="an exported file, such as fast-int8.xml")
+    options.add_argument("--seconds", type=int, default=10, help="length of each turn")
+    options.add_argument("--turns", type=int, default=6, help="turns of each service")
+    options.add_argument("--api_servers", type=int, default=1)
+    args = options.parse_args()
+    records = {str(images): microseconds_a_record(images) for images in (1, 64)}
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = Path(folder) / "pictures"
+        pictures.mkdir()
+        write_pictures(Path(args.source), pictures)
+        command = [sys.executable, "-m", "eurosat", "serve", args.model, "--host", "127.0.0.1"]
+        command += ["--api_servers", str(args.api_servers), "--port"]
+        log = ["--log_url", f"{folder}/log", "--log_spool", f"{folder}/spool"]
+        ports = {"without": free_port(), "with": free_port()}
+        turns: list[dict[str, Any]] = []
+        with (
+            running([*command, str(ports["without"])], ports["without"]) as _,
+            running([*command, str(ports["with"]), *log], ports["with"]) as _,
+        ):
+            for number in range(args.turns):
+                turn: dict[str, Any] = {}
+                for name in ("without", "with") if number % 2 else ("with", "without"):
+                    stats = locust(ports[name], pictures, 16, args.seconds)["/predict"]
+                    turn[name] = summary(stats, args.seconds)
+                turns.append(turn)
+                print(turn, flush=True)
+        found = read_log(f"{folder}/log")
+    ratios = [
+        turn["with"]["requests_per_second"] / turn["without"]["requests_per_second"]
+        for turn in turns
+    ]
+    save(
+        "log_overhead",
+        {
+            "turns": turns,
+            "throughput_ratios": ratios,
+            "throughput_ratio": statistics.median(ratios),
+            "records_in_the_log": found.records,
+            "records_dropped": found.dropped,
+            "microseconds_a_record_by_images": records,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

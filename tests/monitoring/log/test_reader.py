@@ -1,0 +1,158 @@
+"""Reading and purging a log."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eurosat.errors import PredictionLogError
+from eurosat.monitoring.log.purge import purge
+from eurosat.monitoring.log.reader import read_log
+from eurosat.monitoring.log.records import to_bytes, to_line
+from eurosat.monitoring.log.spool import Spool
+from eurosat.monitoring.log.store import pack
+from eurosat.monitoring.log.uploader import Uploader
+from eurosat.monitoring.log.writer import Writer
+from tests.monitoring.log.conftest import HEADER, Fill, T, record
+
+STEM = "20270115T080000-0123456789abcdef"
+
+
+def put(folder: str, lines: bytes, stem: str = STEM) -> Path:
+    """Write an object into a log, and return its file."""
+    name, content = pack(stem, lines)
+    path = Path(folder) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def test_a_log_has_a_row_for_each_image_in_the_order_of_time(fill: Fill) -> None:
+    embedding = to_bytes(np.array([1.5, -2]), "<f2")
+    url = fill(
+        record("late", time=T + 1, ood=None),
+        record("early", n=2, embedded=1, embedding=embedding),
+    )
+    log = read_log(url)
+    assert log.id.tolist() == ["early", "early", "late"]
+    assert log.index.tolist() == [0, 1, 0]
+    assert log.time.tolist() == [T, T, T + 1]
+    assert set(log.model) == {"m-1"}
+    assert set(log.route) == {"/predict"}
+    np.testing.assert_allclose(log.latency, 0.0125)
+    assert log.statistics.tolist() == [[0, 0.5], [1, 0.5], [0, 0.5]]
+    assert log.probabilities.tolist() == [[0.25, 0.75]] * 3
+    np.testing.assert_array_equal(log.ood, [0.125, 0.125, np.nan])
+    np.testing.assert_array_equal(log.embedding, [[np.nan] * 2, [1.5, -2], [np.nan] * 2])
+    assert (log.embedding.dtype, log.statistics.dtype) == (np.float32, np.float32)
+    assert log.classes == {"m-1": ("Forest", "River")}
+    assert (log.records, log.torn, log.dropped, log.foreign, log.duplicates) == (2, 0, 0, 0, 0)
+
+
+def test_a_period_has_its_start_and_not_its_end(fill: Fill) -> None:
+    url = fill(*(record(str(number), time=T + number) for number in range(4)))
+    assert read_log(url, since=T + 1, until=T + 3).id.tolist() == ["1", "2"]
+    empty = read_log(url, since=T + 9)
+    assert (len(empty), empty.records) == (0, 0)
+    assert empty.probabilities.shape == (0, 0)
+
+
+def test_torn_lines_and_damaged_objects_are_counted_and_the_rest_is_read(tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    whole = b"".join(map(to_line, [HEADER, *(record(f"{i:032}") for i in range(50))]))
+    put(folder, whole + to_line(record("torn"))[:-9])
+    cut = put(folder, whole.replace(b'"id":"', b'"id":"x'), f"{STEM[:-1]}0")
+    cut.write_bytes(cut.read_bytes()[:-20])
+    log = read_log(folder)
+    assert log.torn == 2  # the torn line, and the cut object
+    assert 50 < log.records < 100
+
+
+def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
+    path = put(str(tmp_path), to_line(HEADER) + to_line(record()))
+    content = bytearray(path.read_bytes())
+    content[-6] ^= 1  # in gzip's checksum
+    path.write_bytes(content)
+    assert read_log(str(tmp_path)).torn >= 1
+
+
+def test_foreign_lines_and_files_are_counted(fill: Fill, tmp_path: Path) -> None:
+    url = fill(record("1"))
+    (Path(url) / "notes.txt").write_text("hello")
+    put(url, to_line(HEADER) + b'{"level":"info"}\n{"v":2}\n')
+    log = read_log(url)
+    assert (log.records, log.foreign, log.torn) == (1, 3, 0)
+
+
+def test_a_record_in_two_segments_is_counted_once(fill: Fill) -> None:
+    fill(record("1"))
+    log = read_log(fill(record("1"), record("2")))
+    assert (log.id.tolist(), log.duplicates) == (["1", "2"], 1)
+
+
+def test_models_with_other_classes_are_padded_and_can_be_told_apart(fill: Fill) -> None:
+    other = record(
+        "2", model="m-2", probabilities=to_bytes(np.array([[0.2, 0.3, 0.5]])), time=T + 1
+    )
+    log = read_log(fill(record("1"), other))
+    np.testing.assert_array_equal(log.probabilities[0], [0.25, 0.75, np.nan])
+    assert log.of_model("m-1").probabilities.tolist() == [[0.25, 0.75]]
+    assert log.of_model("m-2").probabilities.shape == (1, 3)
+    assert log.of_model("m-1").records == 1
+    with pytest.raises(PredictionLogError, match="no record of the model m-3, only of m-1, m-2"):
+        log.of_model("m-3")
+
+
+def test_a_folder_without_a_log_is_said(tmp_path: Path) -> None:
+    with pytest.raises(PredictionLogError, match="holds no prediction log: name the folder of"):
+        read_log(str(tmp_path))
+    (tmp_path / "a.txt").write_text("")
+    with pytest.raises(PredictionLogError, match="holds 1 other files and no prediction log"):
+        read_log(str(tmp_path))
+    with pytest.raises(PredictionLogError, match="holds no prediction log"):
+        read_log(str(tmp_path / "missing"))
+
+
+def test_a_missing_bucket_is_said(bucket: str) -> None:
+    with pytest.raises(PredictionLogError, match=r"gs://missing-bucket/log"):
+        read_log("gs://missing-bucket/log")
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def url(request: pytest.FixtureRequest, spool: Spool, writer: Writer, tmp_path: Path) -> str:
+    """A log of two segments, with the requests 0 to 3 and the request 4."""
+    place = str(tmp_path / "log")
+    if request.param == "bucket":
+        place = f"{request.getfixturevalue('bucket')}/log"
+    for numbers in ((0, 1, 2, 3), (4,)):
+        for number in numbers:
+            writer.write(record(str(number), time=T + number))
+        writer.close()
+    assert Uploader(spool, place).upload()
+    return place
+
+
+def test_a_purge_by_id_removes_these_records_only(url: str) -> None:
+    done = purge(url, ids={"1", "4"})
+    assert (done.records, done.objects, done.damaged) == (2, 2, 0)
+    log = read_log(url)
+    assert log.id.tolist() == ["0", "2", "3"]
+    assert (log.torn, log.duplicates) == (0, 0)
+    assert purge(url, ids={"1"}).records == 0
+
+
+def test_a_purge_by_time_removes_what_is_older(url: str) -> None:
+    assert purge(url, before=T + 3).records == 3
+    assert read_log(url).id.tolist() == ["3", "4"]
+
+
+def test_an_interrupted_purge_counts_no_record_twice(fill: Fill) -> None:
+    """The new object is written, and the old object is not deleted yet."""
+    url = fill(record("1"), record("2"))
+    (old,) = Path(url).rglob("*.gz")
+    content = old.read_bytes()
+    purge(url, ids={"1"})
+    old.write_bytes(content)
+    assert read_log(url).duplicates == 1
+    assert purge(url, ids={"1"}).records == 1
+    assert read_log(url).id.tolist() == ["2"]
