@@ -157,7 +157,7 @@ def openapi() -> dict[str, Any]:
     # The description needs no worker.
     service = Service(card, cast(Any, None), Limits(256, 16 * 2**20, 128, 30.0))
     app = FastAPI(title="EuroSAT classifier")
-    app.include_router(routes(service, None))
+    app.include_router(routes(service, None, with_metrics=True))
     app.include_router(vertex_routes(service, "/vertex/predict"))
     app.include_router(open_inference_routes(service))
     add_pages(app, {}, key_needed=True)

@@ -1,1 +1,1 @@
-"""Monitoring: the prediction log, the reference of a model, drift and alerts."""
+"""Monitoring: the prediction log, the reference of a model, drift, alert rules and dashboards."""

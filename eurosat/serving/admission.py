@@ -17,12 +17,13 @@ import hmac
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.requests import Request
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from eurosat.serving import metrics
@@ -44,6 +45,15 @@ def public(endpoint: Endpoint) -> Endpoint:
     """
     setattr(endpoint, _MARK, True)
     return endpoint
+
+
+def protected_paths(routes: Sequence[BaseRoute]) -> list[str]:
+    """List the paths of an application's protected routes."""
+    return [
+        str(route.path)
+        for route in iter_route_contexts(routes)
+        if route.endpoint is not None and not is_public(route.endpoint)
+    ]
 
 
 def is_public(endpoint: object) -> bool:
@@ -91,33 +101,31 @@ class Admission:
         request_id = uuid.uuid4().hex
         scope.setdefault("state", {}).update(id=request_id, route=route.path, started=started)
         echoed = (_caller_id(dict(scope["headers"])) or request_id).encode()
-        status = 0
+        status: int | str = 0
+        body = _Body(receive, self.limits.max_body_bytes, self._too_large())
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                gone = await body.caller_has_gone()
+                status = metrics.DISCONNECTED if gone else message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", echoed)]
             await send(message)
 
         async def refuse(code: int, message: str, headers: dict[str, str]) -> None:
-            await problem(code, message, request_id, headers)(scope, receive, send_with_id)
+            await problem(code, message, request_id, headers)(scope, body.receive, send_with_id)
 
         try:
             refusal = self._refusal(route.public, dict(scope["headers"]))
             if refusal is not None:
                 await refuse(*refusal)
             elif route.public:
-                await self.app(scope, self._limited(receive), send_with_id)
-            elif not await self._admit(scope, receive, send_with_id) and not status:
+                await self.app(scope, body.receive, send_with_id)
+            elif not await self._admit(scope, body.receive, send_with_id) and not status:
                 await refuse(504, self._too_slow(), {})
-        except Exception:
-            status = status or 500
-            raise
-        finally:
-            if status:
-                metrics.REQUESTS.labels(route.path, status).inc()
-                metrics.LATENCY.labels(route.path).observe(time.perf_counter() - started)
+        finally:  # a request without an answer failed
+            metrics.REQUESTS.labels(route.path, status or 500).inc()
+            metrics.DURATION.labels(route.path).observe(time.perf_counter() - started)
 
     def _refusal(
         self, public: bool, headers: dict[bytes, bytes]
@@ -140,7 +148,7 @@ class Admission:
         metrics.IN_FLIGHT.inc()
         try:
             async with asyncio.timeout(self.limits.timeout):
-                await self.app(scope, self._limited(receive), send)
+                await self.app(scope, receive, send)
         except TimeoutError:
             return False
         finally:
@@ -164,18 +172,36 @@ class Admission:
         limit = f"{self.limits.timeout:g} s"
         return f"the answer took longer than the limit of {limit}: send fewer images, or try again"
 
-    def _limited(self, receive: Receive) -> Receive:
-        received = 0
 
-        async def limited() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self.limits.max_body_bytes:
-                raise HTTPException(413, self._too_large())
-            return message
+class _Body:
+    """The body of a request, up to the limit of its size, and whether the caller has gone."""
 
-        return limited
+    def __init__(self, receive: Receive, limit: int, too_large: str) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._too_large = too_large
+        self._received = 0
+        self._complete = False
+        self._gone = False
+
+    async def receive(self) -> Message:
+        """Receive the next part of the body, or the message that the caller has gone."""
+        message = await self._receive()
+        self._gone |= message["type"] == "http.disconnect"
+        self._complete |= not message.get("more_body", False)
+        self._received += len(message.get("body", b""))
+        if self._received > self._limit:
+            raise HTTPException(413, self._too_large)
+        return message
+
+    async def caller_has_gone(self) -> bool:
+        """Return whether the caller has closed the connection; known once the body is complete.
+
+        Before, the question would take a part of the body from the route.
+        """
+        if self._complete and not self._gone:
+            self._gone = await Request({"type": "http"}, self._receive).is_disconnected()
+        return self._gone
 
 
 class _Chosen(NamedTuple):

@@ -67,6 +67,9 @@ class GreedyBatchLoop(LitLoop):  # type: ignore[misc]  # LitServe ships no types
         waiting = [request for request in requests if now - request[2] < timeout]
         if not waiting:
             return  # the API process has already answered 504
+        metrics.QUEUE_DEPTH.set(-len(waiting))
+        for request in waiting:
+            metrics.STAGE_DURATION.labels("queue").observe(now - request[2])
         patches = [request[3] for request in waiting]
         answers: list[Any]
         try:
@@ -82,6 +85,10 @@ class GreedyBatchLoop(LitLoop):  # type: ignore[misc]  # LitServe ships no types
         except Exception as error:
             _log.exception("a batch of %d images failed", sum(map(len, patches)))
             answers, status = [repr(error)] * len(waiting), LitAPIStatus.ERROR
+        elapsed = time.monotonic() - now
+        for _ in waiting:
+            metrics.STAGE_DURATION.labels("model").observe(elapsed)
+        metrics.QUEUE_DEPTH.set(0)
         for (consumer, uid, *_), answer in zip(waiting, answers, strict=True):
             self.put_response(transport, consumer, uid, answer, status, LoopResponseType.REGULAR)
 
@@ -123,6 +130,6 @@ class ClassifierAPI(litserve.LitAPI):  # type: ignore[misc]
         found = []
         for start in range(0, len(x), self.max_batch_size):
             batch = x[start : start + self.max_batch_size]
-            metrics.BATCH_SIZE.observe(len(batch))
+            metrics.BATCH_IMAGES.observe(len(batch))
             found.append(self.model.run(batch))
         return found[0] if len(found) == 1 else join_outputs(found)

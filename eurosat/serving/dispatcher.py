@@ -13,6 +13,7 @@ from litserve.utils import LitAPIStatus, ResponseBufferItem
 
 from eurosat.inference.backend import Output, Patches
 from eurosat.operating_system import ParentProcess
+from eurosat.serving import metrics
 from eurosat.serving.transport import NoWorkerError, RequestChannel
 
 _log = logging.getLogger(__name__)
@@ -87,12 +88,14 @@ class Dispatcher:
         uid = uuid.uuid4().hex
         request = _InFlight(patches, ResponseBufferItem(asyncio.Event()))
         self._in_flight[uid] = request
+        metrics.QUEUE_DEPTH.set(len(self._in_flight))
         self._responses[uid] = request.answer
         try:
             self._send(uid, request)
             await request.answer.event.wait()
         finally:
             del self._in_flight[uid], self._responses[uid]
+            metrics.QUEUE_DEPTH.set(len(self._in_flight))
         if request.answer.response is None:
             raise WorkerLostError
         content, status = request.answer.response

@@ -1,38 +1,94 @@
 """The service's metrics in Prometheus' format, summed over all its processes.
 
 `PROMETHEUS_MULTIPROC_DIR` must be set before this module is imported; `eurosat serve` sets it.
+Every process writes its values into files of its own in that folder, and the values of a process
+that was killed stay there. The sums therefore never lose what a killed process had counted.
+
+The labels have few values: routes are the application's own routes or "other", statuses are those
+of HTTP or "disconnected", classes are the model's.
 """
 
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
+    Metric,
     generate_latest,
     multiprocess,
+    start_http_server,
 )
+from prometheus_client.registry import Collector
 
-REQUESTS = Counter("eurosat_requests", "HTTP requests.", ["route", "status"])
-LATENCY = Histogram(
-    "eurosat_request_seconds",
+from eurosat.serving.process_metrics import ProcessCollector
+
+DISCONNECTED = "disconnected"
+"""Status of a request whose caller closed the connection before the answer."""
+
+FAILURES = (500, 503, 504)
+"""Statuses by which the service says that it failed, which the objective of availability counts."""
+
+REQUESTS = Counter(
+    "eurosat_requests",
+    "HTTP requests by route and by status; refused, failed and disconnected requests included.",
+    ["route", "status"],
+)
+DURATION = Histogram(
+    "eurosat_request_duration_seconds",
     "Time from a request's first byte to its answer.",
     ["route"],
-    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
+    # 0.1, 0.25, 0.5, 1 and 2.5 s are the bounds that an objective of latency may have.
+    buckets=(0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+STAGE_DURATION = Histogram(
+    "eurosat_stage_duration_seconds",
+    "Time that a request spends in a stage: decode (reading the images), queue (waiting for a "
+    "worker) and model (the computation of the request's batch).",
+    ["stage"],
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 IN_FLIGHT = Gauge(
     "eurosat_requests_in_flight",
     "Requests to protected routes that are being answered.",
     multiprocess_mode="livesum",
 )
+QUEUE_DEPTH = Gauge(
+    "eurosat_queue_depth",
+    "Requests that wait for a worker.",
+    multiprocess_mode="livesum",
+)
+"""An API process sets its number of unanswered requests, and a worker minus those it computes."""
+
 PREDICTIONS = Counter("eurosat_predictions", "Images classified, by predicted class.", ["label"])
 CONFIDENCE = Histogram(
     "eurosat_confidence",
     "Probability of the predicted class.",
     buckets=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1),
 )
+ENTROPY = Histogram(
+    "eurosat_entropy_nats",
+    "Entropy of an image's probabilities; ln 10 = 2.303 if all of ten classes are equally likely.",
+    buckets=(0.01, 0.03, 0.1, 0.2, 0.4, 0.7, 1, 1.4, 1.8, 2.1, 2.3026),
+)
+OOD_SCORE = Histogram(
+    "eurosat_ood_score",
+    "Rank of an image among validation images, from 0 to 1; 1 is the most unusual.",
+    buckets=(0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1),
+)
+OOD_FLAGS = Counter(
+    "eurosat_ood_flags", "Images that do not look like the images which the model knows."
+)
 REJECTED = Counter("eurosat_images_rejected", "Images that could not be read.")
-BATCH_SIZE = Histogram(
-    "eurosat_batch_size", "Images in one call of the model.", buckets=(1, 2, 4, 8, 16, 32, 64, 128)
+BATCH_IMAGES = Histogram(
+    "eurosat_batch_images",
+    "Images in one call of the model.",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128),
 )
 WORKER_EXITS = Counter(
     "eurosat_worker_exits", "Worker processes that exited while the service ran."
@@ -45,8 +101,98 @@ MODEL = Gauge(
 )
 
 
+def prepare(routes: Iterable[str], classes: Iterable[str]) -> None:
+    """Start the counters of requests, failures and predictions at zero.
+
+    Prometheus sees an increase only between two values of a series. A series that began with the
+    first failure would hide the first failure.
+
+    Args:
+        routes: Paths of the protected routes.
+        classes: The model's classes.
+    """
+    for route in routes:
+        DURATION.labels(route)
+        for status in FAILURES:
+            REQUESTS.labels(route, status)
+    for label in classes:
+        PREDICTIONS.labels(label)
+
+
+def observe_image(
+    classes: Sequence[str],
+    probabilities: npt.NDArray[np.float32],
+    ood: tuple[float, bool] | None = None,
+) -> None:
+    """Count the prediction of one image.
+
+    Args:
+        classes: The K classes of the model.
+        probabilities: The image's probabilities, float32, shape (K,).
+        ood: The image's out-of-distribution score from 0 to 1, and its flag; None if the model
+            file has no reference.
+    """
+    PREDICTIONS.labels(classes[int(probabilities.argmax())]).inc()
+    CONFIDENCE.observe(float(probabilities.max()))
+    possible = probabilities[probabilities > 0].astype(np.float64)
+    ENTROPY.observe(max(0.0, float(-(possible * np.log(possible)).sum())))
+    if ood is not None:
+        score, flag = ood
+        OOD_SCORE.observe(score)
+        OOD_FLAGS.inc(int(flag))
+
+
+def process_ended(process: int) -> None:
+    """Forget the gauges of a process that exited; its counters and histograms stay.
+
+    Args:
+        process: The number (PID) of the process.
+    """
+    multiprocess.mark_process_dead(process)  # type: ignore[no-untyped-call]
+
+
+class _ServiceCollector(Collector):
+    """The values of all processes of the service."""
+
+    def collect(self) -> Iterator[Metric]:
+        # A process that was killed at its very start leaves an empty file, which nobody can read.
+        folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+        files = [str(file) for file in folder.glob("*.db") if _size(file)]
+        merged = multiprocess.MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        for metric in merged:
+            if metric.name == "eurosat_queue_depth":
+                # A worker may still compute a request that the API process has given up.
+                metric.samples = [
+                    sample._replace(value=max(0.0, sample.value)) for sample in metric.samples
+                ]
+            yield metric
+
+
+def _size(file: Path) -> int:
+    """Return the size of a file in bytes; 0 if the file was removed."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _registry() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(_ServiceCollector())
+    registry.register(ProcessCollector())
+    return registry
+
+
 def render() -> bytes:
     """Render the metrics of all processes in Prometheus' text format."""
-    registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    return generate_latest(_registry())
+
+
+def serve_metrics(host: str, port: int) -> None:
+    """Serve the metrics on a port of their own, in a thread that ends with the process.
+
+    Args:
+        host: Address to listen on.
+        port: Port to listen on.
+    """
+    start_http_server(port, host, _registry())

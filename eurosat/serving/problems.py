@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 _log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     """Make an application answer every exception with a `problem`."""
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(RequestValidationError, _validation_problem)
+    app.add_exception_handler(ClientDisconnect, _disconnected)
     app.add_exception_handler(Exception, _unexpected_problem)
 
 
@@ -42,6 +44,11 @@ async def _validation_problem(request: Request, error: Any) -> Response:
     where = ".".join(str(part) for part in first["loc"] if part != "body")
     status = 400 if first["type"] == "json_invalid" else 422
     return problem(status, f"{where or 'the body'}: {first['msg']}", request.state.id)
+
+
+async def _disconnected(request: Request, error: Any) -> Response:
+    message = "the connection was closed before the body was complete: send the request again"
+    return problem(400, message, request.state.id)
 
 
 async def _unexpected_problem(request: Request, error: Any) -> Response:

@@ -104,12 +104,13 @@ _Tiles = Annotated[
 ]
 
 
-def routes(service: Service, health_route: str | None) -> APIRouter:
+def routes(service: Service, health_route: str | None, *, with_metrics: bool) -> APIRouter:
     """Build the service's own routes.
 
     Args:
         service: The service.
         health_route: A second path of ``/health``.
+        with_metrics: Have the route ``/metrics``.
     """
     router = APIRouter(tags=["Service"])
 
@@ -199,11 +200,20 @@ def routes(service: Service, health_route: str | None) -> APIRouter:
         """Return the model card, with training data and test metrics, and the service's limits."""
         return {"model": service.card.summary(), "limits": vars(service.limits)}
 
-    @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
     @public
     async def metrics_page() -> Response:
         """Return the metrics of all processes in Prometheus' text format."""
-        return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        text = await asyncio.to_thread(metrics.render)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    if with_metrics:
+        router.add_api_route(
+            "/metrics",
+            metrics_page,
+            methods=["GET"],
+            summary="Metrics for Prometheus",
+            response_class=Response,
+        )
 
     return router
 

@@ -11,7 +11,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from eurosat.inference.card import ModelCard
 from eurosat.monitoring.log.settings import LogSettings
 from eurosat.monitoring.reference import card_reference
 from eurosat.serving import metrics
-from eurosat.serving.admission import Admission
+from eurosat.serving.admission import Admission, protected_paths
 from eurosat.serving.api import ClassifierAPI
 from eurosat.serving.dispatcher import Dispatcher
 from eurosat.serving.limits import Limits
@@ -63,6 +63,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         accelerator: str,
         devices: int,
         workers_per_device: int,
+        metrics_port: int | None,
         api_key: str | None,
         vertex_route: str,
         health_route: str | None,
@@ -79,6 +80,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             accelerator: ``"cpu"`` or ``"cuda"``.
             devices: Number of devices.
             workers_per_device: Worker processes on each device.
+            metrics_port: The port of the metrics; None for the route ``/metrics`` of the service.
             api_key: The key that callers must send; None opens all routes.
             vertex_route: Path of Vertex AI's protocol.
             health_route: A second path of ``/health``.
@@ -93,6 +95,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         self.card = card
         self.reference = card_reference(card, api.path.name)
         self.limits = limits
+        self.metrics_port = metrics_port
         self.api_key = api_key
         self.vertex_route = vertex_route
         self.health_route = health_route
@@ -125,7 +128,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         self.dispatcher = Dispatcher(self.response_buffer, self.worker_exits)
         recorder = self._log.recorder if self._log else None
         service = Service(self.card, self.dispatcher, self.limits, self.reference, recorder)
-        app.include_router(routes(service, self.health_route))
+        app.include_router(routes(service, self.health_route, with_metrics=not self.metrics_port))
         app.include_router(vertex_routes(service, self.vertex_route))
         app.include_router(open_inference_routes(service))
         add_pages(app, self.examples, key_needed=self.api_key is not None)
@@ -147,6 +150,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """Open the sockets of an API process, and watch for worker exits until the process ends."""
         metrics.MODEL.labels(self.card.version, self.card.backbone, self.card.format).set(1)
+        metrics.prepare(protected_paths(app.routes), self.card.classes)
         async with super().lifespan(app):
             self.dispatcher.start(self._channel, self.app.response_queue_id)
             watch = asyncio.create_task(self.dispatcher.watch())
@@ -179,7 +183,14 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             time.sleep(0.05)
 
     def _start_worker_monitoring(self, manager: None, uvicorn_workers: Mapping[int, Any]) -> None:
-        """Replace workers that exit; stop if workers cannot start or an API process ends."""
+        """Replace workers that exit; stop if workers cannot start or an API process ends.
+
+        The method also opens the port of the metrics: after the API processes were forked, because
+        a fork must not copy the lock of a running thread.
+        """
+        if self.metrics_port:
+            with _binding(self._host, self.metrics_port, "metrics_port"):
+                metrics.serve_metrics(self._host, self.metrics_port)
 
         def monitor() -> None:
             failures = 0
@@ -198,6 +209,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
                     failures = 0 if status == WorkerSetupStatus.READY else failures + 1
                     _log.error("worker %d exited with code %s", number, process.exitcode)
                     metrics.WORKER_EXITS.inc()
+                    metrics.process_ended(process.pid)
                     if failures >= _MAX_FAILED_STARTS:
                         self._give_up("workers exit before they can answer")
                         return
@@ -249,7 +261,10 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
                 self._stopping.set()
                 raise KeyboardInterrupt  # LitServe shuts down on KeyboardInterrupt
 
-        _check_port(host, port)
+        self._host = host
+        _check_port(host, port, "port")
+        if self.metrics_port:
+            _check_port(host, self.metrics_port, "metrics_port")
         logging.getLogger("litserve.server").setLevel(logging.WARNING)  # this module logs the rest
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
@@ -276,13 +291,19 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         return self.exit_code
 
 
-def _check_port(host: str, port: int) -> None:
-    with socket.socket() as probe:
+def _check_port(host: str, port: int, option: str) -> None:
+    with socket.socket() as probe, _binding(host, port, option):
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            reason = str(error.strerror).lower()
-            raise EuroSATError(
-                f"cannot bind {host}:{port}: {reason}; choose another --port"
-            ) from error
+        probe.bind((host, port))
+
+
+@contextlib.contextmanager
+def _binding(host: str, port: int, option: str) -> Iterator[None]:
+    """Turn the failure to bind a port into an `EuroSATError` that names the option."""
+    try:
+        yield
+    except OSError as error:
+        reason = str(error.strerror).lower()
+        raise EuroSATError(
+            f"cannot bind {host}:{port}: {reason}; choose another --{option}"
+        ) from error

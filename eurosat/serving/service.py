@@ -110,6 +110,7 @@ class Service:
                 "are accepted: send the images in several requests",
             )
 
+        @metrics.STAGE_DURATION.labels("decode").time()
         def decode_all() -> list[Picture | str]:
             pictures, patches = [], 0
             for upload in uploads:
@@ -195,10 +196,13 @@ class Service:
             observations: The observation of every image.
         """
         for observation in observations:
-            prediction = observation.prediction
-            label = self.card.classes[int(prediction.argmax())]
-            metrics.PREDICTIONS.labels(label).inc()
-            metrics.CONFIDENCE.observe(float(prediction.max()))
+            score = observation.ood_score
+            flagged = self.ood(score)
+            metrics.observe_image(
+                self.card.classes,
+                observation.prediction,
+                None if score is None or flagged is None else (score, flagged["flag"]),
+            )
         state = request.state
         if self._recorder is not None:
             self._recorder.record(

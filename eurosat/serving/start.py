@@ -28,6 +28,7 @@ def start(
     *,
     host: str,
     port: int | None,
+    metrics_port: int | None,
     device: Literal["auto", "cpu", "cuda"],
     workers: int,
     threads: int | None,
@@ -64,6 +65,13 @@ def start(
     port = port or _port_of(environment)
     if not 1024 <= port <= 65535:  # LitServe accepts no other port
         raise EuroSATError(f"port {port} is not allowed: choose a --port from 1024 to 65535")
+    if metrics_port is not None and not 1 <= metrics_port <= 65535:
+        raise EuroSATError(f"{metrics_port} is not a port: choose a --metrics_port from 1 to 65535")
+    if metrics_port == port:
+        raise EuroSATError(
+            f"--metrics_port is the service's own port {port}: choose another --metrics_port, or "
+            "leave the option out to have the metrics at /metrics"
+        )
     model_uri = model or environment.get("AIP_STORAGE_URI")
     if not model_uri:
         raise EuroSATError("no model is given: name a model file or URI, or set AIP_STORAGE_URI")
@@ -89,6 +97,7 @@ def start(
             accelerator=accelerator,
             devices=max(devices, 1),
             workers_per_device=workers,
+            metrics_port=metrics_port,
             api_key=api_key,
             vertex_route=environment.get("AIP_PREDICT_ROUTE", "/vertex/predict"),
             health_route=environment.get("AIP_HEALTH_ROUTE"),

@@ -13,6 +13,7 @@ def serve(
     *,
     host: Literal["0.0.0.0", "127.0.0.1"] = "0.0.0.0",
     port: int | None = None,
+    metrics_port: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     workers: int = 1,
     threads: int | None = None,
@@ -47,6 +48,8 @@ def serve(
         port: Port to listen on, from 1024 to 65535. Default: the environment variable AIP_HTTP_PORT
             (Vertex AI sets it); without AIP_HTTP_PORT, PORT (Cloud Run sets it); without both,
             8000.
+        metrics_port: Port of the metrics for Prometheus, such as 8002. If the option is given, the
+            service has no route /metrics on its own port, which may be open to everybody.
         device: Device that runs the model; 'auto' chooses CUDA if the library that runs the
             model file can use CUDA.
         workers: Number of worker processes on each GPU, or on the CPU; every worker holds
@@ -86,6 +89,7 @@ def serve(
                 model,
                 host=host,
                 port=port,
+                metrics_port=metrics_port,
                 device=device,
                 workers=workers,
                 threads=threads,

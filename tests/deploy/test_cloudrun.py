@@ -79,13 +79,65 @@ def test_the_check_names_what_is_wrong(
         assert message in ended.stderr
 
 
+def endpoint(content: dict[str, Any]) -> dict[str, Any]:
+    first: dict[str, Any] = content["spec"]["endpoints"][0]
+    return first
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: None, None),
+        (
+            lambda content: content["spec"].update(
+                targetLabels={"metadata": ["service", "revision"]}, limits={"samples": 5000}
+            ),
+            None,
+        ),
+        (lambda content: content.update(apiVersion="v1"), "set apiVersion to monitoring.google"),
+        (lambda content: content.update(kind="PodMonitoring"), "set kind to RunMonitoring"),
+        (lambda content: content.pop("spec"), "spec.endpoints is empty"),
+        (lambda content: content["spec"].update(selector={}), "the unknown field selector"),
+        (lambda content: endpoint(content).update(scrapeInterval="1s"), "field scrapeInterval"),
+        (lambda content: endpoint(content).update(port="http"), "port is not a port"),
+        (lambda content: endpoint(content).pop("interval"), "interval is missing"),
+        (lambda content: endpoint(content).update(interval="often"), "interval is missing or no"),
+        (lambda content: endpoint(content).update(timeout="1m"), "longer than the interval"),
+        (
+            lambda content: endpoint(content).update(metricRelabeling=[{"targetLabel": "job"}]),
+            "targetLabel is set by the sidecar",
+        ),
+        (
+            lambda content: content["spec"].update(targetLabels={"metadata": ["pod"]}),
+            "spec.targetLabels.metadata has pod: choose among configuration, instance",
+        ),
+        (lambda content: content["spec"].update(limits={"samples": "many"}), "samples is no int"),
+    ],
+)
+def test_the_configuration_of_the_sidecar_is_checked_strictly(
+    change: Callable[[dict[str, Any]], object], message: str | None, tmp_path: Path
+) -> None:
+    content = yaml.safe_load((CLOUD_RUN / "monitoring.yaml").read_text())
+    change(content)
+    path = tmp_path / "monitoring.yaml"
+    path.write_text(yaml.safe_dump(content))
+    command = [sys.executable, CLOUD_RUN / "check.py", path]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    if message is None:
+        assert (ended.returncode, ended.stderr) == (0, "")
+    else:
+        assert ended.returncode == 2
+        assert message in ended.stderr
+
+
 def test_the_sidecar_reads_the_port_of_the_service() -> None:
     service = yaml.safe_load((CLOUD_RUN / "service.yaml").read_text())
     first = container(service["spec"]["template"])
     monitoring = yaml.safe_load((CLOUD_RUN / "monitoring.yaml").read_text())
     (endpoint,) = monitoring["spec"]["endpoints"]
-    assert endpoint["port"] == first["ports"][0]["containerPort"]
-    assert endpoint["port"] == first["startupProbe"]["httpGet"]["port"]
+    assert first["args"][first["args"].index("--metrics_port") + 1] == str(endpoint["port"])
+    assert endpoint["port"] != first["ports"][0]["containerPort"]  # which is open to callers
+    assert first["ports"][0]["containerPort"] == first["startupProbe"]["httpGet"]["port"]
     assert int(endpoint["timeout"][:-1]) <= int(endpoint["interval"][:-1])
 
 

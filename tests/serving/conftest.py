@@ -164,6 +164,7 @@ def front() -> Iterator[Front]:
         accelerator="cpu",
         devices=1,
         workers_per_device=1,
+        metrics_port=None,
         api_key=KEY,
         vertex_route="/v1/endpoints/1:predict",
         health_route="/v1/endpoints/1",

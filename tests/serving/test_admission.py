@@ -253,7 +253,7 @@ def test_the_labels_of_metrics_are_routes_and_not_paths(front: Front) -> None:
     labels = {
         sample.labels["route"]
         for metric in REGISTRY.collect()
-        if metric.name in ("eurosat_requests", "eurosat_request_seconds")
+        if metric.name in ("eurosat_requests", "eurosat_request_duration_seconds")
         for sample in metric.samples
     }
     assert {"other", "/examples/{name}", "/page"} <= labels

@@ -196,11 +196,11 @@ def test_info_gives_the_card_and_metrics_count(
     label = service.predict(pictures["Forest.jpg"]).json()["label"]
     before = value(f'eurosat_predictions_total{{label="{label}"}}')
     answered = value('eurosat_requests_total{route="/predict",status="200"}')
-    batches = value("eurosat_batch_size_count")
+    batches = value("eurosat_batch_images_count")
     service.predict(pictures["Forest.jpg"])
     assert value(f'eurosat_predictions_total{{label="{label}"}}') == before + 1
     assert value('eurosat_requests_total{route="/predict",status="200"}') == answered + 1
-    assert value("eurosat_batch_size_count") == batches + 1  # counted in the worker's process
+    assert value("eurosat_batch_images_count") == batches + 1  # counted in the worker's process
     assert value("eurosat_model_info") == 1
 
 

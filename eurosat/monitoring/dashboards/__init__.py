@@ -1,0 +1,1 @@
+"""The dashboards, one list of panels for Grafana and for Cloud Monitoring."""

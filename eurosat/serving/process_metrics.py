@@ -1,0 +1,121 @@
+"""CPU time, memory and start of the service's processes.
+
+prometheus_client has no metrics of processes when several processes share their metrics, and its
+own collector knows only the process that answers. Linux has the numbers in ``/proc``; where
+``/proc`` is missing, the service has no metrics of its processes.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+_PROC = Path("/proc")
+
+_ATTEMPTS = 5
+
+
+class _Process(NamedTuple):
+    """Numbers of one process from ``/proc/<pid>/stat`` (manual page proc_pid_stat(5))."""
+
+    parent: int
+    """Number (PID) of the parent."""
+
+    ticks: int
+    """CPU time of the process, in ticks of the system's clock."""
+
+    ended_children_ticks: int
+    """CPU time of children that ended and whose end the process has noticed, in ticks."""
+
+    started_ticks: int
+    """Start of the process after the start of the system, in ticks."""
+
+    resident_pages: int
+    """Pages in memory; several processes may share a page."""
+
+
+class ProcessCollector(Collector):
+    """CPU time and memory, summed over the main process and its children.
+
+    The CPU time of a child that ended moves to its parent, so the sum does not go back when a
+    worker is killed.
+    """
+
+    def __init__(self, main: int | None = None, proc: Path = _PROC) -> None:
+        """Choose the processes.
+
+        Args:
+            main: Number (PID) of the main process; by default the parent that started this process
+                by `multiprocessing`, or else this process.
+            proc: The folder of the kernel's numbers.
+        """
+        parent = multiprocessing.parent_process()
+        self._main = main or (parent.pid if parent and parent.pid else os.getpid())
+        self._proc = proc
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics, or nothing where the kernel has no numbers."""
+        try:
+            main, children = self._consistent()
+            uptime = (self._proc / "stat").read_text("ascii")
+            started = next(
+                int(line.split()[1]) for line in uptime.splitlines() if line.startswith("btime ")
+            )
+        except (OSError, StopIteration):
+            return
+        ticks = os.sysconf("SC_CLK_TCK")
+        everyone = [main, *children]
+        yield CounterMetricFamily(
+            "process_cpu_seconds",
+            "CPU time of all processes of the service, ended workers included.",
+            sum(process.ticks + process.ended_children_ticks for process in everyone) / ticks,
+        )
+        yield GaugeMetricFamily(
+            "process_resident_memory_bytes",
+            "Memory of all processes of the service; shared pages count once for each process.",
+            sum(process.resident_pages for process in everyone) * os.sysconf("SC_PAGE_SIZE"),
+        )
+        yield GaugeMetricFamily(
+            "process_start_time_seconds",
+            "Start of the service's main process, in seconds since 1970.",
+            started + main.started_ticks / ticks,
+        )
+
+    def _consistent(self) -> tuple[_Process, list[_Process]]:
+        """Read the main process and its children, without a child's end between the two."""
+        main = self._read(str(self._main))
+        children: list[_Process] = []
+        for _ in range(_ATTEMPTS):
+            children = self._children()
+            again = self._read(str(self._main))
+            if again.ended_children_ticks == main.ended_children_ticks:
+                break
+            main = again
+        return main, children
+
+    def _children(self) -> list[_Process]:
+        found = []
+        for folder in os.listdir(self._proc):
+            if not folder.isdecimal():
+                continue
+            try:
+                process = self._read(folder)
+            except OSError:
+                continue  # the process has just ended
+            if process.parent == self._main:
+                found.append(process)
+        return found
+
+    def _read(self, process: str) -> _Process:
+        text = (self._proc / process / "stat").read_bytes()
+        # The name of the program stands in parentheses, and may hold spaces and parentheses.
+        fields = text.rpartition(b")")[2].split()
+        # Field 3 of the manual page, the state, is the first after the name.
+        parent, user, system, ended_user, ended_system, started, pages = (
+            int(fields[number - 3]) for number in (4, 14, 15, 16, 17, 22, 24)
+        )
+        return _Process(parent, user + system, ended_user + ended_system, started, pages)
