@@ -128,5 +128,9 @@ class SweepError(EuroSATError):
     """A sweep's file, metric, parameters or agents are invalid."""
 
 
+class DriftError(EuroSATError):
+    """The traffic of a prediction log cannot be compared with a reference."""
+
+
 class VertexError(EuroSATError):
     """A spec cannot be sent to Vertex AI, or Vertex AI refuses the spec."""

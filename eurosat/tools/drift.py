@@ -1,0 +1,157 @@
+"""``eurosat drift``: compare the traffic of a service with the model's validation images."""
+
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Literal
+
+from eurosat.logs import LogLevel
+
+if TYPE_CHECKING:
+    from eurosat.monitoring.reference import Reference
+
+
+def drift(
+    action: Literal["report", "serve"],
+    *,
+    reference: str,
+    log: str,
+    output: Path = Path("outputs/drift"),
+    since: str | None = None,
+    until: str | None = None,
+    window: int = 300,
+    host: Literal["0.0.0.0", "127.0.0.1"] = "0.0.0.0",
+    port: int = 8001,
+    interval: float = 60.0,
+    lookback: float = 24.0,
+    log_level: LogLevel = "info",
+) -> int:
+    """Compare the traffic of a service with the validation images of its model.
+
+    'eurosat drift report' reads a prediction log once and writes drift.html and drift.json.
+    'eurosat drift serve' reads the log again and again and answers at /drift (JSON), /drift/report
+    (HTML) and /metrics (Prometheus). If the environment variable EUROSAT_API_KEY is set, /drift and
+    /drift/report need the key, as the routes of 'eurosat serve' do.
+
+    The log is cut into windows, in which each request counts once. Each window is compared with the
+    reference by tests of input statistics, probabilities, predicted classes and embeddings. Drift
+    in two windows in a row is an alarm; the exit code of a report is 0 with and without an alarm.
+
+    Args:
+        action: 'report' for one report, 'serve' for a service.
+        reference: Model URI of the model file that the service runs, which contains its reference,
+            such as model.onnx or registry:production; or the reference of a checkpoint, an .npz
+            file.
+        log: Folder or URL of the prediction log, as given to 'eurosat serve --log_url'.
+        output: Folder for drift.html and drift.json; 'report' only.
+        since: Earliest time of the log's records, such as 2026-11-26T14:00 (UTC unless the time has
+            an offset); 'report' only. Default: the start of the log.
+        until: Latest time of the log's records, as for --since; 'report' only. Default: the end of
+            the log.
+        window: Number of images in a window, at least 100. A smaller window finds larger changes
+            only.
+        host: Address to listen on: 0.0.0.0 for all network interfaces, 127.0.0.1 for this machine
+            only; 'serve' only.
+        port: Port to listen on; 'serve' only.
+        interval: Seconds between two readings of the log; 'serve' only.
+        lookback: Age in hours of the oldest records that the service reads when it starts;
+            'serve' only.
+        log_level: Lowest level of messages that are logged.
+    """
+    from eurosat.errors import DriftError
+    from eurosat.logs import Logs
+    from eurosat.monitoring.drift.families import MIN_PICTURES
+
+    if window < MIN_PICTURES:
+        raise DriftError(
+            f"--window {window} is too few images to say anything: choose at least {MIN_PICTURES}"
+        )
+    if action == "serve" and not (interval > 0 and lookback > 0):
+        raise DriftError("--interval and --lookback must be more than 0")
+    period = _seconds("since", since), _seconds("until", until)
+    api_key = os.environ.get("EUROSAT_API_KEY")
+    if action == "serve" and api_key == "":
+        raise DriftError("EUROSAT_API_KEY is empty: set a key, or unset the variable")
+    from eurosat.monitoring import reference_files, statistics
+    from eurosat.registry.find import find_model
+
+    with TemporaryDirectory() as folder:
+        file = Path(reference)
+        known = reference_files.read_reference(
+            file if file.suffix == ".npz" else find_model(reference, Path(folder))
+        )
+    names = statistics.statistic_names(known.bands)
+    with Logs(log_level):
+        if action == "report":
+            return _report(known, names, log, output, period, window)
+        return _serve(known, names, log, (host, port), window, interval, lookback, api_key)
+
+
+def _report(
+    reference: "Reference",
+    names: tuple[str, ...],
+    log: str,
+    output: Path,
+    period: tuple[float | None, float | None],
+    window: int,
+) -> int:
+    from eurosat.monitoring.drift.assessment import assess
+    from eurosat.monitoring.drift.page import write_assessment
+    from eurosat.monitoring.drift.traffic import select
+    from eurosat.monitoring.log.reader import read_log
+
+    found = read_log(log, since=period[0], until=period[1])
+    assessment = assess(reference, select(found, reference), names, size=window)
+    page = write_assessment(assessment, reference, output)
+    print(assessment.sentence)
+    for note in assessment.notes:
+        print(note)
+    print(f"report in {page}, drift.json")
+    return 0
+
+
+def _serve(
+    reference: "Reference",
+    names: tuple[str, ...],
+    log: str,
+    address: tuple[str, int],
+    window: int,
+    interval: float,
+    lookback: float,
+    api_key: str | None,
+) -> int:
+    from eurosat.monitoring.drift.server import make_server, serve_until_stopped
+    from eurosat.monitoring.drift.watch import Watch
+    from eurosat.monitoring.log.reader import read_log
+
+    host, port = address
+    start = time.time() - lookback * 3600
+    watch = Watch(
+        reference, lambda since: read_log(log, since=since), names, size=window, start=start
+    )
+    server = make_server(watch, host, port, api_key=api_key)
+    shown = "localhost" if host == "0.0.0.0" else host
+    print(f"drift of {reference.model_version}: http://{shown}:{port}/drift/report", flush=True)
+    serve_until_stopped(watch, server, interval)
+    return 0
+
+
+def _seconds(option: str, text: str | None) -> float | None:
+    """Convert a time of the command line to seconds since 1970.
+
+    Raises:
+        DriftError: The text is no time.
+    """
+    from eurosat.errors import DriftError
+
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise DriftError(
+            f"--{option} is '{text}', not a time: write a time such as 2026-11-26T14:00"
+        ) from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
