@@ -42,7 +42,6 @@ from eurosat.training.logger_settings import check_packages, make_loggers, postp
 from eurosat.training.loggers import FinishesRun
 from eurosat.training.parser import SettingsParser, add_run_options, help_texts
 from eurosat.training.profiler import make_profiler
-from eurosat.training.reference import write_reference
 from eurosat.training.resume import (
     FinishedRunError,
     Resumption,
@@ -292,6 +291,8 @@ class EuroSATCLI(LightningCLI):
         if self.config[self.subcommand].test_after_fit:
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best)
         if self.trainer.is_global_zero:
+            from eurosat.training.reference import write_reference
+
             write_reference(Path(best), self.datamodule.opened)
         if self._folder is not None and self._folder.chosen:  # a pipeline knows its next steps
             from eurosat.training.next_steps import show_next_steps

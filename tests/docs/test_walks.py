@@ -21,6 +21,8 @@ from tests.session_folder import SessionFolder
 WALKS = [
     ("README.md",),
     ("docs/tutorial.md",),
+    ("docs/howto/alerts.md",),
+    ("docs/howto/drift.md",),
     ("docs/howto/export.md",),
     ("docs/howto/install.md",),
     ("docs/howto/log.md",),

@@ -22,6 +22,8 @@ from tests.monitoring.drift.samples import (
     known_reference,
 )
 
+pytestmark = pytest.mark.slow
+
 REFERENCE = known_reference()
 
 

@@ -11,6 +11,8 @@ from eurosat.monitoring.drift.mmd import mean_discrepancy
 from eurosat.monitoring.drift.traffic import select
 from tests.monitoring.drift.samples import NAMES, KnownLog, known_log, known_reference
 
+pytestmark = pytest.mark.slow
+
 
 def families(log: KnownLog) -> dict[str, Family]:
     reference = known_reference()

@@ -19,6 +19,8 @@ from eurosat.monitoring.drift.server import make_server
 from eurosat.monitoring.drift.watch import Watch
 from tests.monitoring.drift.samples import NAMES, KnownLog, joined, known_log, known_reference
 
+pytestmark = pytest.mark.slow
+
 REFERENCE = known_reference()
 
 
