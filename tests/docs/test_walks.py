@@ -91,7 +91,7 @@ def shell(template: Path, session_folder: SessionFolder, tmp_path: Path) -> Chec
 def script(page: str, port: str) -> str:
     """The commands of a page; a service runs in the background while the commands go on."""
     text = "\n".join(block.text for block in BLOCKS if str(block.page) == page and block.in_shell)
-    text = with_run(text).replace("localhost:8000", f"localhost:{port}")
+    text = with_run(text).replace("\\\n", " ").replace("localhost:8000", f"localhost:{port}")
     text = text.replace("--port 8000", f"--port {port}")
     health = f"curl --silent --fail --output /dev/null localhost:{port}/health"
     ready = f"until {health}; do kill -0 $!; sleep 0.2; done"
