@@ -14,12 +14,20 @@ import pytest
 from eurosat.bands import BANDS
 from eurosat.cli import main
 from eurosat.data.synthetic import synthetic_patch
+from eurosat.errors import MonitoringError
 from eurosat.inference import formats
 from eurosat.inference.runtime import open_model
 from eurosat.labels import CLASSES
+from eurosat.monitoring.reference_files import read_reference
 from tests.conftest import LENIENT, Run, files_in
 
 Make = Callable[..., np.ndarray]
+
+
+def similarity(first: Any, second: Any) -> float:
+    """The smallest cosine similarity of the rows of two arrays."""
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return float(((first * second).sum(axis=1) / lengths).min())
 
 
 @pytest.mark.parametrize("format", formats())
@@ -35,6 +43,35 @@ def test_a_file_answers_as_its_checkpoint_at_any_batch_size(
         np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)
         atol = 1e-5 if formats()[format].exact else 0.05
         np.testing.assert_allclose(answer, expected, atol=atol)
+
+
+@pytest.mark.parametrize("format", formats())
+def test_a_file_gives_the_features_of_its_checkpoint_and_a_reference_of_its_own(
+    format: str, exported: dict[str, Path], trained: Run, random_patches: Make
+) -> None:
+    patches = random_patches(7)
+    expected = open_model(trained.best, threads=1).run(patches).features
+    found = open_model(exported[format], threads=1).run(patches).features
+    assert found is not None
+    assert similarity(found, expected) > (0.9999 if formats()[format].exact else 0.9)
+    reference = read_reference(exported[format])
+    assert (reference.format, reference.classes) == (format, CLASSES)
+    assert len(reference.labels) == trained.json("run.json")["split"]["val"]
+    own = read_reference(trained.best)  # which the training has written
+    np.testing.assert_array_equal(reference.labels, own.labels)
+    np.testing.assert_array_equal(reference.statistics, own.statistics)
+    assert own.format == "checkpoint"
+
+
+@pytest.mark.slow
+def test_the_reference_of_another_checkpoint_is_refused(own_run: Run, trained: Run) -> None:
+    with own_run.best.open("ab") as file:
+        file.write(b"another checkpoint")
+    with pytest.raises(MonitoringError, match="belongs to another model: its checkpoint"):
+        read_reference(own_run.best)
+    own_run.best.with_suffix(".reference.npz").unlink()
+    with pytest.raises(MonitoringError, match="has no reference, because"):
+        read_reference(own_run.best)
 
 
 @pytest.mark.parametrize("format", formats())
@@ -78,7 +115,7 @@ def test_the_onnx_file_has_named_ends_and_says_nothing_of_this_machine(
 ) -> None:
     model = onnx.load(exported["onnx"])
     assert [entry.name for entry in model.graph.input] == ["patches"]
-    assert [entry.name for entry in model.graph.output] == ["probabilities"]
+    assert [entry.name for entry in model.graph.output] == ["probabilities", "features"]
     assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
     for path in exported.values():
         content = path.read_bytes()
@@ -120,7 +157,7 @@ def test_bands_go_through_as_uint16(bands: str, run: Callable[..., Run]) -> None
     patches = np.stack([synthetic_patch(name, 3, 1) for name in CLASSES]).transpose(0, 3, 1, 2)
     positions = [[band.name for band in BANDS].index(name) for name in checkpoint.card.bands]
     patches = np.ascontiguousarray(patches[:, positions])
-    expected = checkpoint.predict(patches)
+    expected = checkpoint.run(patches)
     chosen = tuple(formats()) if bands == "all" else ("onnx", "openvino")
     for format in chosen:
         assert main(["export", str(trained.best), f"--format={format}", *LENIENT]) == 0
@@ -129,9 +166,13 @@ def test_bands_go_through_as_uint16(bands: str, run: Callable[..., Run]) -> None
             for path in trained.best.parent.glob(f"*-{format}.*")
             if path.suffix == formats()[format].backend.suffix
         )
-        answer = open_model(path, threads=1).predict(patches)
+        answer = open_model(path, threads=1).run(patches)
         atol = 1e-4 if formats()[format].exact else 0.1
-        np.testing.assert_allclose(answer, expected, atol=atol)
+        np.testing.assert_allclose(answer.probabilities, expected.probabilities, atol=atol)
+        assert answer.features is not None
+        assert similarity(answer.features, expected.features) > (0.9999 if atol < 0.1 else 0.9)
+        width = 2 * len(checkpoint.card.bands) + 2
+        assert read_reference(path).statistics.shape[1] == width
 
 
 @pytest.mark.parametrize(
@@ -148,11 +189,13 @@ def test_other_backbones(
     model = (f"--model.backbone={backbone}", f"--model.backbone_args={arguments}")
     limits = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--model.ema_decay=0.5")
     trained = run("fit", *limits, model=model)
-    expected = open_model(trained.best, threads=1).predict(random_patches(5))
+    expected = open_model(trained.best, threads=1).run(random_patches(5))
     assert main(["export", str(trained.best), "--format=openvino"]) == 0  # by way of ONNX
     path = trained.best.with_name(f"{trained.best.stem}-openvino.xml")
-    answer = open_model(path, threads=1).predict(random_patches(5))
-    np.testing.assert_allclose(answer, expected, atol=1e-4)
+    answer = open_model(path, threads=1).run(random_patches(5))
+    np.testing.assert_allclose(answer.probabilities, expected.probabilities, atol=1e-4)
+    assert answer.features is not None
+    np.testing.assert_allclose(answer.features, expected.features, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.slow

@@ -9,8 +9,12 @@ import pytest
 
 from eurosat.errors import MonitoringError
 from eurosat.inference.card import ModelCard
+from eurosat.inference.runtime import open_model
 from eurosat.labels import CLASSES
+from eurosat.monitoring.observation import observe_output
 from eurosat.monitoring.reference import MAX_IMAGES, Reference, card_reference, make_reference
+from eurosat.monitoring.reference_files import read_reference
+from tests.conftest import REPOSITORY
 
 CARD = ModelCard(
     version="a-model",
@@ -113,3 +117,15 @@ def test_a_reference_of_other_shapes_is_refused(tmp_path: Path) -> None:
     wrong = dataclasses.replace(reference, probabilities=reference.probabilities[:, :4])
     with pytest.raises(MonitoringError, match="probabilities is not finite or not of shape"):
         Reference.from_bytes(wrong.to_bytes(), "file")
+
+
+def test_a_file_of_an_older_version_has_neither_features_nor_a_reference() -> None:
+    (path,) = (REPOSITORY / "tests/fixtures/layout-1/run/checkpoints").glob("*.onnx")
+    model = open_model(path, threads=1)
+    patches = np.zeros((2, *model.card.shape), model.card.dtype)
+    output = model.run(patches)
+    assert output.features is None
+    np.testing.assert_array_equal(output.probabilities, model.predict(patches))
+    assert observe_output([patches], output, model.card.bands, None)[0].ood is None
+    with pytest.raises(MonitoringError, match="an older version of eurosat wrote the file"):
+        read_reference(path)

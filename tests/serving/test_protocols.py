@@ -73,7 +73,9 @@ def test_every_protocol_gives_the_same(service: Service, pictures: dict[str, byt
         answer = service.post("/v2/models/eurosat/infer", json={"id": "7", "inputs": [tensor]})
         assert answer.status_code == 200
         assert answer.json()["id"] == "7"
-        probabilities, labels = answer.json()["outputs"]
+        probabilities, labels, scores, flags = answer.json()["outputs"]
+        assert scores["data"] == [entry["ood"]["score"] for entry in single]
+        assert flags["data"] == [entry["ood"]["flag"] for entry in single]
         assert probabilities["shape"] == [3, 10]
         np.testing.assert_allclose(np.reshape(probabilities["data"], (3, 10)), expected, atol=1e-5)
         assert labels["data"] == [entry["label"] for entry in single]
