@@ -40,26 +40,29 @@ def input_statistics(patches: Patches, bands: tuple[str, ...]) -> Statistics:
     Returns:
         float32, shape (N, 2 C + 2). Pixel values are divided by 255 (uint8) or 10,000 (uint16).
     """
-    pixels = patches.astype(np.float32)
-    pixels *= 1 / _RANGE[patches.dtype.name]
-    flat = pixels.reshape(*pixels.shape[:2], -1)
-    means = flat.mean(axis=2)
-    deviations = np.sqrt(
-        np.maximum(np.einsum("ncp,ncp->nc", flat, flat) / flat.shape[2] - means**2, 0)
-    )
-    grey = pixels.mean(axis=1)
-    laplacian = (
-        4 * grey[:, 1:-1, 1:-1]
-        - grey[:, :-2, 1:-1]
-        - grey[:, 2:, 1:-1]
-        - grey[:, 1:-1, :-2]
-        - grey[:, 1:-1, 2:]
-    )
-    sharpness = np.log(laplacian.var(axis=(1, 2)) + _SMALLEST_VARIANCE)
+    count, channels, height, width = patches.shape
+    pixels = patches.reshape(count, channels, -1).astype(np.float32)
+    means = pixels @ np.full(height * width, 1 / (height * width), np.float32)
+    deviations = np.sqrt(np.maximum(_mean_square(pixels) - means**2, 0))
+    grey = np.full(channels, 1 / channels, np.float32) @ pixels
+    grey = grey.reshape(count, height, width)
+    middle = grey[:, 1:-1]
+    vertical = grey[:, :-2] + grey[:, 2:]
+    laplacian = vertical[:, :, 1:-1] + middle[:, :, :-2] + middle[:, :, 2:]
+    laplacian -= 4 * middle[:, :, 1:-1]
+    laplacian = laplacian.reshape(count, -1)
+    scale = np.float32(1 / _RANGE[patches.dtype.name])
+    variance = np.maximum(_mean_square(laplacian) - laplacian.mean(axis=1) ** 2, 0) * scale**2
     blue, red = (_position(bands, names) for names in (("B", "B02"), ("R", "B04")))
-    tint = means[:, blue] - means[:, red] if blue is not None and red is not None else 0 * sharpness
-    columns = [means, deviations, sharpness[:, np.newaxis], tint[:, np.newaxis]]
-    return np.concatenate(columns, axis=1).astype(np.float32)
+    tint = means[:, blue] - means[:, red] if blue is not None and red is not None else 0 * variance
+    rest = np.stack([np.log(variance + _SMALLEST_VARIANCE), tint * scale], axis=1)
+    return np.concatenate([means * scale, deviations * scale, rest], axis=1, dtype=np.float32)
+
+
+def _mean_square(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Give the mean square over the last axis, faster than by a temporary array of squares."""
+    squares: npt.NDArray[np.float32] = np.einsum("...p,...p->...", values, values)
+    return squares / np.float32(values.shape[-1])
 
 
 def _position(bands: tuple[str, ...], names: tuple[str, ...]) -> int | None:
