@@ -27,7 +27,7 @@ RELEASE_VENV := .venv-release
 
 PACKAGE_VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
-.PHONY: help environment fit test test-fast test-wheel coverage lint check-workflows docs links dist \
+.PHONY: help environment fit test test-fast test-long test-wheel coverage lint check-workflows docs links dist \
 	images serve-image train-image scan-image push-image sample-model fetch-model gate check-data \
 	deploy audit check-release lock clean
 
@@ -79,6 +79,9 @@ PROCESSES := --numprocesses auto --dist worksteal
 
 test: environment $(SWEEPS_VENV)/.complete $(RELEASE_VENV)/.complete  ## run the tests, one process per core
 	$(BIN)/python -m pytest $(PROCESSES) --durations=15
+
+test-long: environment  ## run the tests that take many minutes each
+	$(BIN)/python -m pytest -m long --durations=0
 
 test-fast: environment  ## run the tests that need neither a service nor a process of their own
 	$(BIN)/python -m pytest $(PROCESSES) -m fast

@@ -18,20 +18,22 @@ from tests.pipeline import TINY_PARAMS, Checkout, run_pipeline_once
 from tests.serving.conftest import free_port
 from tests.session_folder import SessionFolder
 
+LONG_WALKS = [
+    ("README.md",),  # runs most of the pipeline again; .ci/run runs the quickstart
+    ("docs/howto/install.md",),  # trains, and runs a whole pipeline
+]
 WALKS = [
-    ("README.md",),
     ("docs/tutorial.md",),
     ("docs/howto/alerts.md",),
     ("docs/howto/drift.md",),
     ("docs/howto/export.md",),
-    ("docs/howto/install.md",),
     ("docs/howto/log.md",),
     ("docs/howto/pipeline.md",),
     # The gate compares with the model that the other two pages put into production.
     ("docs/howto/registry.md", "docs/howto/gate.md", "docs/howto/automate.md"),
     ("docs/howto/serve.md",),
 ]
-"""Pages whose commands run one after the other."""
+"""Pages whose commands run one after the other. The long walks take minutes each."""
 
 _EUROSAT = """\
 #!{python}
@@ -50,7 +52,7 @@ if __name__ == "__main__":
 
 def test_every_page_with_shell_commands_is_walked() -> None:
     pages = {str(block.page) for block in BLOCKS if block.in_shell}
-    assert sorted(page for walk in WALKS for page in walk) == sorted(pages)
+    assert sorted(page for walk in [*WALKS, *LONG_WALKS] for page in walk) == sorted(pages)
 
 
 @pytest.fixture
@@ -103,7 +105,11 @@ def script(page: str, port: str) -> str:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("walk", WALKS, ids=lambda walk: Path(walk[0]).stem)
+@pytest.mark.parametrize(
+    "walk",
+    [*WALKS, *(pytest.param(walk, marks=pytest.mark.long) for walk in LONG_WALKS)],
+    ids=lambda walk: Path(walk[0]).stem,
+)
 def test_the_commands_of_a_page_run_in_order(walk: tuple[str, ...], shell: Checkout) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
