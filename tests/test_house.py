@@ -1,6 +1,7 @@
 """The house: what may be imported without torch, and which names configurations may use."""
 
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -38,7 +39,9 @@ for package in sys.argv[1:]:
 @pytest.mark.process
 def test_every_light_module_imports_where_torch_lightning_and_matplotlib_cannot() -> None:
     command = [sys.executable, "-c", IMPORT_ALL, *LIGHT]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    # Another test of this process may have set the folder of a service's metrics.
+    environment = {k: v for k, v in os.environ.items() if k != "PROMETHEUS_MULTIPROC_DIR"}
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, env=environment)
     assert ended.returncode == 0, ended.stderr
     imported = set(ended.stdout.split())
     for package in LIGHT:

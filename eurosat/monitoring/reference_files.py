@@ -1,7 +1,7 @@
 """Making, writing and reading the reference of a model's file."""
 
 import base64
-import sys
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ from eurosat.inference.backend import Model, Patches, join_outputs
 from eurosat.inference.checkpoint import reference_file
 from eurosat.monitoring.reference import Reference, card_reference, make_reference
 from eurosat.monitoring.statistics import input_statistics
+
+_log = logging.getLogger(__name__)
 
 _BATCH = 64
 
@@ -39,9 +41,10 @@ def observe_images(
     for start in tqdm(starts, desc="Reference", unit="batch", leave=False, disable=None):
         outputs.append(model.run(patches[start : start + _BATCH]))
         if outputs[-1].features is None:
-            _warn(
-                f"the model {model.card.version} gives no features: the service will give no "
-                "out-of-distribution scores"
+            _log.warning(
+                "the model %s gives no features: the service will give no out-of-distribution "
+                "scores",
+                model.card.version,
             )
             return None
     output = join_outputs(outputs)
@@ -59,9 +62,10 @@ def observe_images(
         labels,
     )
     if not reference.can_flag:
-        _warn(
-            f"the validation split has {len(labels)} images, and 99 are needed to flag the most "
-            "unusual 1 %: the service will flag no image as out of distribution"
+        _log.warning(
+            "the validation split has %d images, and 99 are needed to flag the most unusual 1 %%: "
+            "the service will flag no image as out of distribution",
+            len(labels),
         )
     return reference
 
@@ -103,7 +107,3 @@ def read_reference(path: Path) -> Reference:
             "because the model gives no features: export the model again"
         )
     return reference
-
-
-def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)

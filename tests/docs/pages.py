@@ -53,6 +53,7 @@ class Block:
         return not (self.needs or self.quickstart) and any(
             command.startswith(starts)
             or "registry:" in command
+            or "$(" in command
             or not command.startswith(("eurosat ", "jq "))
             for command in self.commands
         )

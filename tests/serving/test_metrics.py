@@ -194,11 +194,11 @@ def test_counts_are_right_when_workers_are_killed_under_load(
                         service.metric("eurosat_worker_exits_total") == wanted
                     )
                 )
+            wait_until(lambda: scrapes[0] > 10)
         finally:
             stop.set()
         for future in running:
             future.result()
-    assert scrapes[0] > 10
     found = values(service.get("/metrics").text)
     key = ("eurosat_requests_total", (("route", "/predict"), ("status", "200")))
     assert found[key] == answered[0]
