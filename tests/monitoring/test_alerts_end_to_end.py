@@ -24,7 +24,7 @@ from tests.conftest import REPOSITORY
 from tests.monitoring.metrics import Exporter
 from tests.serving.conftest import free_port
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.long]
 
 
 class Webhook:
