@@ -70,8 +70,8 @@ class ImagesError(EuroSATError):
     """The images that a model was trained and tested on are unavailable or have changed."""
 
 
-class MonitoringError(EuroSATError):
-    """A reference, a prediction log or a setting of the monitoring cannot be used."""
+class ModelReferenceError(EuroSATError):
+    """A model's reference is missing, damaged, or of another model, or cannot be made."""
 
 
 class ExportError(EuroSATError):

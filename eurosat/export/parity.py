@@ -153,7 +153,7 @@ def check_difference(found: Comparison, tolerance: float) -> None:
 
 
 _LEAST_SIMILARITY = 0.9
-"""Int8 files of PatchNet and ResNet-18 have 0.98 and more."""
+"""An onnx-int8 file of PatchNet had 0.999 on 2,700 validation images."""
 
 
 def check_features(found: Comparison) -> None:

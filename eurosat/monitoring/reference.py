@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from eurosat.errors import MonitoringError
+from eurosat.errors import ModelReferenceError
 from eurosat.inference.backend import Features, Probabilities
 from eurosat.inference.card import ModelCard
 from eurosat.monitoring.neighbours import Neighbours, Whitening
@@ -29,7 +29,7 @@ FALSE_FLAGS = 0.01
 """Fraction of the images like the validation images that are flagged as unlike them."""
 
 MAX_IMAGES = 1000
-"""Largest number of images that a reference keeps; a search among them takes 30 us."""
+"""Largest number of images that a reference keeps."""
 
 DIMENSIONS = 32
 """Largest number of principal components of the features."""
@@ -89,10 +89,10 @@ class Reference:
         """Give the whitened principal components, float32, shape (N, D), of features (N, F).
 
         Raises:
-            MonitoringError: The features have another length than the reference's features.
+            ModelReferenceError: The features have another length than the reference's features.
         """
         if features.shape[1:] != self.pca_mean.shape:
-            raise MonitoringError(
+            raise ModelReferenceError(
                 f"the features have {features.shape[1:]} values and those of the reference of "
                 f"{self.model_version} have {self.pca_mean.shape}: give the reference of the model "
                 "that computed the features"
@@ -110,7 +110,7 @@ class Reference:
             The fraction of the validation images that are less unusual, float32, shape (N,).
 
         Raises:
-            MonitoringError: The features have another length than the reference's features.
+            ModelReferenceError: The features have another length than the reference's features.
         """
         distances = self._features.distances(self.embed(features))
         joint = _fisher(
@@ -135,7 +135,7 @@ class Reference:
         return _statistic_neighbours(self.statistics, len(self.bands))
 
     def to_bytes(self) -> bytes:
-        """Write the reference as a compressed ``.npz`` file; ranks keep float16's 3 digits."""
+        """Write a compressed ``.npz`` file, with probabilities and embeddings in float16."""
         arrays: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         for name in ("probabilities", "embeddings"):
             arrays[name] = arrays[name].astype(np.float16)
@@ -152,13 +152,13 @@ class Reference:
             name: The file's name, for error messages.
 
         Raises:
-            MonitoringError: The content is damaged, no reference, or of a newer layout.
+            ModelReferenceError: The content is damaged, no reference, or of a newer layout.
         """
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as file:
                 layout = int(file["layout"])
                 if layout > _LAYOUT:
-                    raise MonitoringError(
+                    raise ModelReferenceError(
                         f"{name} has a reference of layout {layout}, and this version reads "
                         f"layouts up to {_LAYOUT}: upgrade eurosat"
                     )
@@ -172,7 +172,7 @@ class Reference:
             reference = cls(**values)
             reference._check()
         except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise MonitoringError(
+            raise ModelReferenceError(
                 f"{name} holds no reference of a model, or is damaged ({error}): export the model "
                 "again, or give a model file that 'eurosat export' wrote"
             ) from error
@@ -213,12 +213,16 @@ def make_reference(
         labels: True labels, shape (M,).
 
     Raises:
-        MonitoringError: There are fewer than two images, or an output is not finite.
+        ModelReferenceError: There are fewer than two images, or an output is not finite.
     """
     if len(labels) < 2:
-        raise MonitoringError("a reference needs two or more validation images: split differently")
+        raise ModelReferenceError(
+            "a reference needs two or more validation images: split differently"
+        )
     if not (np.isfinite(features).all() and np.isfinite(probabilities).all()):
-        raise MonitoringError(f"the outputs of {card.version} are not finite: train the model anew")
+        raise ModelReferenceError(
+            f"the outputs of {card.version} are not finite: train the model anew"
+        )
     kept = slice(MAX_IMAGES)
     whitening = Whitening.fit(features[kept], DIMENSIONS)
     # The reference is stored in float16, and must give the same distances when it is read.
@@ -263,20 +267,20 @@ def card_reference(card: ModelCard, name: str) -> Reference | None:
         features.
 
     Raises:
-        MonitoringError: The reference is damaged, of a newer layout, or of another model.
+        ModelReferenceError: The reference is damaged, of a newer layout, or of another model.
     """
     if not card.reference:
         return None
     try:
         content = base64.b64decode(card.reference, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise MonitoringError(
+        raise ModelReferenceError(
             f"the reference of {name} is damaged ({error}): export the model again"
         ) from error
     reference = Reference.from_bytes(content, name)
     for field in ("checkpoint", "format", "classes", "bands"):
         if getattr(reference, field) != getattr(card, field):
-            raise MonitoringError(
+            raise ModelReferenceError(
                 f"the reference of {name} belongs to another model: its {field} is "
                 f"{getattr(reference, field)}, and the model's is {getattr(card, field)}. Export "
                 "the model again, or delete the .reference.npz beside a checkpoint"

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from eurosat.errors import MonitoringError
+from eurosat.errors import ModelReferenceError
 from eurosat.files import atomic_write
 from eurosat.inference.backend import Model, Patches, join_outputs
 from eurosat.inference.checkpoint import reference_file
@@ -34,7 +34,7 @@ def observe_images(
         The reference; None if the model gives no features.
 
     Raises:
-        MonitoringError: There are fewer than two images, or an output is not finite.
+        ModelReferenceError: There are fewer than two images, or an output is not finite.
     """
     starts = range(0, len(patches), _BATCH)
     outputs = []
@@ -88,7 +88,7 @@ def read_reference(path: Path) -> Reference:
         path: A model file of any format, or the ``.reference.npz`` beside a checkpoint.
 
     Raises:
-        MonitoringError: There is no such file, or the file holds no reference.
+        ModelReferenceError: There is no such file, or the file holds no reference.
         ModelFileError: The model file is damaged.
     """
     from eurosat.inference.runtime import open_model
@@ -97,12 +97,12 @@ def read_reference(path: Path) -> Reference:
         try:
             return Reference.from_bytes(path.read_bytes(), str(path))
         except OSError as error:
-            raise MonitoringError(
+            raise ModelReferenceError(
                 f"{path} cannot be read ({error.strerror}): give a model file or a reference"
             ) from error
     reference = card_reference(open_model(path, threads=1).card, str(path))
     if reference is None:
-        raise MonitoringError(
+        raise ModelReferenceError(
             f"{path} has no reference, because an older version of eurosat wrote the file, or "
             "because the model gives no features: export the model again"
         )

@@ -89,7 +89,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             log: Settings of the prediction log; None if predictions are not logged.
 
         Raises:
-            MonitoringError: The reference in the model's card is damaged or of another model.
+            ModelReferenceError: The reference in the model's card is damaged or of another model.
             PredictionLogError: The prediction log cannot be written.
         """
         self.card = card

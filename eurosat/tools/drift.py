@@ -2,7 +2,6 @@
 
 import os
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
@@ -63,6 +62,7 @@ def drift(
     from eurosat.errors import DriftError
     from eurosat.logs import Logs
     from eurosat.monitoring.drift.families import MIN_PICTURES
+    from eurosat.monitoring.times import parse_time
 
     if window < MIN_PICTURES:
         raise DriftError(
@@ -70,7 +70,7 @@ def drift(
         )
     if action == "serve" and not (interval > 0 and lookback > 0):
         raise DriftError("--interval and --lookback must be more than 0")
-    period = _seconds("since", since), _seconds("until", until)
+    period = parse_time("since", since), parse_time("until", until)
     api_key = os.environ.get("EUROSAT_API_KEY")
     if action == "serve" and api_key == "":
         raise DriftError("EUROSAT_API_KEY is empty: set a key, or unset the variable")
@@ -136,22 +136,3 @@ def _serve(
     print(f"drift of {reference.model_version}: http://{shown}:{port}/drift/report", flush=True)
     serve_until_stopped(watch, server, interval)
     return 0
-
-
-def _seconds(option: str, text: str | None) -> float | None:
-    """Convert a time of the command line to seconds since 1970.
-
-    Raises:
-        DriftError: The text is no time.
-    """
-    from eurosat.errors import DriftError
-
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise DriftError(
-            f"--{option} is '{text}', not a time: write a time such as 2026-11-26T14:00"
-        ) from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,7 +1,6 @@
 """``eurosat log``: read or purge the predictions that a service logged."""
 
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -38,6 +37,7 @@ def log(
         purge_before: Remove all records before this time for good, and show nothing else.
     """
     from eurosat.errors import PredictionLogError
+    from eurosat.monitoring.times import parse_time
 
     if purge_id is not None or purge_before is not None:
         if since or until or model or output or format != "table":
@@ -46,14 +46,14 @@ def log(
                 "options, or read the log in a command of its own"
             )
         ids = frozenset(purge_id.split(",")) if purge_id else frozenset()
-        return _purge(url, ids, _seconds("purge_before", purge_before))
+        return _purge(url, ids, parse_time("purge_before", purge_before))
     if format == "parquet" and output is None:
         raise PredictionLogError("Parquet is binary: name a file with --output")
     from eurosat.files import write_text
     from eurosat.monitoring.log.reader import read_log
     from eurosat.monitoring.log.tables import summary, to_csv, write_parquet
 
-    found = read_log(url, since=_seconds("since", since), until=_seconds("until", until))
+    found = read_log(url, since=parse_time("since", since), until=parse_time("until", until))
     if model is not None:
         found = found.of_model(model)
     if format == "parquet" and output is not None:
@@ -92,23 +92,3 @@ def _warn(dropped: int, torn: int) -> None:
             "are torn",
             file=sys.stderr,
         )
-
-
-def _seconds(option: str, text: str | None) -> float | None:
-    """Seconds since 1970 of a time on the command line.
-
-    Raises:
-        PredictionLogError: The text is no time.
-    """
-    from eurosat.errors import PredictionLogError
-
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise PredictionLogError(
-            f"--{option} is '{text}', not a time: write a time such as 2026-11-26 or "
-            "2026-11-26T14:30"
-        ) from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

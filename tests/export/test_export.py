@@ -14,7 +14,7 @@ import pytest
 from eurosat.bands import BANDS
 from eurosat.cli import main
 from eurosat.data.synthetic import synthetic_patch
-from eurosat.errors import MonitoringError
+from eurosat.errors import ModelReferenceError
 from eurosat.inference import formats
 from eurosat.inference.runtime import open_model
 from eurosat.labels import CLASSES
@@ -67,10 +67,10 @@ def test_a_file_gives_the_features_of_its_checkpoint_and_a_reference_of_its_own(
 def test_the_reference_of_another_checkpoint_is_refused(own_run: Run, trained: Run) -> None:
     with own_run.best.open("ab") as file:
         file.write(b"another checkpoint")
-    with pytest.raises(MonitoringError, match="belongs to another model: its checkpoint"):
+    with pytest.raises(ModelReferenceError, match="belongs to another model: its checkpoint"):
         read_reference(own_run.best)
     own_run.best.with_suffix(".reference.npz").unlink()
-    with pytest.raises(MonitoringError, match="has no reference, because"):
+    with pytest.raises(ModelReferenceError, match="has no reference, because"):
         read_reference(own_run.best)
 
 

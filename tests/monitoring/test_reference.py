@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eurosat.errors import MonitoringError
+from eurosat.errors import ModelReferenceError
 from eurosat.inference.card import ModelCard
 from eurosat.inference.runtime import open_model
 from eurosat.labels import CLASSES
@@ -76,16 +76,16 @@ def test_few_validation_images_flag_nothing() -> None:
     scores = reference.ood_scores(features(5, 1, shift=50), statistics(5, 2, shift=3))
     assert (scores > 0.9).all()
     assert not reference.flags(scores).any()
-    with pytest.raises(MonitoringError, match="two or more validation images"):
+    with pytest.raises(ModelReferenceError, match="two or more validation images"):
         make(1)
 
 
 def test_features_of_another_model_are_refused() -> None:
-    with pytest.raises(MonitoringError, match="the model that computed the features"):
+    with pytest.raises(ModelReferenceError, match="the model that computed the features"):
         make(100).ood_scores(np.zeros((2, 7), np.float32), statistics(2, 1))
     broken = features(100, 1)
     broken[3, 3] = np.nan
-    with pytest.raises(MonitoringError, match="not finite"):
+    with pytest.raises(ModelReferenceError, match="not finite"):
         make_reference(
             CARD, broken, np.zeros((100, 10), "f4"), statistics(100, 1), np.zeros(100, int)
         )
@@ -95,7 +95,7 @@ def test_features_of_another_model_are_refused() -> None:
     "content", [b"", b"no archive", make(20).to_bytes()[:500], b"PK\x03\x04" + bytes(40)]
 )
 def test_a_damaged_reference_is_refused(content: bytes) -> None:
-    with pytest.raises(MonitoringError, match="holds no reference of a model, or is damaged"):
+    with pytest.raises(ModelReferenceError, match="holds no reference of a model, or is damaged"):
         Reference.from_bytes(content, "file")
 
 
@@ -104,18 +104,18 @@ def test_the_reference_in_a_card_belongs_to_the_model() -> None:
     card = dataclasses.replace(CARD, reference=text)
     assert card_reference(card, "model.onnx") is not None
     assert card_reference(CARD, "model.onnx") is None
-    with pytest.raises(MonitoringError, match="belongs to another model: its checkpoint"):
+    with pytest.raises(ModelReferenceError, match="belongs to another model: its checkpoint"):
         card_reference(dataclasses.replace(card, checkpoint="1" * 64), "model.onnx")
-    with pytest.raises(MonitoringError, match="belongs to another model: its format"):
+    with pytest.raises(ModelReferenceError, match="belongs to another model: its format"):
         card_reference(dataclasses.replace(card, format="onnx-int8"), "model.onnx")
-    with pytest.raises(MonitoringError, match="damaged"):
+    with pytest.raises(ModelReferenceError, match="damaged"):
         card_reference(dataclasses.replace(card, reference="§"), "model.onnx")
 
 
 def test_a_reference_of_other_shapes_is_refused(tmp_path: Path) -> None:
     reference = make(100)
     wrong = dataclasses.replace(reference, probabilities=reference.probabilities[:, :4])
-    with pytest.raises(MonitoringError, match="probabilities is not finite or not of shape"):
+    with pytest.raises(ModelReferenceError, match="probabilities is not finite or not of shape"):
         Reference.from_bytes(wrong.to_bytes(), "file")
 
 
@@ -127,5 +127,5 @@ def test_a_file_of_an_older_version_has_neither_features_nor_a_reference() -> No
     assert output.features is None
     np.testing.assert_array_equal(output.probabilities, model.predict(patches))
     assert observe_output([patches], output, model.card.bands, None)[0].ood is None
-    with pytest.raises(MonitoringError, match="an older version of eurosat wrote the file"):
+    with pytest.raises(ModelReferenceError, match="an older version of eurosat wrote the file"):
         read_reference(path)
