@@ -293,7 +293,7 @@ class EuroSATCLI(LightningCLI):
         if self.trainer.is_global_zero:
             from eurosat.training.reference import write_reference
 
-            write_reference(Path(best), self.datamodule.opened)
+            write_reference(Path(best), self.datamodule.opened, self.trainer.strategy.root_device)
         if self._folder is not None and self._folder.chosen:  # a pipeline knows its next steps
             from eurosat.training.next_steps import show_next_steps
 

@@ -9,16 +9,17 @@ from eurosat.inference.backends.checkpoint import CheckpointBackend
 from eurosat.monitoring.reference_files import observe_images, save_reference
 
 
-def write_reference(checkpoint: Path, data: OpenedData) -> None:
+def write_reference(checkpoint: Path, data: OpenedData, device: torch.device) -> None:
     """Observe the validation images with a checkpoint, and write the reference beside it.
 
     Args:
         checkpoint: The best checkpoint of the run.
         data: The run's data.
+        device: The device of the training; without CUDA the CPU classifies the images.
     """
     model = CheckpointBackend(
         checkpoint,
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=str(device) if device.type == "cuda" else "cpu",
         threads=torch.get_num_threads(),
     )
     reference = observe_images(model, *data.draw("val", None))
