@@ -52,8 +52,11 @@ def test_no_account_means_offline_and_one_line_says_so(tracked):
     assert kept.project == "eurosat"
     assert kept.exit_code == 0
     assert printed.count("There is no account here") == 1
-    # Where SLURM is installed, Lightning warns that srun has not started the command.
-    assert not [line for line in printed.splitlines() if "WARNING" in line and "srun" not in line]
+    # Where SLURM is installed, Lightning warns that srun has not started the command. The second
+    # warning is about the split, which is tiny.
+    expected = ("srun", "99 are needed to flag")
+    warnings = [line for line in printed.splitlines() if "WARNING" in line]
+    assert not [line for line in warnings if not any(text in line for text in expected)]
     assert "exists and is not empty" not in printed
 
 
