@@ -27,7 +27,7 @@ RELEASE_VENV := .venv-release
 
 PACKAGE_VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
-.PHONY: help environment fit test test-fast test-long test-wheel coverage lint check-workflows docs links dist \
+.PHONY: help environment monitor fit test test-fast test-long test-wheel coverage lint check-workflows docs links dist \
 	images serve-image train-image scan-image push-image sample-model fetch-model gate check-data \
 	deploy audit check-release lock clean
 
@@ -156,7 +156,7 @@ test-wheel: dist  ## run the fast tests on the installed wheel: RESOLUTION=locke
 	$(call UV_INSTALL,$$folder/venv) --constraint $$folder/pins.txt "$$(ls dist/*.whl)[dev]"; \
 	cd $$folder/project; ../venv/bin/python -m pytest $(PROCESSES) -m fast
 
-# Container images. BASE, BACKEND and TORCH are the arguments of the files in docker/, and MODEL is a
+# Container images. BASE, BACKEND, PACKAGES and TORCH are the arguments of the files in docker/, and MODEL is a
 # file, a folder or a pattern of one model's files. OPTIONS goes to the engine, such as
 # OPTIONS='--secret id=pip,src=pip.conf'. Podman's own format has no health check.
 ENGINE ?= $(shell for engine in docker podman buildah; do \
@@ -171,15 +171,28 @@ BUILD = $(if $(ENGINE),$(ENGINE),$(error no container engine runs here: install 
 
 images: serve-image train-image  ## build both images: MODEL=<model file>
 
-serve-image:  ## build the image of the service: MODEL=<model file> BACKEND=onnx|openvino
+serve-image:  ## build the image of the service: MODEL=<model file> BACKEND=onnx|openvino PACKAGES=serve|monitor
 	@ls $(MODEL) | grep -qE '\.(onnx|xml)$$' || { echo "$(MODEL) holds no .onnx or .xml file: run \
 	'dvc repro', or export a checkpoint and pass MODEL=<file>" >&2; exit 2; }
 	@case '$(MODEL)' in models|models/*|outputs/*) ;; *) echo "$(MODEL) does not reach the build: \
 	copy the model to outputs/ or models/, and pass MODEL=outputs/..." >&2; exit 2;; esac
-	$(call BUILD,serve) $(call ARGUMENT,BACKEND) --build-arg MODEL='$(if $(wildcard $(MODEL)/.),$(MODEL)/*,$(MODEL))' .
+	$(call BUILD,serve) $(call ARGUMENT,BACKEND) $(call ARGUMENT,PACKAGES) --build-arg MODEL='$(if $(wildcard $(MODEL)/.),$(MODEL)/*,$(MODEL))' .
 
 train-image:  ## build the image of the training: TORCH=cuda|cpu
 	$(call BUILD,train) $(call ARGUMENT,TORCH) .
+
+# What docker/compose.yaml starts, without containers: docker/Procfile. Debian calls the program of
+# Alertmanager prometheus-alertmanager.
+FOLDER ?= outputs/monitor
+ALERTMANAGER = $(shell command -v prometheus-alertmanager || command -v alertmanager)
+
+monitor: environment  ## the service, its drift service, Prometheus and Alertmanager: MODEL=<model file>
+	@command -v prometheus >/dev/null && [ -n "$(ALERTMANAGER)" ] || { echo "make monitor needs \
+	Prometheus and Alertmanager: install Debian's packages prometheus and prometheus-alertmanager" >&2; exit 2; }
+	@mkdir -p '$(FOLDER)' && cp docker/alerts.yaml '$(FOLDER)' && \
+	sed -E 's/"(service|drift|alertmanager):/"127.0.0.1:/' docker/prometheus.yaml >'$(FOLDER)/prometheus.yaml'
+	@MODEL='$(MODEL)' FOLDER='$(FOLDER)' ALERTMANAGER='$(ALERTMANAGER)' PATH="$$PWD/$(BIN):$$PATH" \
+		$(BIN)/honcho start --procfile docker/Procfile --app-root .
 
 # Refuses a target while one of its variables is empty.
 REQUIRE = @for name in $(1); do [ -n "$$(printenv $$name)" ] || \
@@ -268,6 +281,7 @@ lock:  ## pin what pyproject.toml asks for (needs uv); UPGRADE=--upgrade takes t
 	$(call COMPILE,dev) pyproject.toml --extra dev $(UPGRADE)
 	$(call COMPILE,train) pyproject.toml --extra build --extra train --constraint requirements/dev.txt
 	$(call COMPILE,serve) pyproject.toml --extra build --extra serve --constraint requirements/dev.txt
+	$(call COMPILE,monitor) pyproject.toml --extra build --extra serve --extra monitor --constraint requirements/dev.txt
 	$(call COMPILE,cloud) pyproject.toml --extra cloud --constraint requirements/dev.txt
 	$(call COMPILE,release) --group release --constraint requirements/dev.txt
 	echo sweeps | $(call COMPILE,sweeps) - $(UPGRADE)

@@ -10,7 +10,10 @@ RUN python3 -m venv /opt/eurosat
 ENV PATH=/opt/eurosat/bin:$PATH
 # BACKEND: onnx, or openvino for OpenVINO files as well, which takes another 180 MB.
 ARG BACKEND=onnx
-COPY requirements/serve.txt requirements/serve.txt
+# PACKAGES: serve, or monitor for `eurosat drift`, `eurosat log` and logs and models in buckets as
+# well, which takes another 300 MB.
+ARG PACKAGES=serve
+COPY requirements/serve.txt requirements/monitor.txt requirements/
 # The secret is an optional pip.conf that names another package index.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     case "$BACKEND" in \
@@ -18,7 +21,8 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
       openvino) drop='^$' ;; \
       *) echo "BACKEND is onnx or openvino, and not $BACKEND" >&2; exit 2 ;; \
     esac \
-    && awk -v drop="$drop" '/^[a-z]/ { left_out = ($0 ~ drop) } !left_out' requirements/serve.txt \
+    && awk -v drop="$drop" '/^[a-z]/ { left_out = ($0 ~ drop) } !left_out' \
+      "requirements/$PACKAGES.txt" \
       > requirements/image.txt \
     && pip install --no-cache-dir --no-deps --require-hashes --requirement requirements/image.txt
 COPY . .
@@ -42,6 +46,8 @@ COPY ${MODEL} /models/
 ENV PATH=/opt/eurosat/bin:$PATH \
     HOME=/tmp \
     PYTHONDONTWRITEBYTECODE=1
+# A volume that is mounted here for the prediction log belongs to the user of the service.
+RUN mkdir /log && chown 10001:10001 /log
 USER 10001:10001
 # Opens the model as the service opens it: a missing or second model, a missing .bin, a model that
 # BACKEND cannot run, and a file that the user may not read end the build.

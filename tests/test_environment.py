@@ -35,12 +35,12 @@ def asked_for(extra: str) -> list[Requirement]:
     return found
 
 
-@pytest.mark.parametrize("lock", ["train", "serve", "cloud"])
+@pytest.mark.parametrize("lock", ["train", "serve", "monitor", "cloud"])
 def test_a_small_lock_has_the_versions_of_the_large_one(lock: str) -> None:
     assert pins(lock).items() < pins("dev").items()
 
 
-@pytest.mark.parametrize("lock", ["train", "serve", "cloud", "dev"])
+@pytest.mark.parametrize("lock", ["train", "serve", "monitor", "cloud", "dev"])
 def test_a_lock_has_what_pyproject_asks_for(lock: str) -> None:
     locked = pins(lock)
     for requirement in asked_for(lock):

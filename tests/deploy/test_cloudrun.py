@@ -149,6 +149,7 @@ def test_only_the_files_of_the_build_are_uploaded() -> None:
     build += ["pipeline/.gitignore", "pipeline/evaluate/.gitignore", "data/raw/README.md"]
     build += ["outputs/model.onnx", "outputs/fast/one/checkpoints/best.xml"]
     build += ["docker/serve.Dockerfile", "deploy/cloudrun/check.py", "requirements/serve.txt"]
+    build += ["requirements/monitor.txt"]
     assert [path for path in build if ignored.match_file(path)] == []
     others = [
         ".dvc/config.local",

@@ -131,10 +131,28 @@ def test_compose_gives_prometheus_what_its_configuration_names() -> None:
     assert {f"/etc/prometheus/{name}" for name in prometheus["rule_files"]} <= mounted
     (manager,) = prometheus["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]
     assert manager.split(":")[0] in compose
-    (target,) = prometheus["scrape_configs"][0]["static_configs"][0]["targets"]
-    name, port = target.split(":")
-    command = compose[name]["command"]
-    assert command[command.index("--metrics_port") + 1] == port
+    ports = {"service": "8002", "drift": "8001"}
+    for job in prometheus["scrape_configs"]:
+        (target,) = job["static_configs"][0]["targets"]
+        name, port = target.split(":")
+        assert ports.pop(name) == port
+    assert not ports
+    assert "--metrics_port=8002" in compose["service"]["command"]
+    assert "127.0.0.1:${DRIFT_PORT:-8001}:8001" in compose["drift"]["ports"]
+    (log,) = [word for word in compose["service"]["command"] if word.startswith("--log_url=")]
+    assert f"--log={log.removeprefix('--log_url=')}" in compose["drift"]["command"]
+
+
+def test_the_same_runs_without_containers() -> None:
+    """`make monitor` starts the services of compose but Grafana, with the same ports."""
+    compose = yaml.safe_load((REPOSITORY / "docker" / "compose.yaml").read_text())["services"]
+    lines = (REPOSITORY / "docker" / "Procfile").read_text().splitlines()
+    processes = dict(line.split(": ", 1) for line in lines if not line.startswith("#"))
+    assert processes.keys() == compose.keys() - {"grafana"}
+    for name, command in processes.items():
+        (published,) = compose[name]["ports"]
+        default = re.sub(r".*:-(\d+)}:\d+$", r"\1", published)
+        assert re.search(rf"(127\.0\.0\.1:|--port ){default}\b", command), name
 
 
 def test_rules_and_dashboards_name_only_metrics_that_exist() -> None:

@@ -1,9 +1,11 @@
 """The dashboards and their panels, independent of the system that shows them."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from eurosat.monitoring.alerts import ROUTES
+from eurosat.monitoring.drift.families import FAMILY_ALPHA
 
 RATE = "[RATE]"
 """Stands in expressions for the window of a rate, which each system writes in its own way."""
@@ -70,6 +72,9 @@ def _quantiles(histogram: str, labels: str = "") -> list[tuple[str, str]]:
     return [(f"histogram_quantile({q}, {buckets})", f"{q:.0%}") for q in (0.5, 0.95, 0.99)]
 
 
+# Every Prometheus client gives process metrics, so they are restricted to the service's instances.
+_OURS = "and on (job, instance) eurosat_model_info"
+
 _TOTAL = _rate(f"eurosat_requests_total{{{ROUTES}}}")
 _FAILED = _rate(f'eurosat_requests_total{{{ROUTES},status=~"5.."}}')
 _FLAGS = _rate("eurosat_ood_flags_total")
@@ -87,7 +92,7 @@ SERVICE = Dashboard(
         _number(
             "Worker exits", "sum(increase(eurosat_worker_exits_total[1h]))", about="In an hour."
         ),
-        _number("Age", "(time() - min(process_start_time_seconds)) / 86400", "days"),
+        _number("Age", f"(time() - min(process_start_time_seconds {_OURS})) / 86400", "days"),
         _curves(
             "Requests by status",
             "requests/s",
@@ -121,8 +126,16 @@ SERVICE = Dashboard(
             "images/s",
             (_rate("eurosat_images_rejected_total"), "rejected"),
         ),
-        _curves("CPU", "cores", (_rate("process_cpu_seconds_total"), "all processes")),
-        _curves("Memory", "bytes", ("sum(process_resident_memory_bytes)", "all processes")),
+        _curves(
+            "CPU",
+            "cores",
+            (f"sum(rate(process_cpu_seconds_total{RATE}) {_OURS})", "all processes"),
+        ),
+        _curves(
+            "Memory",
+            "bytes",
+            (f"sum(process_resident_memory_bytes {_OURS})", "all processes"),
+        ),
     ),
 )
 
@@ -161,9 +174,13 @@ DATA = Dashboard(
         _curves("Entropy", "nats", *_quantiles("eurosat_entropy_nats")),
         _histogram("Out-of-distribution score", "eurosat_ood_score"),
         _curves(
-            "Drift: p-value by family",
+            "Drift: -log10 of the p-value by family",
             "",
-            ("min by (family) (eurosat_drift_p_value)", "{{family}}"),
+            (
+                "-log10(clamp_min(min by (family) (eurosat_drift_p_value), 1e-10))",
+                "{{family}}",
+            ),
+            about=f"Above {-math.log10(FAMILY_ALPHA):.1f}, a change is significant.",
         ),
         _curves(
             "Prediction log: records",
