@@ -34,21 +34,22 @@ def drift(
     (HTML) and /metrics (Prometheus). If the environment variable EUROSAT_API_KEY is set, /drift and
     /drift/report need the key, as the routes of 'eurosat serve' do.
 
-    The log is cut into windows, in which each request counts once. Each window is compared with the
-    reference by tests of input statistics, probabilities, predicted classes and embeddings. Drift
-    in two windows in a row is an alarm; the exit code of a report is 0 with and without an alarm.
+    The reference is what the model computed for its validation images; a file of 'eurosat export'
+    contains the model's reference. The log is cut into windows, in which each request counts once.
+    Each window is compared with the reference by tests of input statistics, probabilities,
+    predicted classes and embeddings (the input of the model's last layer). Drift in two windows in
+    a row is an alarm; the exit code of a report is 0 with and without an alarm.
 
     Args:
         action: 'report' for one report, 'serve' for a service.
-        reference: Model URI of the model file that the service runs, which contains its reference,
-            such as model.onnx or registry:production; or the reference of a checkpoint, an .npz
-            file.
+        reference: Model URI of the model file that the service runs, such as model.onnx or
+            registry:production; or the .reference.npz file beside a checkpoint.
         log: Folder or URL of the prediction log, as given to 'eurosat serve --log_url'.
         output: Folder for drift.html and drift.json; 'report' only.
         since: Earliest time of the log's records, such as 2026-11-26T14:00 (UTC unless the time has
-            an offset); 'report' only. Default: the start of the log.
-        until: Latest time of the log's records, as for --since; 'report' only. Default: the end of
-            the log.
+            an offset such as +01:00); 'report' only. Default: the start of the log.
+        until: End of the period, a time as in --since; a record of exactly this time is left out;
+            'report' only. Default: the end of the log.
         window: Number of images in a window, at least 100. A smaller window finds larger changes
             only.
         host: Address to listen on: 0.0.0.0 for all network interfaces, 127.0.0.1 for this machine

@@ -20,7 +20,8 @@ def log(
 
     The output has a row for each image: the request's id, the time, the model's version, the route,
     the latency, input statistics, probabilities and the out-of-distribution score. The command also
-    counts what is missing: requests that the service could not log, and lines that are torn.
+    counts what is missing: requests that the service could not log, and torn lines, whose end is
+    missing.
 
     Args:
         url: Folder or URL that 'eurosat serve --log_url' was given, such as gs://bucket/log.
@@ -28,13 +29,15 @@ def log(
             Only 'parquet' contains the embeddings.
         output: File for the output; required for 'parquet'. Default: standard output.
         since: Time of the earliest record, such as 2026-11-26 or 2026-11-26T14:30; UTC unless the
-            time has an offset such as +01:00.
-        until: End of the period; a record of exactly this time is left out.
+            time has an offset such as +01:00. Default: the start of the log.
+        until: End of the period, a time as in --since; a record of exactly this time is left out.
+            Default: the end of the log.
         model: Version of the model whose records are shown. Default: all models.
-        purge_id: Remove the records of a request for good, and show nothing else: the id of the
-            request, or several ids with commas between them. Records that the service has not
-            uploaded yet are not found.
-        purge_before: Remove all records before this time for good, and show nothing else.
+        purge_id: Id of a request, or several ids with commas between them. The command removes the
+            records of these requests for good, and shows only how many records it removed. The
+            command does not find records that the service has not uploaded yet.
+        purge_before: Time as in --since. The command removes all records before this time for good,
+            and shows only how many records it removed.
     """
     from eurosat.errors import PredictionLogError
     from eurosat.monitoring.times import parse_time

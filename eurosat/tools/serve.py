@@ -35,8 +35,8 @@ def serve(
     The page at / classifies images that a user chooses, and the page at /docs documents the API. If
     the environment variable EUROSAT_API_KEY is set, requests for predictions and for /info need the
     key in the header 'X-API-Key: KEY' or 'Authorization: Bearer KEY', where KEY is the value of the
-    variable. The pages, the
-    example images, /health, /metrics, and the metadata and health routes under /v2 need no key.
+    variable. The pages, the example images, /health, /metrics, and the metadata and health routes
+    under /v2 need no key.
 
     Args:
         model: Model URI: the path or the bucket address (gs://...) of a checkpoint (.ckpt), of a
@@ -68,12 +68,14 @@ def serve(
             model file contains.
         log_url: Folder, or URL of a folder in a bucket such as gs://BUCKET/log, for the prediction
             log; 'eurosat log' reads the log. If not given, predictions are not logged.
-        log_spool: Local folder in which records of the prediction log wait for their upload, and
-            outlive the service if it ends too early. Default: a folder of the URL and the user in
-            the system's folder for temporary files.
-        log_spool_mib: Largest size of the spool in MiB; if the spool is full, further records are
-            dropped and counted.
-        log_seconds: Age in seconds at which records of the prediction log are uploaded.
+        log_spool: Local folder, the spool, in which records of the prediction log wait for their
+            upload. If the service ends too early, the next service with the same spool uploads the
+            records. Default: a folder in the system's folder for temporary files; its name depends
+            on --log_url and the user.
+        log_spool_mib: Largest size of the spool in MiB, at least 4; if the spool is full, further
+            records are dropped and counted.
+        log_seconds: Age in seconds, at most 300, at which records of the prediction log are
+            uploaded.
         log_level: Lowest level of messages that are logged.
     """
     # prometheus_client reads the variable at import; every process writes into the folder.

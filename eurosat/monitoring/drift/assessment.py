@@ -24,6 +24,7 @@ class Assessment:
     Attributes:
         model_version: The model that classified the traffic.
         size: Images in a full window.
+        needed: Smallest number of independent images that are a window.
         windows: The windows, oldest first.
         sample: Images of the newest window; without a window, all images, which are too few.
         detectable: The smallest change that the newest window can find; None without a window.
@@ -32,6 +33,7 @@ class Assessment:
 
     model_version: str
     size: int
+    needed: int
     windows: tuple[Window, ...]
     sample: Sample
     detectable: Detectable | None
@@ -61,7 +63,7 @@ class Assessment:
                 if found < requests:
                     counted += f" in {requests:,} clustered requests"
                 return (
-                    f"Too few to say: there are {counted}, and at least {MIN_PICTURES} are needed."
+                    f"Too few to say: there are {counted}, and at least {self.needed} are needed."
                 )
             case "quiet":
                 return "Quiet: the newest window looks like the model's validation images."
@@ -124,7 +126,8 @@ def assess(
     if len(last.images) >= MIN_PICTURES:
         samples.append(last)
     windows = tuple(judge(reference, sample, statistic_names) for sample in samples)
-    return summarise(reference, windows, samples[-1] if samples else last, size, traffic.notes)
+    newest = samples[-1] if samples else last
+    return summarise(reference, windows, newest, size, traffic.notes, needed=MIN_PICTURES)
 
 
 def summarise(
@@ -133,12 +136,24 @@ def summarise(
     sample: Sample,
     size: int,
     notes: tuple[str, ...],
+    *,
+    needed: int,
 ) -> Assessment:
-    """Build an assessment from judged windows and the images of the newest window."""
+    """Build an assessment from judged windows and the images of the newest window.
+
+    Args:
+        reference: The reference of the model that made the predictions.
+        windows: The windows, oldest first.
+        sample: Images of the newest window; without a window, all images.
+        size: Images in a full window.
+        notes: Sentences that say what was left out of the log, and why.
+        needed: Smallest number of independent images that are a window.
+    """
     detectable = smallest_detectable(reference, windows[-1].pictures) if windows else None
     return Assessment(
         reference.model_version,
         size,
+        needed,
         windows,
         sample,
         detectable,

@@ -140,7 +140,14 @@ class Watch:
         waiting_now = 0 if self._waiting is None else len(self._waiting)
         sample = self._sample or thin(traffic if self._waiting is None else self._waiting)
         return State(
-            summarise(self.reference, self._windows, sample, self._size, traffic.notes),
+            summarise(
+                self.reference,
+                self._windows,
+                sample,
+                self._size,
+                traffic.notes,
+                needed=self._size,  # the service judges full windows only
+            ),
             self.state.windows + len(judged),
             waiting_now,
             now,

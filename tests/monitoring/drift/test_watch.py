@@ -70,7 +70,12 @@ def test_every_window_is_judged_once(growing: Growing, watch: Watch) -> None:
     now = time.time() - 7200
     watch.step()
     assert watch.state.assessment.verdict == "too few to say"
-    growing.add(known_log(310, 1), now)
+    growing.add(known_log(250, 5), now)
+    watch.step()
+    assert watch.state.assessment.sentence == (
+        "Too few to say: there are 250 independent images, and at least 300 are needed."
+    )
+    growing.add(known_log(60, 1), now + 250)
     for _ in range(3):
         watch.step()
         assert (watch.state.windows, watch.state.waiting) == (1, 10)
