@@ -190,8 +190,10 @@ monitor: environment  ## the service, its drift service, Prometheus and Alertman
 	@command -v prometheus >/dev/null && [ -n "$(ALERTMANAGER)" ] || { echo "make monitor needs \
 	Prometheus and Alertmanager: install Debian's packages prometheus and prometheus-alertmanager" >&2; exit 2; }
 	@mkdir -p '$(FOLDER)' && cp docker/alerts.yaml '$(FOLDER)' && \
-	sed -E 's/"(service|drift|alertmanager):/"127.0.0.1:/' docker/prometheus.yaml >'$(FOLDER)/prometheus.yaml'
-	@MODEL='$(MODEL)' FOLDER='$(FOLDER)' ALERTMANAGER='$(ALERTMANAGER)' PATH="$$PWD/$(BIN):$$PATH" \
+	sed -e "s/service:8002/127.0.0.1:$${METRICS_PORT:-8002}/" -e "s/drift:8001/127.0.0.1:$${DRIFT_PORT:-8001}/" \
+		-e "s/alertmanager:9093/127.0.0.1:$${ALERTMANAGER_PORT:-9093}/" docker/prometheus.yaml \
+		>'$(FOLDER)/prometheus.yaml'
+	@MODEL='$(MODEL)' FOLDER='$(FOLDER)' ALERTMANAGER='$(ALERTMANAGER)' PATH="$(abspath $(BIN)):$$PATH" \
 		$(BIN)/honcho start --procfile docker/Procfile --app-root .
 
 # Refuses a target while one of its variables is empty.

@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from benchmarks.common import parser, save
 from eurosat.bands import resolve_channels
@@ -27,6 +28,7 @@ from eurosat.monitoring.drift.families import FAMILIES, run_families
 from eurosat.monitoring.drift.traffic import Traffic
 
 REFERENCE = 1000
+SEVERITIES = (1, 2, 3)
 Patches = npt.NDArray[Any]
 
 
@@ -93,7 +95,7 @@ def changes(model: Any) -> Iterator[tuple[str, Callable[[Patches], Patches]]]:
         yield f"brightness {percent:+d} %", scaled(1 + percent / 100)
     channels = resolve_channels(model.card.bands)
     for corruption in corruptions():
-        for severity in (1, 2):
+        for severity in SEVERITIES:
 
             def corrupt(
                 patches: Patches, corruption: Any = corruption, severity: int = severity
@@ -154,11 +156,14 @@ def main() -> None:
     patches = np.concatenate([part[0] for part in drawn])
     labels = np.concatenate([part[1] for part in drawn])
     pool = see(model, patches, labels)
-    changed = {name: see(model, change(patches), labels) for name, change in changes(model)}
+    changed = {
+        name: see(model, change(patches), labels)
+        for name, change in tqdm(list(changes(model)), "changes")
+    }
     quiet: list[list[str]] = []
     found: dict[str, list[list[str]]] = {}
     seconds = []
-    for half in range(args.halves):
+    for half in tqdm(range(args.halves), "halves"):
         rng = np.random.default_rng(half)
         order = rng.permutation(len(labels))
         middle = len(order) // 2
