@@ -10,6 +10,8 @@ crops of random size and place, resized to the patch size.
 """
 
 import statistics
+import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from benchmarks.common import parser, save
+from benchmarks.serving import free_port, latency, running, write_pictures
 from eurosat.evaluation.run_images import open_images
 from eurosat.gate.corruptions import corruptions
 from eurosat.inference.backend import Output, join_outputs
@@ -65,6 +68,16 @@ def clouds(patches: Pixels, rng: np.random.Generator) -> Pixels:
         opacity = np.clip(1.6 * density + rng.uniform(-0.1, 0.6), 0, 1)[..., np.newaxis]
         covered.append(patch * (1 - opacity) + 245 * opacity)
     return np.clip(covered, 0, 255).astype(np.uint8)
+
+
+def lone_request(model: Path, archive: Path) -> float:
+    """Median microseconds of a request to the service without other requests."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_pictures(archive, Path(folder))
+        port = free_port()
+        command = [sys.executable, "-m", "eurosat", "serve", str(model), "--host", "127.0.0.1"]
+        with running([*command, "--port", str(port)], port):
+            return 1000 * latency(port, Path(folder), 1000)
 
 
 def main() -> None:
@@ -138,6 +151,8 @@ def main() -> None:
         reference.ood_scores(one.features, input_statistics(patch, model.card.bands))
         times["model"].append(middle - start)
         times["score"].append(time.perf_counter() - middle)
+    score = 1e6 * statistics.median(times["score"])
+    request = lone_request(arguments.model, Path(arguments.source))
     save(
         "ood",
         {
@@ -146,8 +161,11 @@ def main() -> None:
             "false_flags": round(float(reference.flags(usual).mean()), 4),
             "mean_auroc": round(statistics.mean(other), 4),
             "microseconds": {
-                name: round(1e6 * statistics.median(values), 1) for name, values in times.items()
+                "model": round(1e6 * statistics.median(times["model"]), 1),
+                "score": round(score, 1),
+                "lone_request": round(request, 1),
             },
+            "score_of_a_lone_request": round(score / request, 4),
             "reference_bytes": len(reference.to_bytes()),
             "kinds": figures,
         },

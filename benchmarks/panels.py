@@ -8,6 +8,7 @@ python -m benchmarks.panels --prometheus http://localhost:9090 --minutes 15
 import argparse
 import re
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +35,18 @@ def main() -> None:
     end = time.time()
     period = {"start": end - 60 * args.minutes, "end": end, "step": max(5, args.minutes)}
 
-    def ask(query: Query) -> list[tuple[str, Any]]:
+    def ask(query: Query, kind: str = "query_range") -> list[tuple[str, Any]]:
         """Legends and values, shape (time and value, points), of the series of a query."""
-        expression = query.expression.replace(RATE, "[1m]")
         answer = requests.get(
-            f"{args.prometheus}/api/v1/query_range",
-            params={"query": expression, **period},
+            f"{args.prometheus}/api/v1/{kind}",
+            params={"query": query.expression.replace(RATE, "[1m]"), **period},
             timeout=60,
         )
         answer.raise_for_status()
         return [
             (
                 re.sub(r"{{(\w+)}}", lambda label, s=series: s["metric"][label[1]], query.legend),
-                np.array(series["values"], float).T,
+                np.array(series.get("values") or [series["value"]], float).T,
             )
             for series in answer.json()["data"]["result"]
         ]
@@ -59,12 +59,13 @@ def main() -> None:
         figure.suptitle(board.title, x=0.01, ha="left", weight="bold")
         grid = figure.add_gridspec(rows + 1, COLUMNS, height_ratios=[0.7, *[2.5] * rows])
         for column, panel in enumerate(numbers):
-            draw_number(figure.add_subplot(grid[0, column]), panel, ask(panel.queries[0]))
+            draw_number(figure.add_subplot(grid[0, column]), panel, ask(panel.queries[0], "query"))
         for number, panel in enumerate(charts):
             row, left = 1 + number // 2, 3 * (number % 2)
             axes = figure.add_subplot(grid[row, left : left + 3])
             series = [found for query in panel.queries for found in ask(query)]
             draw_chart(axes, panel, series)
+            axes.set_xlim(period["start"] / 86400, end / 86400)
         path = args.output / f"dashboard-{board.name}.png"
         figure.savefig(path, dpi=110)
         plt.close(figure)
@@ -80,24 +81,27 @@ def draw_number(axes: Axes, panel: Panel, series: list[tuple[str, Any]]) -> None
         text = legend.replace(" (", "\n(") if panel.kind == "name" else f"{value:.3g}"
         if panel.unit == "fraction":
             text = f"{value:.1%}"
+        if panel.unit == "s":
+            text = str(timedelta(seconds=round(value)))
     axes.axis("off")
     axes.text(0.5, 0.95, panel.title, ha="center", va="top", fontsize=9)
     size = 8 if panel.kind == "name" else 15
-    unit = "" if panel.unit == "fraction" else panel.unit
+    unit = "" if panel.unit in ("fraction", "s") else panel.unit
     axes.text(0.5, 0.6, text, ha="center", va="top", fontsize=size, color="#1b6b3a")
     axes.text(0.5, 0.0, unit, ha="center", va="bottom", fontsize=8, color="gray")
 
 
 def draw_chart(axes: Axes, panel: Panel, series: list[tuple[str, Any]]) -> None:
     """Draw curves over time, or a heat map of the buckets of a histogram over time."""
-    axes.set_title(f"{panel.title}{f' ({panel.unit})' if panel.unit else ''}", fontsize=9)
+    unit, scale = ("MB", 1e6) if panel.unit == "bytes" else (panel.unit, 1)
+    axes.set_title(f"{panel.title}{f' ({unit})' if unit else ''}", fontsize=9)
     if not series:
         axes.text(0.5, 0.5, "no data", ha="center", transform=axes.transAxes, color="gray")
     elif panel.kind == "curves":
         for legend, (times, values) in series:
-            axes.plot(times / 86400, values, label=legend, linewidth=1.2)
-        axes.set_ylim(bottom=0)
-        axes.legend(fontsize=6, loc="upper left", ncols=2)
+            axes.plot(times / 86400, values / scale, label=legend, linewidth=1.2)
+        axes.set_ylim(0, 1.1 * (max(values.max() for _, (_, values) in series) / scale or 1))
+        axes.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     else:
         bounds = sorted(series, key=lambda item: float(item[0]))
         times = np.unique(np.concatenate([values[0] for _, values in bounds]))

@@ -20,7 +20,6 @@ _UNITS: dict[Unit, str] = {
     "bytes": "By",
     "cores": "1",
     "nats": "1",
-    "days": "d",
 }
 """Units of the API (UCUM)."""
 

@@ -27,7 +27,6 @@ _UNITS: dict[Unit, str] = {
     "bytes": "bytes",
     "cores": "short",
     "nats": "short",
-    "days": "d",
 }
 
 

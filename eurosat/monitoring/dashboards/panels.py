@@ -10,7 +10,7 @@ from eurosat.monitoring.drift.families import FAMILY_ALPHA
 RATE = "[RATE]"
 """Stands in expressions for the window of a rate, which each system writes in its own way."""
 
-Unit = Literal["", "requests/s", "images/s", "s", "fraction", "bytes", "cores", "nats", "days"]
+Unit = Literal["", "requests/s", "images/s", "s", "fraction", "bytes", "cores", "nats"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ SERVICE = Dashboard(
         _number(
             "Worker exits", "sum(increase(eurosat_worker_exits_total[1h]))", about="In an hour."
         ),
-        _number("Age", f"(time() - min(process_start_time_seconds {_OURS})) / 86400", "days"),
+        _number("Age", f"time() - min(process_start_time_seconds {_OURS})", "s"),
         _curves(
             "Requests by status",
             "requests/s",
@@ -152,8 +152,8 @@ DATA = Dashboard(
         _number("Drift alarm", "max(eurosat_drift_alarm)", about="1 after two windows in a row."),
         _number(
             "Age of the last window",
-            "(time() - max(eurosat_drift_last_window_timestamp_seconds)) / 86400",
-            "days",
+            "time() - max(eurosat_drift_last_window_timestamp_seconds)",
+            "s",
         ),
         _number(
             "Estimated accuracy",

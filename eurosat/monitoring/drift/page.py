@@ -126,20 +126,36 @@ def _moved(assessment: Assessment, window: Window, reference: "Reference") -> st
         [test.after or 0.0 for test in classes],
     )
     figures.append(_figure(chart, "Fractions of the predicted classes."))
-    points = pictures.scatter(reference.embeddings, images.embeddings)
+    # Few images of a busy service have an embedding; those that wait for a test are shown, too.
+    known = assessment.sample.embeddings
+    points = pictures.scatter(reference.embeddings, known)
     if points:
-        figures.append(_figure(points, "The first two of the embedding's whitened coordinates."))
+        caption = "The first two of the embedding's whitened coordinates"
+        figures.append(_figure(points, f"{caption}; {len(known):,} embeddings are new."))
     title = "What moved" if window.drift else "Nothing moved; the largest differences"
     return (
         f"<h2>{title}</h2>"
         '<p class="soft">Blue is the reference, orange is the newest window, from '
-        f"{utc(window.start)} to {utc(window.end)}.</p>"
-        f'<div class="figures" style="grid-template-columns:1fr 1fr">{"".join(figures)}</div>'
+        f"{_time(window.start)} to {_time(window.end)} UTC.</p>"
+        f'<div class="figures pairs">{"".join(figures)}</div>'
     )
 
 
 def _figure(picture: str, caption: str) -> str:
     return f"<figure>{picture}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _table(head: str, rows: str) -> str:
+    """Build a table that scrolls on a narrow screen."""
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _time(seconds: float) -> str:
+    """Write a time in UTC for people."""
+    return utc(seconds)[:19].replace("T", " ")
 
 
 def _outcome(test: Test) -> str:
@@ -158,7 +174,7 @@ def _families(window: Window) -> str:
     )
     return (
         "<h2>The tests of the newest window</h2>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        f"{_table(head, rows)}"
         '<p class="soft">P-values are corrected for the number of tests in the family. A change '
         f"counts if its p-value is below {FAMILY_ALPHA} ({ALPHA} for all {len(FAMILIES)} families) "
         f"and if it is at least {EFFECT_FLOOR} standard deviations, which Cohen calls small.</p>"
@@ -201,7 +217,7 @@ def _accuracy(window: Window) -> str:
         '<th class="number">95 % interval</th>'
     )
     table = (
-        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        f"{_table(head, rows)}"
         '<p class="soft">The estimates hold only if the images of each class look as in the '
         "reference: if other families than the predicted classes moved, do not rely on them.</p>"
         if rows
@@ -226,8 +242,7 @@ def _timeline(assessment: Assessment) -> str:
         '<h2>Windows</h2><div class="figures">'
         f"<figure>{chart}<figcaption>P-values, smaller ones above; a mark above the "
         f"dashed line is significant.{more}</figcaption></figure></div>"
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-        "</div>"
+        f"{_table(head, rows)}"
     )
 
 
@@ -235,7 +250,7 @@ def _window_row(window: Window) -> str:
     css = ' class="failed"' if window.drift else ""
     moved = ", ".join(_TITLES[family.name] for family in window.families if family.drift)
     return (
-        f'<tr{css}><th scope="row">{utc(window.start)}</th><td>{utc(window.end)}</td>'
+        f'<tr{css}><th scope="row">{_time(window.start)}</th><td>{_time(window.end)}</td>'
         f'<td class="number">{window.pictures:,}</td><td>{moved or "quiet"}</td></tr>'
     )
 
@@ -258,6 +273,6 @@ def _detectable(assessment: Assessment) -> str:
         f"<p>With {found.pictures:,} images, nine of ten windows show a shift of one input "
         f"statistic by {found.shift:.2f} standard deviations, and the following fractions of a "
         "class. Smaller changes can pass unseen.</p>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        f"{_table(head, rows)}"
         f'<p class="soft">Power {POWER:.0%}, the tests of this family alone.</p>'
     )

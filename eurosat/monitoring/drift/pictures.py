@@ -73,6 +73,7 @@ def timeline(values: Sequence[Sequence[float | None]], names: Sequence[str], lev
         f'<line x1="{left:.1f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}" '
         'stroke="currentColor" stroke-dasharray="4 4"/>'
     ]
+    start = _LEFT  # of the next name
     for index, name in enumerate(names):
         colour = _FAMILY_COLOURS[index % len(_FAMILY_COLOURS)]
         points = [
@@ -86,10 +87,8 @@ def timeline(values: Sequence[Sequence[float | None]], names: Sequence[str], lev
         for point in points:
             at = _place(*point)
             shapes.append(f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="3" fill="{colour}"/>')
-        shapes.append(
-            f'<text x="{_LEFT + 100 * index}" y="{_HEIGHT - 4}" fill="{colour}">'
-            f"{escape(name)}</text>"
-        )
+        shapes.append(f'<text x="{start}" y="{_HEIGHT - 4}" fill="{colour}">{escape(name)}</text>')
+        start += 6 * len(name) + 14
     return _svg("".join(shapes), "P-values of the families by window")
 
 
