@@ -34,6 +34,7 @@ def main() -> None:
     args = options.parse_args()
     end = time.time()
     period = {"start": end - 60 * args.minutes, "end": end, "step": max(5, args.minutes)}
+    period["time"] = end  # of a query at one time
 
     def ask(query: Query, kind: str = "query_range") -> list[tuple[str, Any]]:
         """Legends and values, shape (time and value, points), of the series of a query."""
@@ -85,7 +86,7 @@ def draw_number(axes: Axes, panel: Panel, series: list[tuple[str, Any]]) -> None
             text = str(timedelta(seconds=round(value)))
     axes.axis("off")
     axes.text(0.5, 0.95, panel.title, ha="center", va="top", fontsize=9)
-    size = 8 if panel.kind == "name" else 15
+    size = 6.5 if panel.kind == "name" else 15
     unit = "" if panel.unit in ("fraction", "s") else panel.unit
     axes.text(0.5, 0.6, text, ha="center", va="top", fontsize=size, color="#1b6b3a")
     axes.text(0.5, 0.0, unit, ha="center", va="bottom", fontsize=8, color="gray")
