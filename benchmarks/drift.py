@@ -130,10 +130,16 @@ def fraction(found: list[list[str]]) -> dict[str, Any]:
     }
 
 
-def by_longitude(path: Path, names: list[str], indices: npt.NDArray[np.int64]) -> Any:
-    """Which images lie in the west and which in the east of the median longitude."""
+def read_longitudes(path: Path) -> dict[str, float]:
+    """Longitudes in degrees by the images' names."""
     with path.open(newline="", encoding="utf-8") as file:
-        known = {row["name"]: float(row["longitude"]) for row in csv.DictReader(file)}
+        return {row["name"]: float(row["longitude"]) for row in csv.DictReader(file)}
+
+
+def by_longitude(
+    known: dict[str, float], names: list[str], indices: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Which images lie in the west and which in the east of the median longitude."""
     longitudes = np.array([known[Path(names[index]).stem] for index in indices])
     west = longitudes < np.median(longitudes)
     return np.flatnonzero(west), np.flatnonzero(~west)
@@ -149,6 +155,7 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=2)
     args = options.parse_args()
     cv2.setNumThreads(1)
+    longitudes = read_longitudes(args.coordinates) if args.coordinates else None
     model = open_model(args.model, threads=args.threads)
     classes, names = model.card.classes, statistics.statistic_names(model.card.bands)
     data = open_images(args.model, model.card, args.source, args.root)
@@ -194,20 +201,27 @@ def main() -> None:
         "quiet": fraction(quiet),
         "changes": {name: fraction(results) for name, results in found.items()},
     }
-    if args.coordinates:
-        figures["west_to_east"] = fraction(geography(args, data, pool, model.card, names))
+    if longitudes is not None:
+        found_east = geography(args, longitudes, data, pool, model.card, names)
+        figures["west_to_east"] = fraction(found_east)
     save("drift", figures)
 
 
 def geography(
-    args: Any, data: Any, pool: Seen, card: Any, names: tuple[str, ...]
+    args: Any,
+    longitudes: dict[str, float],
+    data: Any,
+    pool: Seen,
+    card: Any,
+    names: tuple[str, ...],
 ) -> list[list[str]]:
     """Western images as the reference, eastern images with the same class fractions as traffic."""
     rng = np.random.default_rng(0)
     indices = np.concatenate(
         [np.random.default_rng(0).permutation(data.splits[split]) for split in ("val", "test")]
     )
-    west, east = by_longitude(args.coordinates, data.store.names, indices)
+    assert np.array_equal(data.store.labels[indices], pool.labels)  # the order of `draw`
+    west, east = by_longitude(longitudes, data.store.names, indices)
     west_classes = np.bincount(pool.labels[west], minlength=len(card.classes))
     east_classes = np.bincount(pool.labels[east], minlength=len(card.classes))
     weights = west_classes / np.maximum(east_classes, 1)
