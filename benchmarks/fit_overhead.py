@@ -19,7 +19,7 @@ from benchmarks.common import parser, save
 from eurosat.bands import RGB
 from eurosat.cli import main as eurosat
 from eurosat.data.datamodule import EuroSATDataModule
-from eurosat.training.trainer import computes_bf16
+from eurosat.hardware import computes_bf16
 
 
 def random_symmetries(images: Tensor) -> Tensor:

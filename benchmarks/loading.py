@@ -60,7 +60,7 @@ def rate(loader: "DataLoader[object]", batches: int) -> float:
     next(iterator)
     start = time.perf_counter()
     for _, batch in zip(range(batches), iterator, strict=False):
-        images += len(batch["image"])  # type: ignore[index]
+        images += len(batch["image"])
     return images / (time.perf_counter() - start)
 
 

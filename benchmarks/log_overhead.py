@@ -22,6 +22,7 @@ from eurosat.monitoring.log.recorder import Recorder
 from eurosat.monitoring.log.records import Header
 from eurosat.monitoring.log.settings import LogSettings
 from eurosat.monitoring.log.spool import Spool
+from eurosat.monitoring.observation import Observation
 
 
 def microseconds_a_record(images: int, calls: int = 3000) -> float:
@@ -31,8 +32,11 @@ def microseconds_a_record(images: int, calls: int = 3000) -> float:
         names = tuple(map(str, range(10)))
         header = Header(model="m", classes=names, statistics=names[:8])
         recorder = Recorder(Spool(Path(folder), 2**30), header, settings, 1)
-        probabilities = [np.full((1, 10), 0.1, np.float32)] * images
-        rows = [np.ones((1, 8), np.float32)] * images
+        one = Observation(
+            np.full((1, 10), 0.1, np.float32),
+            np.ones((1, 8), np.float32),
+            ood=np.full(1, 0.5, np.float32),
+        )
         times = []
         for _ in range(calls):
             start = time.perf_counter()
@@ -40,9 +44,7 @@ def microseconds_a_record(images: int, calls: int = 3000) -> float:
                 id=uuid.uuid4().hex,
                 route="/predict",
                 started=start,
-                statistics=rows,
-                probabilities=probabilities,
-                ood=[0.5] * images,
+                observations=[one] * images,
             )
             times.append(time.perf_counter() - start)
         recorder.close()

@@ -39,8 +39,8 @@ def crops(folder: Path, count: int, size: int, rng: np.random.Generator) -> Pixe
     """Cut squares of random size and place out of the images of a folder."""
     images = []
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS):
-        with Image.open(path) as image:
-            image = image.convert("RGB")
+        with Image.open(path) as opened:
+            image = opened.convert("RGB")
             image.thumbnail((1600, 1600))
             if min(image.size) >= size:
                 images.append(image)
@@ -67,7 +67,7 @@ def clouds(patches: Pixels, rng: np.random.Generator) -> Pixels:
         density = (density - density.min()) / np.ptp(density)
         opacity = np.clip(1.6 * density + rng.uniform(-0.1, 0.6), 0, 1)[..., np.newaxis]
         covered.append(patch * (1 - opacity) + 245 * opacity)
-    return np.clip(covered, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(covered, 0, 255), np.uint8)
 
 
 def lone_request(model: Path, archive: Path) -> float:

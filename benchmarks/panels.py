@@ -6,7 +6,6 @@ python -m benchmarks.panels --prometheus http://localhost:9090 --minutes 15
 """
 
 import argparse
-import re
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -44,13 +43,13 @@ def main() -> None:
             timeout=60,
         )
         answer.raise_for_status()
-        return [
-            (
-                re.sub(r"{{(\w+)}}", lambda label, s=series: s["metric"][label[1]], query.legend),
-                np.array(series.get("values") or [series["value"]], float).T,
-            )
-            for series in answer.json()["data"]["result"]
-        ]
+        found = []
+        for series in answer.json()["data"]["result"]:
+            legend = query.legend
+            for label, value in series["metric"].items():
+                legend = legend.replace(f"{{{{{label}}}}}", value)
+            found.append((legend, np.array(series.get("values") or [series["value"]], float).T))
+        return found
 
     for board in DASHBOARDS:
         numbers = [panel for panel in board.panels if panel.kind in ("number", "name")]

@@ -12,7 +12,9 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--turns", type=int, default=3)
     args = options.parse_args()
-    prepared, opened, images = [], [], 0
+    prepared: list[dict[str, float]] = []
+    opened: list[dict[str, float]] = []
+    images = 0
     for _ in range(args.turns):
         with tempfile.TemporaryDirectory() as root:
             for seconds in (prepared, opened):

@@ -27,17 +27,18 @@ from eurosat.data.opened import OpenedData
 from eurosat.data.transforms import Augmentation
 from eurosat.evaluation.run_images import open_images
 from eurosat.export.build import build
+from eurosat.hardware import computes_bf16
 from eurosat.inference.backends import find_format
 from eurosat.inference.checkpoint import open_checkpoint
 from eurosat.inference.runtime import open_model
 from eurosat.models.predictor import Predictor
-from eurosat.training.trainer import computes_bf16
 
 
 def prune(predictor: Predictor, ratio: float) -> Predictor:
     """A copy without the given fraction of the inner channels of each residual body."""
     pruned = copy.deepcopy(predictor)
-    for stage in pruned.backbone.stages:
+    stages: Any = pruned.backbone.stages
+    for stage in stages:
         (first, norm, _), (second, *_) = stage[2].body
         strength = first.weight.detach().abs().sum((1, 2, 3))
         kept = strength.argsort(descending=True)[: round(len(strength) * (1 - ratio))].sort().values
