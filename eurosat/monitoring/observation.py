@@ -34,7 +34,10 @@ class Observation:
     @property
     def ood_score(self) -> float | None:
         """The median score of the patches: it is flagged if half of the patches are."""
-        return None if self.ood is None else float(np.median(self.ood))
+        if self.ood is None:
+            return None
+        # Most images have one patch, and np.median takes 29 µs even for one number.
+        return float(self.ood[0] if len(self.ood) == 1 else np.median(self.ood))
 
 
 def observe_output(

@@ -125,12 +125,13 @@ def _serve(
 ) -> int:
     from eurosat.monitoring.drift.server import make_server, serve_until_stopped
     from eurosat.monitoring.drift.watch import Watch
-    from eurosat.monitoring.log.reader import read_log
+    from eurosat.monitoring.log.reader import LogReader
 
     host, port = address
     start = time.time() - lookback * 3600
+    reader = LogReader(log)
     watch = Watch(
-        reference, lambda since: read_log(log, since=since), names, size=window, start=start
+        reference, lambda since: reader.read(since=since), names, size=window, start=start
     )
     server = make_server(watch, host, port, api_key=api_key)
     shown = "localhost" if host == "0.0.0.0" else host

@@ -79,6 +79,11 @@ def _purge(url: str, ids: frozenset[str], before: float | None) -> int:
     print(f"{done.records} records removed, {done.objects} objects replaced or deleted")
     if done.damaged:
         print(f"{done.damaged} objects are damaged: only what can be read was searched")
+    if done.foreign:
+        print(
+            f"{done.foreign} lines are of a newer version and were not searched: upgrade eurosat, "
+            "and repeat the command"
+        )
     if not done.records and ids:
         raise PredictionLogError(
             "no record has these ids: check the ids, and wait until the service has uploaded its "

@@ -20,6 +20,10 @@ from PIL import Image
 from eurosat.cli import main
 from eurosat.labels import CLASSES
 from eurosat.monitoring.log.reader import PredictionLog, read_log
+from eurosat.monitoring.log.spool import Spool
+from eurosat.monitoring.log.uploader import Uploader
+from tests.monitoring.log.forbidden import forbidden_bucket
+from tests.monitoring.log.small_disk import leave_free, small_disk
 from tests.serving.conftest import Service, StartService
 from tests.serving.test_recovery import children
 
@@ -148,6 +152,57 @@ def test_a_dead_store_delays_no_prediction_and_shows(
     assert sorted(read_log(f"{tmp_path}/log").id) == sorted(ids)
 
 
+def test_a_bucket_without_rights_delays_no_prediction_and_names_the_right(
+    start_service: StartService, tmp_path: Path, pictures: dict[str, bytes]
+) -> None:
+    with forbidden_bucket() as emulator:
+        options = ("--log_url=gs://bucket/log", f"--log_spool={tmp_path}/spool", "--log_seconds=1")
+        service = start_service(*options, env={"STORAGE_EMULATOR_HOST": emulator})
+        deadline = time.monotonic() + 20
+        times = []
+        while service.metric('eurosat_log_uploads_total{outcome="failed"}') < 2:
+            assert time.monotonic() < deadline
+            start = time.perf_counter()
+            assert service.predict(pictures[PICTURE]).status_code == 200
+            times.append(time.perf_counter() - start)
+        assert max(times) < 5
+        assert service.metric('eurosat_log_uploads_total{outcome="done"}') == 0
+        assert service.metric('eurosat_log_records_total{outcome="dropped"}') == 0
+        assert service.metric("eurosat_log_waiting_bytes") > 0
+        assert service.stop() == 0
+    messages = service.log.read_text()
+    assert messages.count("the prediction log cannot be uploaded to gs://bucket/log") == 1
+    assert "does not have storage.objects.create access" in messages
+    assert f"wait in {tmp_path}/spool: the next service with this spool uploads them" in messages
+    assert "Traceback" not in messages
+    spool = Spool(tmp_path / "spool", 2**26)
+    assert Uploader(spool, f"{tmp_path}/log").upload()
+    assert read_log(f"{tmp_path}/log").records == len(times)
+
+
+def test_a_disk_without_space_delays_no_prediction_and_the_gap_is_counted(
+    start_service: StartService, tmp_path: Path, pictures: dict[str, bytes]
+) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        url, spool = f"--log_url={tmp_path}/log", f"--log_spool={disk}/spool"
+        service = start_service(url, spool, "--log_seconds=0.5")
+        assert service.predict(pictures[PICTURE]).status_code == 200
+        wait_for(tmp_path, 1)
+        filler = leave_free(disk, 10 * 2**20)
+        for _ in range(5):
+            start = time.perf_counter()
+            assert service.predict(pictures[PICTURE]).status_code == 200
+            assert time.perf_counter() - start < 5
+        assert service.metric('eurosat_log_records_total{outcome="dropped"}') == 5
+        filler.unlink()
+        time.sleep(1.05)  # the service looks again after a second
+        assert service.predict(pictures[PICTURE]).status_code == 200
+        assert service.stop() == 0
+    assert f"the disk of {disk}/spool has 10 MiB left" in service.log.read_text()
+    log = read_log(f"{tmp_path}/log")
+    assert (log.records, log.dropped, log.torn) == (2, 5, 0)
+
+
 def test_a_spool_that_cannot_be_made_is_refused_at_the_start(
     tmp_path: Path, onnx_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,7 +255,7 @@ def test_no_answered_prediction_is_lost_to_sigkill(
     start_service: StartService, tmp_path: Path, pictures: dict[str, bytes], kills: int
 ) -> None:
     """Kill any process of the service at a random moment under load, and start it again."""
-    seed = int(os.environ.get("EUROSAT_CHAOS_SEED", random.randrange(10**6)))
+    seed = int(os.environ.get("EUROSAT_CHAOS_SEED", random.SystemRandom().randrange(10**6)))
     print(f"EUROSAT_CHAOS_SEED={seed}")
     chance = random.Random(seed)
     options = (*logging_to(tmp_path, seconds=0.5), "--api_servers=2", "--workers=2")

@@ -13,6 +13,7 @@ from eurosat.monitoring.log.spool import Spool
 from eurosat.monitoring.log.uploader import Uploader
 from eurosat.monitoring.log.writer import Writer
 from tests.monitoring.log.conftest import HEADER, T, record
+from tests.monitoring.log.forbidden import forbidden_bucket
 
 EMBEDDING = to_bytes(np.array([1.5, -2]), "<f2")
 
@@ -76,6 +77,22 @@ def test_the_table_counts_requests_images_and_labels(
     assert "0 requests dropped, 0 lines torn" in shown
 
 
+def test_probabilities_that_are_no_numbers_are_shown_as_such(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    writer = Writer(Spool(tmp_path / "spool", 2**26), HEADER, seconds=30)
+    nan = to_bytes(np.full((1, 2), np.nan))
+    writer.write(record("three", probabilities=nan, time=T + 90))
+    writer.close()
+    assert Uploader(Spool(tmp_path / "spool", 2**26), url).upload()
+    assert main(["log", url]) == 0
+    shown = capsys.readouterr().out
+    assert "not a number                   1   25.0%" in shown
+    assert main(["log", url, "--format=csv"]) == 0
+    *_, last = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert (last["id"], last["label"], last["confidence"]) == ("three", "", "")
+
+
 def test_a_period_and_a_model_can_be_chosen(
     url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,8 +125,9 @@ def test_a_purge_removes_records(url: str, capsys: pytest.CaptureFixture[str]) -
     assert [row["id"] for row in rows] == ["two"]
     assert main(["log", url, "--purge_before=2000-01-01"]) == 0
     assert main(["log", url, "--purge_before=2100-01-01"]) == 0
-    assert main(["log", url]) == 2
-    assert "holds no prediction log" in capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["log", url]) == 0
+    assert capsys.readouterr().out.startswith("no records in this period\n0 requests dropped")
 
 
 @pytest.mark.parametrize(
@@ -126,3 +144,17 @@ def test_a_mistake_is_named(
 ) -> None:
     assert main(["log", url, *options]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_bucket_without_rights_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("gcsfs")
+    with forbidden_bucket() as emulator:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", emulator)
+        for options in ([], ["--format=csv"], ["--purge_id=one"]):
+            assert main(["log", "gs://bucket/log", *options]) == 2
+            (message,) = capsys.readouterr().err.splitlines()
+            assert "gs://bucket/log cannot be read" in message
+            assert "does not have storage.objects.list access" in message
+            assert message.endswith("check the address and the rights of this machine's account")

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from tqdm import tqdm
+
 from eurosat.errors import DriftError
 from eurosat.monitoring.drift.detectable import POWER, Detectable, smallest_detectable
 from eurosat.monitoring.drift.families import ALPHA, EFFECT_FLOOR, MIN_PICTURES
@@ -125,7 +127,8 @@ def assess(
     last = thin(rest, samples[-1] if samples else None)
     if len(last.images) >= MIN_PICTURES:
         samples.append(last)
-    windows = tuple(judge(reference, sample, statistic_names) for sample in samples)
+    shown = tqdm(samples, desc="Comparing", unit="window", leave=False, disable=None)
+    windows = tuple(judge(reference, sample, statistic_names) for sample in shown)
     newest = samples[-1] if samples else last
     return summarise(reference, windows, newest, size, traffic.notes, needed=MIN_PICTURES)
 

@@ -146,8 +146,7 @@ def _kolmogorov_smirnov(
         old, new = (
             sample[:, column].astype(np.float16).astype(np.float32) for sample in (before, after)
         )
-        # "asymp" uses the exact distribution of the one-sample test with n m / (n + m) images; the
-        # exact two-sample distribution takes seconds for sizes without a common divisor.
+        # "asymp" uses the exact distribution of the one-sample test with n m / (n + m) images.
         found = ks_2samp(old, new, method="asymp")
         tests.append(
             Test(

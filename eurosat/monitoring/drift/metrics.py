@@ -47,8 +47,8 @@ class DriftCollector(Collector):
         yield p_values
         known = {
             "eurosat_drift_last_run_timestamp_seconds": (
-                "Time of the last successful reading of the log.",
-                state.last_run,
+                "Time of the last successful reading of the log; before it, of the start.",
+                state.last_run or state.started,
             ),
             "eurosat_drift_last_window_timestamp_seconds": (
                 "Time of the last image of the newest window.",

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eurosat.errors import DriftError
+from eurosat.monitoring.statistics import statistic_names
 
 if TYPE_CHECKING:
     from eurosat.monitoring.log.reader import PredictionLog
@@ -111,7 +112,7 @@ def select(log: "PredictionLog", reference: "Reference", *, now: float | None = 
             f"{np.count_nonzero(~ours):,} images were classified by other models "
             f"({', '.join(others)}) and are left out."
         )
-    statistics, probabilities, embedding = _columns(log, reference, ours)
+    statistics, probabilities, features = _columns(log, reference, ours)
     valid = _valid(statistics, probabilities)
     timely = _timely(log, time.time() if now is None else now)
     for wrong, what in (
@@ -121,14 +122,15 @@ def select(log: "PredictionLog", reference: "Reference", *, now: float | None = 
         if count := np.count_nonzero(wrong):
             notes.append(f"{count:,} images {what}; they are left out.")
     # A reference without features has no columns here, and no image has an embedding.
-    missing = np.asarray(~np.isfinite(embedding).all(axis=1) | (embedding.shape[1] == 0), bool)
+    usable = np.flatnonzero(np.isfinite(features).all(axis=1) & (features.shape[1] > 0))
+    missing = ~np.isin(log.embedded, usable)
     rows = _one_a_request(log, np.flatnonzero(ours & valid & timely), missing)
     return Traffic(
         ids=np.asarray(log.id)[rows],
         times=np.asarray(log.time, np.float64)[rows],
         statistics=statistics[rows],
         probabilities=probabilities[rows],
-        embeddings=_embed(embedding[rows], missing[rows], reference),
+        embeddings=_embed(features, log.embedded[rows], missing[rows], reference),
         ood=np.asarray(log.ood, np.float32)[rows],
         notes=tuple(notes),
     )
@@ -136,8 +138,8 @@ def select(log: "PredictionLog", reference: "Reference", *, now: float | None = 
 
 def _notes_of_reading(log: "PredictionLog") -> list[str]:
     counted = {
-        "records were cut off or damaged and cannot be read": log.torn,
-        "records were dropped by the service, because the disk for the log was full": log.dropped,
+        "lines or objects of the log are cut off or damaged, and lack records": log.torn,
+        "requests are missing, because the service could not log them": log.dropped,
         "lines or files in the log's folder are no records of eurosat": log.foreign,
     }
     return [f"{count:,} {what}." for what, count in counted.items() if count]
@@ -156,14 +158,18 @@ def _columns(
     classes = log.classes.get(reference.model_version, reference.classes)
     if tuple(classes) != tuple(reference.classes):
         raise _other_model(reference, f"the classes {', '.join(classes)}", "other classes")
+    expected = statistic_names(reference.bands)
+    names = log.statistic_names.get(reference.model_version, expected)
+    if tuple(names) != expected:
+        raise _other_model(reference, f"the statistics {', '.join(names)}", "other statistics")
+    logged = log.embedded[ours]
     found = []
-    for what, values, width in (
-        ("statistics", log.statistics, reference.statistics.shape[1]),
-        ("classes", log.probabilities, len(reference.classes)),
-        ("features", log.embedding, len(reference.pca_mean)),
+    for what, values, rows, width in (
+        ("statistics", log.statistics, ours, reference.statistics.shape[1]),
+        ("classes", log.probabilities, ours, len(reference.classes)),
+        ("features", log.embedding, logged[logged >= 0], len(reference.pca_mean)),
     ):
-        values = np.asarray(values, np.float32)
-        known = np.isfinite(values[ours]).any(axis=0)
+        known = np.isfinite(values[rows]).any(axis=0)
         columns = int(np.flatnonzero(known)[-1]) + 1 if known.any() else 0
         # Without any number, no embedding was logged, or `_valid` reports the rows.
         if columns not in (0, width):
@@ -183,10 +189,10 @@ def _other_model(reference: "Reference", found: str, expected: str) -> DriftErro
 
 
 def _valid(statistics: Floats, probabilities: Floats) -> npt.NDArray[np.bool_]:
-    """Find the rows without NaN whose probabilities are a distribution."""
+    """Find the rows of finite numbers whose probabilities are a distribution."""
     # Probabilities are float32 means over tiles, so their sum is 1 up to rounding.
     distribution = (np.abs(probabilities.sum(axis=1) - 1) < 1e-3) & (probabilities >= 0).all(axis=1)
-    return np.asarray(distribution & ~np.isnan(statistics).any(axis=1))
+    return np.asarray(distribution & np.isfinite(statistics).all(axis=1))
 
 
 def _timely(log: "PredictionLog", now: float) -> npt.NDArray[np.bool_]:
@@ -212,9 +218,21 @@ def _one_a_request(
     return np.asarray(rows[np.lexsort((np.asarray(log.id)[rows], times))])
 
 
-def _embed(features: Floats, missing: npt.NDArray[np.bool_], reference: "Reference") -> Floats:
-    """Embed the rows that have features; the other rows are NaN."""
-    embedded = np.full((len(features), reference.embeddings.shape[1]), np.nan, np.float32)
+def _embed(
+    features: Floats,
+    embedded: npt.NDArray[np.int64],
+    missing: npt.NDArray[np.bool_],
+    reference: "Reference",
+) -> Floats:
+    """Embed the images that have features; the rows of the other images are NaN.
+
+    Args:
+        features: Features, shape (M, F).
+        embedded: For each image the number of its row in ``features``, shape (N,).
+        missing: Whether an image has no features, shape (N,).
+        reference: The reference.
+    """
+    coordinates = np.full((len(missing), reference.embeddings.shape[1]), np.nan, np.float32)
     if not missing.all():
-        embedded[~missing] = reference.embed(features[~missing])
-    return embedded
+        coordinates[~missing] = reference.embed(features[embedded[~missing]])
+    return coordinates

@@ -1,7 +1,8 @@
 """Reading a prediction log back into columns."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -17,13 +18,11 @@ from eurosat.monitoring.log.records import (
     from_line,
     to_rows,
 )
-from eurosat.monitoring.log.store import Store, began, open_store, read_all, stem_of, unpack
+from eurosat.monitoring.log.segments import guarded, list_segments
+from eurosat.monitoring.log.store import open_store, read_all, unpack
 
-_LONGEST_SEGMENT = 86_400.0
-"""Longest time in seconds between a segment's name and its records.
-
-A segment is open for minutes; the rest is for clocks that are set while a segment is open.
-"""
+_ATTEMPTS = 10
+"""Listings of a log that a purge changes at the same time."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,9 @@ class PredictionLog:
         statistics: Input statistics, float32, shape (N, S).
         probabilities: Probabilities, float32, shape (N, classes).
         ood: Out-of-distribution scores, float32, shape (N,); NaN where the model had no reference.
-        embedding: Features, float32, shape (N, F); a row of NaN where none was logged.
+        embedding: Features of the M images whose features were logged, float32, shape (M, F).
+        embedded: For each image the number of its row in ``embedding``, -1 if it has none, int64,
+            shape (N,). A service logs few embeddings, and a column for all images would be large.
         classes: Names of the columns of ``probabilities``, by model.
         statistic_names: Names of the columns of ``statistics``, by model.
         records: Number of requests.
@@ -51,6 +52,7 @@ class PredictionLog:
         dropped: Number of requests that the service could not log, as far as the log tells.
         foreign: Number of lines and files that are not of a prediction log of this version.
         duplicates: Number of records that appear twice, and are counted once.
+        outside: Number of records outside of the period in the objects that were read.
     """
 
     id: npt.NDArray[np.str_]
@@ -63,6 +65,7 @@ class PredictionLog:
     probabilities: npt.NDArray[np.float32]
     ood: npt.NDArray[np.float32]
     embedding: npt.NDArray[np.float32]
+    embedded: npt.NDArray[np.int64]
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     statistic_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     records: int = 0
@@ -70,6 +73,7 @@ class PredictionLog:
     dropped: int = 0
     foreign: int = 0
     duplicates: int = 0
+    outside: int = 0
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -92,8 +96,11 @@ class PredictionLog:
             name: getattr(self, name)[rows]
             for name in ("id", "index", "time", "model", "route", "latency", "ood")
         }
-        for name in ("statistics", "probabilities", "embedding"):
+        for name in ("statistics", "probabilities"):
             chosen[name] = _without_padding(getattr(self, name)[rows])
+        logged = rows & (self.embedded >= 0)
+        chosen["embedding"] = _without_padding(self.embedding[self.embedded[logged]])
+        chosen["embedded"] = _numbered(logged[rows])
         return replace(self, **chosen, records=len(set(chosen["id"].tolist())))
 
 
@@ -111,69 +118,72 @@ def read_log(url: str, *, since: float | None = None, until: float | None = None
     Raises:
         PredictionLogError: The log cannot be read, or the folder holds no log.
     """
-    store = open_store(url)
-    names, foreign = list_segments(store)
-    chosen = [
-        name
-        for name in names
-        if (since is None or began(name) >= since - _LONGEST_SEGMENT)
-        and (until is None or began(name) <= until + _LONGEST_SEGMENT)
-    ]
-    collected = _Collected(foreign=foreign)
-    for name, content in _guarded(store, lambda: read_all(store, chosen)):
-        collected.add(*unpack(name, content))
-    records = [
-        record
-        for record in collected.records.values()
-        if (since is None or record.time >= since) and (until is None or record.time < until)
-    ]
-    return _columns(sorted(records, key=lambda record: (record.time, record.id)), collected)
+    return LogReader(url).read(since=since, until=until)
 
 
-def list_segments(store: Store) -> tuple[list[str], int]:
-    """List the names of a log's objects, and count the other files of the folder.
+class LogReader:
+    """Reads a log that grows: each reading gives the records that no reading has given before.
 
-    Raises:
-        PredictionLogError: The folder cannot be listed, or holds no log.
+    Objects never change, so each object is read once, and a reading lists only the folders of the
+    days of its period.
     """
-    names = list(_guarded(store, lambda: iter(store.names())))
-    segments = [name for name in names if stem_of(name)]
-    if not segments:
-        what = f"{len(names)} other files and " if names else ""
-        raise PredictionLogError(
-            f"{store.url} holds {what}no prediction log: name the folder of 'eurosat serve "
-            "--log_url'; a service uploads the first records after --log_seconds"
-        )
-    return segments, len(names) - len(segments)
 
+    def __init__(self, url: str) -> None:
+        """Open a log; nothing is read yet.
 
-def _guarded(store: Store, read: Callable[[], Iterator[Any]]) -> Iterator[Any]:
-    """Turn the errors of a store into errors that name the cause.
+        Raises:
+            PredictionLogError: The URL is unknown, or needs a package that is not installed.
+        """
+        self._store = open_store(url)
+        self._known: frozenset[str] = frozenset()
 
-    Raises:
-        PredictionLogError: The store cannot be read.
-    """
-    try:
-        yield from read()
-    except PredictionLogError:
-        raise
-    except Exception as error:  # each kind of bucket raises its own errors
-        raise PredictionLogError(
-            f"{store.url} cannot be read ({type(error).__name__}: {error}): check the address and "
-            "the rights of this machine's account"
-        ) from error
+    def read(self, *, since: float | None = None, until: float | None = None) -> PredictionLog:
+        """Read the objects that are new.
+
+        Args:
+            since: Earliest time of a record in seconds since 1970; None for no limit.
+            until: First time after the period in seconds since 1970; None for no limit.
+
+        Returns:
+            The images of the new objects; the counts are those of the new objects, too.
+
+        Raises:
+            PredictionLogError: The log cannot be read, or the folder holds no log. The next reading
+                repeats this reading.
+        """
+        collected = _Collected(since, until)
+        names: list[str] = []
+        read = set(self._known)
+        for attempt in range(1, _ATTEMPTS + 1):
+            names, files = list_segments(self._store, since, until)
+            new = [name for name in names if name not in read]
+            try:
+                for name, content in guarded(self._store, partial(read_all, self._store, new)):
+                    collected.add(*unpack(name, content))
+                    read.add(name)
+                collected.foreign += files
+                break
+            except PredictionLogError as error:
+                # A purge replaces objects after they were listed.
+                if attempt == _ATTEMPTS or not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+        self._known = frozenset(names)  # an object that is listed no more is never read again
+        return _columns(collected)
 
 
 @dataclass
 class _Collected:
-    """What the segments say."""
+    """What the segments say of a period."""
 
-    foreign: int
+    since: float | None
+    until: float | None
+    foreign: int = 0
     records: dict[str, Record] = field(default_factory=dict)
     headers: dict[str, Header] = field(default_factory=dict)
     torn: int = 0
     dropped: int = 0
     duplicates: int = 0
+    outside: int = 0
 
     def add(self, lines: bytes, whole: bool) -> None:
         """Read the lines of a segment; ``whole`` says whether the object is undamaged."""
@@ -191,30 +201,38 @@ class _Collected:
             match content:
                 case Record() if content.id in self.records:
                     self.duplicates += 1
-                case Record():
+                case Record() if self._in_period(content.time):
                     self.records[content.id] = content
+                case Record():
+                    self.outside += 1
                 case Header():
                     self.headers[content.model] = content
                 case Dropped():
                     self.dropped += content.records
 
+    def _in_period(self, time: float) -> bool:
+        return (self.since is None or time >= self.since) and (
+            self.until is None or time < self.until
+        )
 
-def _columns(records: Sequence[Record], collected: _Collected) -> PredictionLog:
+
+def _columns(collected: _Collected) -> PredictionLog:
     """Make the columns of a log, a row for each image."""
+    records = sorted(collected.records.values(), key=lambda record: (record.time, record.id))
     counts = [record.n for record in records]
 
     def each(values: Sequence[Any], dtype: Any) -> Any:
         return np.repeat(np.array(values, dtype), counts)
 
-    embeddings: list[npt.NDArray[np.float32]] = []
-    for record in records:
-        rows = [np.empty(0, np.float32)] * record.n
-        if record.embedding is not None and record.embedded is not None:
-            rows[record.embedded] = np.frombuffer(record.embedding, "<f2").astype(np.float32)
-        embeddings.extend(row[None] for row in rows)
+    index = np.concatenate([np.arange(count) for count in counts] or [np.empty(0, np.int64)])
+    embeddings = [
+        np.frombuffer(record.embedding, "<f2").astype(np.float32)[None]
+        for record in records
+        if record.embedding is not None
+    ]
     return PredictionLog(
         id=each([record.id for record in records], np.str_),
-        index=np.concatenate([np.arange(count) for count in counts] or [np.empty(0, np.int64)]),
+        index=index,
         time=each([record.time for record in records], np.float64),
         model=each([record.model for record in records], np.str_),
         route=each([record.route for record in records], np.str_),
@@ -231,6 +249,10 @@ def _columns(records: Sequence[Record], collected: _Collected) -> PredictionLog:
             or [np.empty(0, np.float32)]
         ),
         embedding=_stack(embeddings),
+        embedded=_numbered(
+            each([-1 if record.embedded is None else record.embedded for record in records], int)
+            == index
+        ),
         classes={model: header.classes for model, header in collected.headers.items()},
         statistic_names={model: header.statistics for model, header in collected.headers.items()},
         records=len(records),
@@ -238,7 +260,13 @@ def _columns(records: Sequence[Record], collected: _Collected) -> PredictionLog:
         dropped=collected.dropped,
         foreign=collected.foreign,
         duplicates=collected.duplicates,
+        outside=collected.outside,
     )
+
+
+def _numbered(logged: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Number the images whose features were logged; the other images have -1."""
+    return np.where(logged, np.cumsum(logged) - 1, -1)
 
 
 def _stack(rows: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:

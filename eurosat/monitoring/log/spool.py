@@ -48,7 +48,7 @@ Prometheus' client maps files into memory, and a process is killed if such a fil
 """
 
 _MAX_FILES = 4096
-"""Largest number of files in the spool; listing so many takes about 10 ms."""
+"""Largest number of files in the spool, which is listed before each new segment."""
 
 _OPEN = re.compile(r"(?P<name>\d{8}T\d{6}-[0-9a-f]{16})\.(?P<owner>[0-9a-f]{8}\.\d+\.\d+)\.open")
 _CLOSED = re.compile(r"\d{8}T\d{6}-[0-9a-f]{16}\.jsonl")
@@ -107,18 +107,19 @@ class Spool:
 
     def usage(self) -> Usage:
         """Measure the spool."""
-        files = size = reserved = 0
-        oldest: float | None = None
+        names: list[str] = []
+        size = reserved = 0
         for path in self._files():
             is_open = _OPEN.fullmatch(path.name)
             if is_open or _CLOSED.fullmatch(path.name):
                 with suppress(FileNotFoundError):  # uploaded since
                     length = path.stat().st_size
-                    files, size = files + 1, size + length
+                    size += length
                     reserved += max(length, SEGMENT_BYTES if is_open else 0)
-                    began = began_at(path.name)
-                    oldest = began if oldest is None else min(oldest, began)
-        return Usage(files, size, reserved, oldest)
+                    names.append(path.name)
+        # A name begins with its time.
+        oldest = began_at(min(names)) if names else None
+        return Usage(len(names), size, reserved, oldest)
 
     def shortage(self) -> str | None:
         """Return the reason why no further segment fits, or None if a segment fits."""
@@ -213,10 +214,14 @@ def _exists(pid: int) -> bool:
 
 
 def _start_of(pid: int) -> int | None:
-    """Start of a process in clock ticks since the boot; None if it has ended, or without /proc."""
+    """Start of a process in clock ticks since the boot; None if it has ended, or without /proc.
+
+    Raises:
+        OSError: The system cannot tell, for example because this process has too many open files.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace")
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
     fields = text.rpartition(")")[2].split()  # the name in brackets may hold spaces
     return None if fields[0] in "ZX" else int(fields[19])

@@ -9,7 +9,7 @@ import hashlib
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,8 +33,11 @@ class Store(Protocol):
     def put(self, name: str, content: bytes) -> None:
         """Write an object, unless an object of this name exists."""
 
-    def names(self) -> list[str]:
-        """List the names of all files under the folder, sorted; empty without the folder."""
+    def folders(self) -> list[str]:
+        """List the names of the folders in the folder, sorted; empty without the folder."""
+
+    def names(self, folder: str = "") -> list[str]:
+        """List the names of all files under the folder, or under a folder in it, sorted."""
 
     def read(self, names: Sequence[str]) -> list[bytes]:
         """Read objects."""
@@ -56,10 +59,13 @@ class _LocalStore:
             with atomic_write(path) as partial:  # the name has the content's hash
                 partial.write_bytes(content)
 
-    def names(self) -> list[str]:
+    def folders(self) -> list[str]:
+        return sorted(path.name for path in self._folder.glob("*") if path.is_dir())
+
+    def names(self, folder: str = "") -> list[str]:
         return sorted(
             path.relative_to(self._folder).as_posix()
-            for path in self._folder.rglob("*")
+            for path in (self._folder / folder).rglob("*")
             if path.is_file() and not path.name.startswith(".")
         )
 
@@ -81,15 +87,31 @@ class _RemoteStore:
         self._root = root.rstrip("/")
 
     def put(self, name: str, content: bytes) -> None:
-        # The store has the object if the service was killed before it deleted the segment.
-        with suppress(FileExistsError):
+        try:
             # Google Cloud Storage then gets if-generation-match: 0, and S3 If-None-Match: *.
             self._system.pipe_file(f"{self._root}/{name}", content, mode="create")
+        except FileExistsError:
+            pass  # the service was killed before it deleted the segment
+        except OSError as error:
+            # To an account that may only create objects, Google Cloud Storage may say that the
+            # right to delete is missing: it is needed only if the object exists.
+            if "storage.objects.delete" not in str(error):
+                raise
 
-    def names(self) -> list[str]:
+    def folders(self) -> list[str]:
+        self._system.invalidate_cache()
+        try:
+            entries = self._system.ls(self._root, detail=True)
+        except FileNotFoundError:
+            return []
+        paths = [entry["name"].rstrip("/") for entry in entries if entry["type"] == "directory"]
+        return sorted(path.rpartition("/")[2] for path in paths)
+
+    def names(self, folder: str = "") -> list[str]:
         self._system.invalidate_cache()
         prefix = f"{self._root}/"
-        return sorted(path.removeprefix(prefix) for path in self._system.find(self._root))
+        found = self._system.find(f"{prefix}{folder}".rstrip("/"))
+        return sorted(path.removeprefix(prefix) for path in found)
 
     def read(self, names: Sequence[str]) -> list[bytes]:
         paths = [f"{self._root}/{name}" for name in names]
@@ -107,7 +129,8 @@ def open_store(url: str) -> Store:
         url: A folder, or a URL that fsspec knows, such as ``gs://bucket/log``.
 
     Raises:
-        PredictionLogError: fsspec does not know the URL, or lacks a package for it.
+        PredictionLogError: fsspec does not know the URL, lacks a package for it, or has no
+            credentials.
     """
     if "://" not in url or url.startswith("file://"):
         return _LocalStore(Path(url.removeprefix("file://")).expanduser().absolute())
@@ -124,7 +147,13 @@ def open_store(url: str) -> Store:
         raise PredictionLogError(
             f"{url} has an unknown protocol: name a folder, or a URL such as gs://bucket/log"
         ) from error
-    return _RemoteStore(url)
+    try:
+        return _RemoteStore(url)
+    except Exception as error:  # each kind of bucket raises its own errors
+        raise PredictionLogError(
+            f"{url} cannot be opened ({describe(error)}): check the address and the credentials of "
+            "this machine's account"
+        ) from error
 
 
 def pack(stem: str, lines: bytes) -> tuple[str, bytes]:
@@ -163,8 +192,21 @@ def unpack(name: str, content: bytes) -> tuple[bytes, bool]:
 
 def stem_of(name: str) -> str | None:
     """Return ``TIME-ID`` of an object of a log; None if the name is another file's."""
-    found = _OBJECT.fullmatch(name)
-    return found["stem"] if found else None
+    if not (found := _OBJECT.fullmatch(name)):
+        return None
+    try:
+        began_at(found["stem"])
+    except ValueError:
+        return None  # a time such as 25:61:99
+    return found["stem"]
+
+
+def day_of(folder: str) -> float | None:
+    """Seconds since 1970 when the day of a log's folder began; None for another folder."""
+    try:
+        return datetime.strptime(folder, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
 
 
 def began(name: str) -> float:
@@ -177,3 +219,8 @@ def read_all(store: Store, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     for start in range(0, len(names), _AT_ONCE):
         group = names[start : start + _AT_ONCE]
         yield from zip(group, store.read(group), strict=True)
+
+
+def describe(error: Exception) -> str:
+    """Write an error of a folder's system in one line, with its kind."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from eurosat.files import atomic_write
 from eurosat.monitoring.log.reader import PredictionLog
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     import pyarrow
 
 _FIXED = ("id", "index", "time", "model", "route", "latency", "label", "confidence", "ood")
+
+_NO_LABEL = "not a number"
+"""Shown in the place of the label where a model gave no number."""
 
 _SHOWN = 20
 """Rows of the table for the terminal."""
@@ -62,9 +66,13 @@ def _table(log: PredictionLog) -> "pyarrow.Table":
     columns["time"] = pyarrow.array(moments, pyarrow.timestamp("us", tz="UTC"))
     columns["latency"] = pyarrow.array(log.latency)
     columns["ood"] = pyarrow.array(log.ood, pyarrow.float32(), from_pandas=True)  # NaN is null
-    for name in ("statistics", "probabilities", "embedding"):
+    for name in ("statistics", "probabilities"):
         lists = [_known(row) for row in getattr(log, name)]
         columns[name] = pyarrow.array(lists, numbers)
+    embeddings = [
+        None if place < 0 else _known(log.embedding[place]) for place in log.embedded.tolist()
+    ]
+    columns["embedding"] = pyarrow.array(embeddings, numbers)
     return pyarrow.table(columns)
 
 
@@ -81,16 +89,15 @@ def summary(log: PredictionLog) -> str:
     for model in dict.fromkeys(log.model.tolist()):
         rows = np.flatnonzero(log.model == model)
         lines.append(f"{model}: {len(rows)} images")
-        numbers, counts = np.unique(
-            np.nanargmax(log.probabilities[rows], axis=1), return_counts=True
-        )
+        numbers, counts = np.unique(_classes(log.probabilities[rows]), return_counts=True)
         for place in np.argsort(-counts):
-            label, count = _class_name(log, model, numbers[place]), counts[place]
-            lines.append(f"  {label:<24}{count:>8}  {count / len(rows):6.1%}")
+            label, count = _class_name(log, model, int(numbers[place])), counts[place]
+            lines.append(f"  {label or _NO_LABEL:<24}{count:>8}  {count / len(rows):6.1%}")
     lines += ["", f"{'time':<21}{'id':<34}{'label':<24}confidence"]
     for row in range(max(0, len(log) - _SHOWN), len(log)):
         moment, confidence = _moment(log.time[row]), _confidence(log, row)
-        lines.append(f"{moment:<21}{log.id[row]:<34}{_label(log, row):<24}{confidence:.3f}")
+        label = _label(log, row) or _NO_LABEL
+        lines.append(f"{moment:<21}{log.id[row]:<34}{label:<24}{confidence:.3f}")
     return "\n".join(lines)
 
 
@@ -115,14 +122,25 @@ def _fixed(log: PredictionLog, row: int) -> Iterator[str]:
 
 
 def _confidence(log: PredictionLog, row: int) -> float:
-    return float(np.nanmax(log.probabilities[row]))
+    """The largest probability; NaN if all are NaN."""
+    return float(np.fmax.reduce(log.probabilities[row]))
 
 
 def _label(log: PredictionLog, row: int) -> str:
-    return _class_name(log, str(log.model[row]), int(np.nanargmax(log.probabilities[row])))
+    """The predicted class; an empty text if all probabilities are NaN."""
+    (number,) = _classes(log.probabilities[row : row + 1])
+    return _class_name(log, str(log.model[row]), int(number))
+
+
+def _classes(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """The numbers of the predicted classes; -1 where all probabilities are NaN."""
+    numbers = np.where(np.isnan(probabilities), -np.inf, probabilities).argmax(axis=1)
+    return np.where(np.isnan(probabilities).all(axis=1), -1, numbers)
 
 
 def _class_name(log: PredictionLog, model: str, number: int) -> str:
+    if number < 0:
+        return ""
     names = log.classes.get(model, ())
     return names[number] if number < len(names) else f"class {number}"
 

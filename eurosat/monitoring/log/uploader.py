@@ -3,10 +3,12 @@
 import logging
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 
 from eurosat.monitoring.log.counts import OLDEST_WAITING, UPLOADS, WAITING_BYTES
 from eurosat.monitoring.log.spool import Spool
-from eurosat.monitoring.log.store import Store, open_store, pack
+from eurosat.monitoring.log.store import Store, describe, open_store, pack
 
 _log = logging.getLogger(__name__)
 
@@ -66,27 +68,44 @@ class Uploader:
         self.upload()
 
     def upload(self) -> bool:
-        """Adopt, upload and delete segments; return whether everything closed was uploaded."""
+        """Adopt, upload and delete segments; return whether everything closed was uploaded.
+
+        A segment that fails does not hold back the next one: the store may refuse this segment
+        only. After a second failure the rest waits for the next attempt.
+        """
+        failed: list[Exception] = []
         try:
             if adopted := self._spool.adopt():
                 _log.info("the prediction log has %d segments of ended processes", adopted)
-            for segment in self._spool.closed():
-                try:
-                    lines = segment.read_bytes()
-                except FileNotFoundError:
-                    continue  # another uploader was faster
-                name, content = pack(segment.stem, lines)
-                self._store = self._store or open_store(self._url)
-                self._store.put(name, content)
-                segment.unlink(missing_ok=True)
-                UPLOADS.labels("done").inc()
-        except Exception as error:  # each kind of bucket raises its own errors
-            self._fail(error)
+            segments = self._spool.closed()
+        except OSError as error:
+            failed, segments = [error], []
+        for segment in segments:
+            try:
+                self._upload(segment)
+            except Exception as error:  # each kind of bucket raises its own errors
+                failed.append(error)
+                if len(failed) > 1:
+                    break
+        if failed:
+            self._fail(failed[0])
             return False
         if self._failing:
             _log.info("the prediction log is uploaded to %s again", self._url)
         self._failing, self._pause = False, _PASS_SECONDS
         return True
+
+    def _upload(self, segment: Path) -> None:
+        """Upload and delete a segment, unless another uploader was faster."""
+        try:
+            lines = segment.read_bytes()
+        except FileNotFoundError:
+            return
+        name, content = pack(segment.stem, lines)
+        self._store = self._store or open_store(self._url)
+        self._store.put(name, content)
+        segment.unlink(missing_ok=True)
+        UPLOADS.labels("done").inc()
 
     def _fail(self, error: Exception) -> None:
         UPLOADS.labels("failed").inc()
@@ -94,15 +113,16 @@ class Uploader:
         if not self._failing or time.monotonic() >= self._remind_at:
             self._remind_at = time.monotonic() + _REMINDER_SECONDS
             _log.error(
-                "the prediction log cannot be uploaded to %s (%s: %s): check the address and the "
+                "the prediction log cannot be uploaded to %s (%s): check the address and the "
                 "rights of the service's account; records wait in %s",
-                *(self._url, type(error).__name__, error, self._spool.folder),
+                *(self._url, describe(error), self._spool.folder),
             )
         self._failing = True
 
     def _measure(self) -> None:
         """Set the gauges every second, also while an upload hangs."""
         while not self._stop.wait(_PASS_SECONDS):
-            usage = self._spool.usage()
-            WAITING_BYTES.set(usage.size)
-            OLDEST_WAITING.set(max(time.time() - usage.oldest, 0) if usage.oldest else 0)
+            with suppress(OSError):  # the next second may be better; `upload` reports the error
+                usage = self._spool.usage()
+                WAITING_BYTES.set(usage.size)
+                OLDEST_WAITING.set(max(time.time() - usage.oldest, 0) if usage.oldest else 0)

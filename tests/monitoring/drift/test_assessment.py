@@ -12,10 +12,11 @@ from eurosat.monitoring.drift import Assessment, assess, select
 from eurosat.monitoring.drift.detectable import smallest_detectable
 from eurosat.monitoring.drift.families import run_families
 from eurosat.monitoring.drift.page import write_assessment
+from eurosat.monitoring.log.reader import PredictionLog
 from tests.monitoring.drift.samples import (
     CLASSES,
+    MODEL,
     NAMES,
-    KnownLog,
     draw,
     joined,
     known_log,
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.slow
 REFERENCE = known_reference()
 
 
-def assessed(*logs: KnownLog, size: int = 300) -> Assessment:
+def assessed(*logs: PredictionLog, size: int = 300) -> Assessment:
     return assess(REFERENCE, select(joined(*logs), REFERENCE), NAMES, size=size)
 
 
@@ -150,7 +151,7 @@ def test_the_report_shows_what_moved(tmp_path: Path) -> None:
     assert content["verdict"] == "alarm"
     assert content["alarm"] is True
     assert [window["drift"] for window in content["windows"]] == [False, True, True]
-    assert "statistic 0" in content["windows"][-1]["families"]["statistics"]["moved"]
+    assert NAMES[0] in content["windows"][-1]["families"]["statistics"]["moved"]
     assert content["windows"][-1]["estimated_accuracy"]["value"] is None
     assert content["smallest_detectable_change"]["pictures"] == 300
     assert "Alarm: the two newest windows" in page
@@ -171,8 +172,10 @@ def test_the_report_of_too_few_images_says_so(tmp_path: Path) -> None:
 
 
 def test_the_report_escapes_names(tmp_path: Path) -> None:
-    reference = replace(REFERENCE, classes=("<b>", "B", "C", "D"))
-    found = assess(reference, select(known_log(300, 1), reference), NAMES)
+    classes = ("<b>", "B", "C", "D")
+    reference = replace(REFERENCE, classes=classes)
+    log = replace(known_log(300, 1), classes={MODEL: classes})
+    found = assess(reference, select(log, reference), NAMES)
     page = write_assessment(found, reference, tmp_path).read_text("utf-8")
     assert "<b>" not in page
     assert "&lt;b&gt;" in page

@@ -7,10 +7,11 @@ import pytest
 
 from eurosat.monitoring.drift import assess, select
 from eurosat.monitoring.drift.clusters import LONGEST, find_clusters
-from tests.monitoring.drift.samples import NAMES, KnownLog, joined, known_log, known_reference
+from eurosat.monitoring.log.reader import PredictionLog
+from tests.monitoring.drift.samples import NAMES, joined, known_log, known_reference
 
 
-def clustered(count: int, size: int, seed: int) -> KnownLog:
+def clustered(count: int, size: int, seed: int) -> PredictionLog:
     """A log in which every place is sent ``size`` times in a row, with small differences."""
     log = known_log(count, seed)
     same = np.arange(count) // size * size

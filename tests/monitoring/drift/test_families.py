@@ -9,12 +9,13 @@ import pytest
 from eurosat.monitoring.drift.families import FAMILIES, Family, run_families, shift_of_distance
 from eurosat.monitoring.drift.mmd import mean_discrepancy
 from eurosat.monitoring.drift.traffic import select
-from tests.monitoring.drift.samples import NAMES, KnownLog, known_log, known_reference
+from eurosat.monitoring.log.reader import PredictionLog
+from tests.monitoring.drift.samples import NAMES, known_log, known_reference
 
 pytestmark = pytest.mark.slow
 
 
-def families(log: KnownLog) -> dict[str, Family]:
+def families(log: PredictionLog) -> dict[str, Family]:
     reference = known_reference()
     traffic = select(log, reference)
     known = traffic.embeddings[np.isfinite(traffic.embeddings).all(axis=1)]
@@ -38,7 +39,7 @@ def test_a_shift_of_one_statistic_names_the_statistic() -> None:
     moved = log.statistics.copy()
     moved[:, 3] += 0.8
     found = families(replace(log, statistics=moved))
-    assert [test.name for test in found["statistics"].moved] == ["statistic 3"]
+    assert [test.name for test in found["statistics"].moved] == [NAMES[3]]
     assert found["statistics"].p_value < 0.0025
     assert not found["classes"].drift
     assert not found["embeddings"].drift

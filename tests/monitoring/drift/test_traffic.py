@@ -55,7 +55,7 @@ def test_columns_that_only_another_model_has_are_ignored() -> None:
     }
     traffic = select(replace(log, **padded), known_reference())
     np.testing.assert_array_equal(traffic.statistics, log.statistics)
-    np.testing.assert_array_equal(traffic.embeddings, log.embedding)
+    np.testing.assert_array_equal(traffic.embeddings, known_reference().embed(log.embedding))
     assert traffic.notes == ()
 
 
@@ -66,6 +66,9 @@ def test_other_features_and_other_classes_are_refused() -> None:
         select(replace(log, embedding=wide), known_reference())
     with pytest.raises(DriftError, match=r"has 7 statistics an image, and .* has 8"):
         select(replace(log, statistics=log.statistics[:, :7]), known_reference())
+    names = {MODEL: tuple(reversed(NAMES))}
+    with pytest.raises(DriftError, match=r"has the statistics blue minus red, .* other statistics"):
+        select(replace(log, statistic_names=names), known_reference())
     with pytest.raises(DriftError, match=r"has the classes A, B, and .* has other classes"):
         select(replace(log, classes={MODEL: ("A", "B")}), known_reference())
 
@@ -84,8 +87,8 @@ def test_impossible_numbers_and_times_are_left_out_and_said() -> None:
     traffic = select(replace(log, torn=2, dropped=1, foreign=3), known_reference(), now=START + 60)
     assert traffic.ids.tolist() == log.id[5:].tolist()
     assert traffic.notes == (
-        "2 records were cut off or damaged and cannot be read.",
-        "1 records were dropped by the service, because the disk for the log was full.",
+        "2 lines or objects of the log are cut off or damaged, and lack records.",
+        "1 requests are missing, because the service could not log them.",
         "3 lines or files in the log's folder are no records of eurosat.",
         "2 images have statistics or probabilities that are not valid numbers; they are left out.",
         "3 images have times in the future or before 2015: check the clocks; they are left out.",

@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +17,15 @@ from eurosat.errors import DriftError
 from eurosat.monitoring.drift.metrics import render
 from eurosat.monitoring.drift.server import make_server
 from eurosat.monitoring.drift.watch import Watch
-from tests.monitoring.drift.samples import NAMES, KnownLog, joined, known_log, known_reference
+from eurosat.monitoring.log.reader import PredictionLog
+from tests.monitoring.drift.samples import (
+    NAMES,
+    appended,
+    chosen,
+    joined,
+    known_log,
+    known_reference,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -25,35 +33,26 @@ REFERENCE = known_reference()
 
 
 class Growing:
-    """A log that grows; ``error`` is raised by the next readings if it is set."""
+    """A log that grows; a record is read once, and ``error`` is raised by the next readings."""
 
     def __init__(self) -> None:
         self.log = known_log(0, 0)
         self.error: Exception | None = None
         self.since: list[float] = []
+        self._read: set[str] = set()
 
-    def add(self, more: KnownLog, start: float) -> None:
+    def add(self, more: PredictionLog, start: float) -> None:
         more = replace(more, time=start + np.arange(len(more.id), dtype=np.float64))
-        columns = {
-            field.name: np.concatenate([getattr(self.log, field.name), getattr(more, field.name)])
-            for field in fields(more)
-            if isinstance(getattr(more, field.name), np.ndarray)
-        }
-        self.log = replace(self.log, **columns)
+        self.log = appended([self.log, more])
 
-    def read(self, since: float) -> KnownLog:
+    def read(self, since: float) -> PredictionLog:
         self.since.append(since)
         if self.error:
             raise self.error
-        rows = self.log.time >= since
-        return replace(
-            self.log,
-            **{
-                field.name: getattr(self.log, field.name)[rows]
-                for field in fields(self.log)
-                if isinstance(getattr(self.log, field.name), np.ndarray)
-            },
-        )
+        new = np.array([name not in self._read for name in self.log.id.tolist()], bool)
+        self._read |= set(self.log.id.tolist())
+        outside = int((new & (self.log.time < since)).sum())
+        return replace(chosen(self.log, new & (self.log.time >= since)), outside=outside)
 
 
 @pytest.fixture
@@ -104,6 +103,21 @@ def test_late_records_and_a_clock_that_is_set_back_are_not_lost(
     assert growing.since[-1] == pytest.approx(now + 299 - 3600)
 
 
+def test_records_that_are_later_than_an_hour_are_left_out_and_said(
+    growing: Growing, watch: Watch
+) -> None:
+    now = time.time() - 7200
+    growing.add(known_log(300, 0), now - 200_000)  # older than the first period
+    growing.add(known_log(300, 1), now)
+    watch.step()
+    assert watch.state.assessment.notes == ()
+    growing.add(known_log(120, 2), now - 7200)
+    watch.step()
+    (note,) = watch.state.assessment.notes
+    assert note.startswith("120 records that arrived since the start are more than an hour older")
+    assert (watch.state.windows, watch.state.waiting) == (1, 0)
+
+
 def test_an_error_keeps_the_last_result_and_is_said(growing: Growing, watch: Watch) -> None:
     growing.add(known_log(300, 1), time.time() - 3600)
     watch.step()
@@ -128,6 +142,69 @@ def test_predictions_of_another_model_are_an_error_of_the_service(
     watch.step()
     assert "predictions of new, and the reference belongs to model-1" in watch.state.error
     assert watch.state.to_json()["verdict"] == "too few to say"
+
+
+def test_an_error_of_the_last_records_stays_until_better_records_come(
+    growing: Growing, watch: Watch
+) -> None:
+    growing.add(known_log(300, 1, model="new"), time.time() - 3600)
+    for _ in range(3):
+        watch.step()
+        assert "predictions of new, and the reference belongs to model-1" in watch.state.error
+    growing.add(known_log(300, 2), time.time() - 1800)
+    watch.step()
+    assert (watch.state.error, watch.state.windows) == ("", 1)
+
+
+def test_a_model_that_shares_the_traffic_is_no_error_and_a_model_that_replaces_it_is_one(
+    growing: Growing, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    growing.add(appended([known_log(300, 1), known_log(5, 2, model="new")]), now - 600)
+    watch.step()
+    notes = ("5 images were classified by other models (new) and are left out.",)
+    assert watch.state.assessment.notes == notes
+    growing.add(known_log(5, 3, model="new"), now - 200)
+    watch.step()
+    assert watch.state.error == ""
+    assert watch.state.assessment.notes == notes
+    monkeypatch.setattr(time, "time", lambda: now + 7200)
+    growing.add(known_log(5, 4, model="new"), now + 7000)
+    watch.step()
+    assert "predictions of new, and the reference belongs to model-1" in watch.state.error
+
+
+def test_images_are_not_lost_to_an_error_of_a_window(
+    growing: Growing, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    growing.add(known_log(310, 1), time.time() - 3600)
+    with monkeypatch.context() as patch:
+        patch.setattr("eurosat.monitoring.drift.watch.judge", lambda *_: 1 / 0)
+        watch.step()
+        assert "ZeroDivisionError" in watch.state.error
+    watch.step()
+    assert (watch.state.error, watch.state.windows, watch.state.waiting) == ("", 1, 10)
+
+
+def test_the_first_reading_judges_the_newest_windows_only(
+    growing: Growing, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eurosat.monitoring.drift.watch._KEPT", 2)
+    now = time.time() - 3600
+    growing.add(known_log(910, 1), now)
+    watch.step()
+    assert (watch.state.windows, watch.state.waiting) == (2, 10)
+    assert watch.state.assessment.windows[0].start == pytest.approx(now + 300)
+
+
+def test_missing_requests_are_counted_since_the_start(growing: Growing, watch: Watch) -> None:
+    for seed in (1, 2):
+        growing.add(known_log(10, seed), time.time() - 3600 + seed)
+        growing.log = replace(growing.log, dropped=3)
+        watch.step()
+    assert watch.state.assessment.notes == (
+        "6 requests are missing, because the service could not log them.",
+    )
 
 
 @pytest.fixture
@@ -194,6 +271,8 @@ def samples(text: str) -> dict[str, float]:
 
 def test_metrics_follow_the_state(growing: Growing, watch: Watch) -> None:
     before = samples(render(lambda: watch.state).decode())
+    started = before.pop("eurosat_drift_last_run_timestamp_seconds")
+    assert started == pytest.approx(time.time(), abs=60)  # so that a log that is never read alarms
     assert before == {
         "eurosat_drift_windows_total": 0,
         "eurosat_drift_alarm": 0,

@@ -56,6 +56,8 @@ def test_a_torn_line_is_no_json() -> None:
         to_line(record(statistics=b"abc")),
         to_line(record(probabilities=b"")),
         to_line(record(ood=b"12345678")),
+        to_line(record(time=1e300)),
+        to_line(record(time=-1.0)),
         to_line(record(embedding=b"ab")),
         to_line(record(embedding=b"ab", embedded=1)),
         to_line(record(embedding=b"abc", embedded=0)),

@@ -52,7 +52,7 @@ def test_every_record_is_uploaded_once_whoever_is_killed(
     kind: str, kills: int, spool: Spool, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     url = str(tmp_path / "log") if kind == "folder" else request.getfixturevalue("bucket")
-    seed = int(os.environ.get("EUROSAT_CHAOS_SEED", random.randrange(10**6)))
+    seed = int(os.environ.get("EUROSAT_CHAOS_SEED", random.SystemRandom().randrange(10**6)))
     print(f"EUROSAT_CHAOS_SEED={seed}")
     chance = random.Random(seed)
     fork = multiprocessing.get_context("fork")

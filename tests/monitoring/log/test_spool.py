@@ -1,5 +1,6 @@
 """Segments in the spool, and which of them are adopted."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -61,6 +62,21 @@ def test_a_later_process_of_the_same_number_is_another_writer(spool: Spool) -> N
     name = own_name(spool).split(".")
     segment(spool, ".".join([*name[:3], "1", "open"]))
     assert spool.adopt() == 1
+
+
+def test_a_segment_is_left_alone_while_the_system_cannot_tell_whether_its_writer_lives(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = segment(spool, own_name(spool))
+
+    def fail(*_: object, **__: object) -> str:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", fail)
+        with pytest.raises(OSError, match="too many open files"):
+            spool.adopt()
+    assert path.exists()
 
 
 @pytest.mark.parametrize(("age", "adopted"), [(0, 0), (ABANDONED_SECONDS + 1, 1), (-3600, 1)])

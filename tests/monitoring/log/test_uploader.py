@@ -14,6 +14,7 @@ from eurosat.monitoring.log.store import open_store, pack
 from eurosat.monitoring.log.uploader import Uploader
 from eurosat.monitoring.log.writer import Writer
 from tests.monitoring.log.conftest import record
+from tests.monitoring.log.forbidden import forbidden_bucket
 
 
 def test_a_segment_leaves_the_spool_when_the_folder_has_it(
@@ -50,6 +51,19 @@ def test_a_bucket_keeps_an_object_that_exists(bucket: str) -> None:
     store.put(name, content)
     store.put(name, b"another content")
     assert store.read([name]) == [content]
+
+
+@pytest.mark.parametrize(("right", "uploaded"), [("delete", True), ("create", False)])
+def test_an_account_that_may_only_create_objects_need_not_delete_one_that_exists(
+    spool: Spool, writer: Writer, right: str, uploaded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gcsfs")
+    writer.write(record("1"))
+    writer.close()
+    with forbidden_bucket(right) as emulator:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", emulator)
+        assert Uploader(spool, "gs://bucket/log").upload() == uploaded
+    assert (spool.closed() == []) == uploaded
 
 
 def test_two_uploaders_of_one_spool_upload_every_record_once(
@@ -93,6 +107,23 @@ def test_a_store_that_fails_keeps_the_records_and_is_said_once(
         assert uploader.upload()
     assert "is uploaded to" in caplog.records[-1].getMessage()
     assert read_log(str(tmp_path / "log")).id.tolist() == ["1"]
+
+
+def test_a_segment_that_is_refused_does_not_hold_back_the_others(
+    spool: Spool, writer: Writer, tmp_path: Path
+) -> None:
+    for number in range(3):
+        writer.write(record(str(number)))
+        writer.close()
+    first, *_ = spool.closed()
+    name, _ = pack(first.stem, first.read_bytes())
+    (tmp_path / "log" / name).parent.mkdir(parents=True)
+    first.unlink()
+    first.mkdir()  # cannot be read
+    uploader = Uploader(spool, str(tmp_path / "log"))
+    assert not uploader.upload()
+    assert spool.closed() == [first]
+    assert read_log(str(tmp_path / "log")).records == 2
 
 
 def test_a_folder_without_rights_keeps_the_records(

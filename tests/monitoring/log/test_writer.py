@@ -17,7 +17,8 @@ from eurosat.monitoring.log.records import to_line
 from eurosat.monitoring.log.spool import SEGMENT_BYTES, Spool
 from eurosat.monitoring.log.uploader import Uploader
 from eurosat.monitoring.log.writer import Writer
-from tests.monitoring.log.conftest import HEADER, Fill, record
+from tests.monitoring.log.conftest import HEADER, MIB, Fill, record
+from tests.monitoring.log.small_disk import leave_free, small_disk
 
 
 def test_a_record_is_in_the_file_when_write_returns(spool: Spool, writer: Writer) -> None:
@@ -94,6 +95,33 @@ def test_a_disk_that_becomes_full_leaves_no_torn_line(
     log = read_log(str(tmp_path / "log"))
     assert log.id.tolist() == ["1"]
     assert log.torn == 0
+
+
+def test_a_full_disk_leaves_whole_lines_and_is_used_again_when_it_has_space(
+    tmp_path: Path,
+) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        spool = Spool(disk / "spool", 64 * MIB)
+        spool.create()
+        writer = Writer(spool, HEADER, seconds=30)
+        large = record("large", n=1000)
+        assert writer.write(record("before"))
+        filler = leave_free(disk, 3 * len(to_line(large)))
+        written = [writer.write(record(str(number), n=1000)) for number in range(8)]
+        assert written == sorted(written, reverse=True)
+        assert 1 <= sum(written) <= 3
+        uploader = Uploader(spool, str(tmp_path / "log"))
+        assert uploader.upload()  # frees the space of its segment, not enough for a further one
+        time.sleep(1.05)  # the writer looks again after a second
+        assert not writer.write(record("full"))
+        filler.unlink()
+        time.sleep(1.05)
+        assert writer.write(record("after"))
+        writer.close()
+        assert uploader.upload()
+    log = read_log(str(tmp_path / "log"))
+    assert log.records == 2 + sum(written)
+    assert (log.dropped, log.torn, log.foreign) == (9 - sum(written), 0, 0)
 
 
 def test_an_error_of_the_disk_is_counted_and_not_raised(
