@@ -1,10 +1,12 @@
 """The service with and without the prediction log, at 16 connections, in alternating turns.
 
 Two services of the same model run side by side. Each turn loads one of them with Locust while the
-other is idle, and every second round changes the order. The benchmark also times one record: from
-the arrays of a request to the return of ``write(2)``.
+other is idle, and every second round changes the order. The processor time of a request varies less
+than the throughput on a shared machine. The benchmark also times one record: from the arrays of a
+request to the return of ``write(2)``.
 """
 
+import re
 import statistics
 import sys
 import tempfile
@@ -14,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import requests
 
 from benchmarks.common import parser, save
 from benchmarks.serving import free_port, locust, running, summary, write_pictures
+from eurosat.evaluation.intervals import student_interval
 from eurosat.monitoring.log.reader import read_log
 from eurosat.monitoring.log.recorder import Recorder
 from eurosat.monitoring.log.records import Header
@@ -51,11 +55,18 @@ def microseconds_a_record(images: int, calls: int = 3000) -> float:
     return statistics.median(times) * 1e6
 
 
+def processor_seconds(port: int) -> float:
+    """Processor time of all processes of a service since its start."""
+    text = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text
+    (line,) = re.findall(r"^process_cpu_seconds_total (\S+)$", text, re.M)
+    return float(line)
+
+
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--model", required=True, help="an exported file, such as fast-int8.xml")
-    options.add_argument("--seconds", type=int, default=10, help="length of each turn")
-    options.add_argument("--turns", type=int, default=6, help="turns of each service")
+    options.add_argument("--seconds", type=int, default=2, help="length of each turn")
+    options.add_argument("--turns", type=int, default=30, help="turns of each service")
     options.add_argument("--api_servers", type=int, default=1)
     args = options.parse_args()
     records = {str(images): microseconds_a_record(images) for images in (1, 64)}
@@ -75,21 +86,30 @@ def main() -> None:
             for number in range(args.turns):
                 turn: dict[str, Any] = {}
                 for name in ("without", "with") if number % 2 else ("with", "without"):
+                    before = processor_seconds(ports[name])
                     stats = locust(ports[name], pictures, 16, args.seconds)["/predict"]
+                    used = processor_seconds(ports[name]) - before
                     turn[name] = summary(stats, args.seconds)
+                    turn[name]["processor_ms"] = 1000 * used / turn[name]["requests"]
                 turns.append(turn)
                 print(turn, flush=True)
         found = read_log(f"{folder}/log")
-    ratios = [
-        turn["with"]["requests_per_second"] / turn["without"]["requests_per_second"]
-        for turn in turns
-    ]
+    ratios = {
+        key: [turn["with"][key] / turn["without"][key] for turn in turns]
+        for key in ("requests_per_second", "processor_ms")
+    }
     save(
         "log_overhead",
         {
             "turns": turns,
-            "throughput_ratios": ratios,
-            "throughput_ratio": statistics.median(ratios),
+            "ratios": {
+                key: {
+                    "mean": statistics.mean(values),
+                    "interval": student_interval(values),
+                    "median": statistics.median(values),
+                }
+                for key, values in ratios.items()
+            },
             "records_in_the_log": found.records,
             "records_dropped": found.dropped,
             "microseconds_a_record_by_images": records,

@@ -104,7 +104,7 @@ def down(first: Box, second: Box, label: str = "") -> Arrow:
 
 
 def data_flow() -> str:
-    """From the source of the data to the service."""
+    """From the source of the data to the service, and back to the question of new data."""
     source = Box(10, 10, "source", ("hub, archive,", "folder, generator"))
     store = Box(205, 10, "store", ("raw pixels,", "memory-mapped"))
     module = Box(400, 10, "data module", ("splits, batches,", "augmentation"))
@@ -114,6 +114,8 @@ def data_flow() -> str:
     exported = Box(595, 250, "exported file", ("ONNX, OpenVINO;", "float32, int8"))
     gate = Box(400, 250, "gate, registry", ("may the model", "replace another?"))
     service = Box(205, 250, "service", ("page, HTTP,", "metrics"))
+    log = Box(10, 250, "prediction log", ("what was predicted,", "no pixels"))
+    drift = Box(10, 130, "drift", ("does the traffic look", "like the images?"))
     arrows = [
         right(source, store, "prepare"),
         right(store, module),
@@ -123,8 +125,11 @@ def data_flow() -> str:
         Arrow([(660, 182), (660, 250)], "export", (666, 210)),
         Arrow([(595, 284), (530, 284)], "gate", (548, 278)),
         Arrow([(400, 284), (335, 284)], "serve", (350, 278)),
+        Arrow([(205, 284), (140, 284)], "log", (162, 278)),
+        Arrow([(75, 250), (75, 198)], "read", (81, 228)),
+        Arrow([(75, 130), (75, 78)], "new images", (81, 108)),
     ]
-    boxes = [source, store, module, model, run, checkpoint, exported, gate, service]
+    boxes = [source, store, module, model, run, checkpoint, exported, gate, service, log, drift]
     return svg(735, 330, boxes, arrows)
 
 
@@ -136,14 +141,18 @@ def service() -> str:
     worker = Box(510, 10, "worker ×M", ("batch of the queued", "requests → model"), 150)
     lines = ("starts the others,", "replaces a worker that exits")
     main = Box(345, 160, "main process", lines, 190)
+    spool = Box(10, 270, "spool", ("records of the", "prediction log"))
+    log = Box(345, 270, "prediction log", ("folder or bucket",), 190)
     arrows = [
+        Arrow([(235, 94), (235, 250), (75, 250), (75, 270)], "one write a request", (100, 244)),
+        Arrow([(140, 287), (345, 287)], "main process uploads", (185, 281)),
         Arrow([(140, 85), (180, 85), (180, 40), (220, 40)], "HTTP", (145, 78)),
         Arrow([(370, 35), (510, 35)], "patches (ZeroMQ)", (388, 28)),
         Arrow([(510, 60), (370, 60)], "probabilities", (402, 76)),
         Arrow([(400, 160), (400, 130), (295, 130), (295, 94)]),
         Arrow([(480, 160), (480, 130), (585, 130), (585, 78)]),
     ]
-    return svg(670, 240, [client, api, worker, main], arrows)
+    return svg(670, 350, [client, api, worker, main, spool, log], arrows)
 
 
 def cloud() -> str:
@@ -152,7 +161,7 @@ def cloud() -> str:
     train = Box(235, 40, "training job", ("image eurosat-train;", "GPUs, 1 or more machines"), 180)
     bucket = Box(520, 40, "bucket", ("data, run folders,", "models (DVC)"), 140)
     service = Box(235, 220, "service", ("image eurosat-serve;", "CPU, no torch"), 180)
-    monitoring = Box(520, 220, "monitoring", ("Prometheus,", "Grafana"), 140)
+    monitoring = Box(520, 220, "monitoring", ("Prometheus, Grafana,", "drift service"), 140)
     clients = Box(10, 220, "clients", ("page, classify,", "HTTP"), 140)
     arrows = [
         Arrow([(150, 74), (235, 74)], "image", (164, 68)),

@@ -8,7 +8,7 @@ from eurosat.inference.backend import Patches
 Statistics = npt.NDArray[np.float32]
 """Input statistics, shape (N, S); see `input_statistics`."""
 
-_RANGE = {"uint8": 255.0, "uint16": 10_000.0}
+_RANGE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 10_000.0}
 """Pixel value that counts as 1: white for RGB, and reflectance 1 of Sentinel-2 products."""
 
 _SMALLEST_VARIANCE = 1e-8
@@ -51,7 +51,7 @@ def input_statistics(patches: Patches, bands: tuple[str, ...]) -> Statistics:
     laplacian = vertical[:, :, 1:-1] + middle[:, :, :-2] + middle[:, :, 2:]
     laplacian -= 4 * middle[:, :, 1:-1]
     laplacian = laplacian.reshape(count, -1)
-    scale = np.float32(1 / _RANGE[patches.dtype.name])
+    scale = np.float32(1 / _RANGE[patches.dtype])
     variance = np.maximum(_mean_square(laplacian) - laplacian.mean(axis=1) ** 2, 0) * scale**2
     blue, red = (_position(bands, names) for names in (("B", "B02"), ("R", "B04")))
     tint = means[:, blue] - means[:, red] if blue is not None and red is not None else 0 * variance
