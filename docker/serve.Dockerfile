@@ -11,7 +11,7 @@ ENV PATH=/opt/eurosat/bin:$PATH
 # BACKEND: onnx, or openvino for OpenVINO files as well, which takes another 180 MB.
 ARG BACKEND=onnx
 # PACKAGES: serve, or monitor for `eurosat drift`, `eurosat log` and logs and models in buckets as
-# well, which takes another 300 MB.
+# well, which takes another 340 MB.
 ARG PACKAGES=serve
 COPY requirements/serve.txt requirements/monitor.txt requirements/
 # The secret is an optional pip.conf that names another package index.

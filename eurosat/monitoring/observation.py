@@ -36,7 +36,7 @@ class Observation:
         """The median score of the patches: it is flagged if half of the patches are."""
         if self.ood is None:
             return None
-        # Most images have one patch, and np.median takes 29 µs even for one number.
+        # Most images have one patch, and np.median takes 29 us even for one number.
         return float(self.ood[0] if len(self.ood) == 1 else np.median(self.ood))
 
 

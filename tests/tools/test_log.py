@@ -54,6 +54,7 @@ def test_parquet_has_embeddings_and_true_types(url: str, tmp_path: Path) -> None
     assert table["ood"].to_pylist() == [0.125, 0.125, None]
     assert table["time"].to_pylist()[0].timestamp() == T
     assert table["probabilities"].to_pylist()[0] == [0.25, 0.75]
+    assert table["confidence"].to_pylist()[0] == 0.75
 
 
 def test_parquet_of_an_empty_period_has_the_columns(url: str, tmp_path: Path) -> None:

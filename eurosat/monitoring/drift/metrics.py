@@ -47,7 +47,8 @@ class DriftCollector(Collector):
         yield p_values
         known = {
             "eurosat_drift_last_run_timestamp_seconds": (
-                "Time of the last successful reading of the log; before it, of the start.",
+                "Time of the last successful reading of the log; before the first successful "
+                "reading, the time of the start.",
                 state.last_run or state.started,
             ),
             "eurosat_drift_last_window_timestamp_seconds": (

@@ -65,6 +65,8 @@ def _table(log: PredictionLog) -> "pyarrow.Table":
     moments = (log.time * 1e6).astype(np.int64)
     columns["time"] = pyarrow.array(moments, pyarrow.timestamp("us", tz="UTC"))
     columns["latency"] = pyarrow.array(log.latency)
+    confidences = np.fmax.reduce(log.probabilities, axis=1, initial=np.nan)
+    columns["confidence"] = pyarrow.array(confidences, pyarrow.float32(), from_pandas=True)
     columns["ood"] = pyarrow.array(log.ood, pyarrow.float32(), from_pandas=True)  # NaN is null
     for name in ("statistics", "probabilities"):
         lists = [_known(row) for row in getattr(log, name)]
