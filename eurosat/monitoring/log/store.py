@@ -9,6 +9,7 @@ import hashlib
 import re
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -180,14 +181,20 @@ def unpack(name: str, content: bytes) -> tuple[bytes, bool]:
     """
     found = _OBJECT.fullmatch(name)
     whole = found is not None and hashlib.sha256(content).hexdigest().startswith(found["hash"])
+    lines, ended = _decompress(content, len(content))
+    if not ended:  # byte by byte, so that everything before a damaged byte is kept
+        lines, ended = _decompress(content, 1)
+    return lines, whole and ended
+
+
+def _decompress(content: bytes, step: int) -> tuple[bytes, bool]:
+    """Decompress so many bytes at a time; return the lines, and whether their end was reached."""
     decompressor = zlib.decompressobj(wbits=31)
     lines = bytearray()
-    try:
-        for start in range(0, len(content), 4096):  # what comes before a damaged part is kept
-            lines += decompressor.decompress(content[start : start + 4096])
-    except zlib.error:
-        pass
-    return bytes(lines), whole and decompressor.eof
+    with suppress(zlib.error):
+        for start in range(0, len(content), max(step, 1)):
+            lines += decompressor.decompress(content[start : start + step])
+    return bytes(lines), decompressor.eof
 
 
 def stem_of(name: str) -> str | None:

@@ -249,6 +249,17 @@ def test_a_purge_by_time_removes_torn_lines_and_damaged_objects(tmp_path: Path) 
     assert (log.records, log.torn) == (0, 0)
 
 
+def test_a_purge_keeps_the_lines_of_an_object_with_a_damaged_checksum(tmp_path: Path) -> None:
+    began = 1_800_000_000.0  # STEM's time
+    path = put(str(tmp_path), to_line(HEADER) + to_line(record("1", time=began + 5)))
+    content = bytearray(path.read_bytes())
+    content[-6] ^= 1
+    path.write_bytes(content)
+    done = purge(str(tmp_path), before=began + 1)
+    assert (done.records, done.damaged) == (0, 1)
+    assert read_log(str(tmp_path)).records == 1
+
+
 def test_a_purge_says_what_it_cannot_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
