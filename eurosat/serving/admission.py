@@ -13,7 +13,6 @@ paths exist.
 """
 
 import asyncio
-import hmac
 import re
 import time
 import uuid
@@ -26,6 +25,8 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from eurosat.api_key import carries_key
+from eurosat.errors import EuroSATError
 from eurosat.serving import metrics
 from eurosat.serving.limits import Limits
 from eurosat.serving.problems import problem
@@ -56,6 +57,27 @@ def protected_paths(routes: Sequence[BaseRoute]) -> list[str]:
     ]
 
 
+def check_path(routes: Sequence[BaseRoute], method: str, path: str, variable: str) -> None:
+    """Check that only one route has a path that the platform chose.
+
+    Args:
+        routes: All routes of the application, the route of the path among them.
+        method: Method of the platform's requests.
+        path: The path.
+        variable: The environment variable that holds the path.
+
+    Raises:
+        EuroSATError: Another route has the path, too.
+    """
+    scope = {"type": "http", "method": method, "path": path, "root_path": "", "headers": []}
+    matches = (route.matches(scope)[0] for route in iter_route_contexts(routes))
+    if sum(match is Match.FULL for match in matches) > 1:
+        raise EuroSATError(
+            f"{variable} is {path}, and the service has another route of this path: set {variable} "
+            "to another path, or unset the variable"
+        )
+
+
 def is_public(endpoint: object) -> bool:
     """Return whether an endpoint is declared `public`."""
     return getattr(endpoint, _MARK, False) is True
@@ -82,7 +104,7 @@ class Admission:
         """
         self.app = app
         self.limits = limits
-        self.api_key = api_key.encode() if api_key else None
+        self.api_key = api_key
         self.in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -131,7 +153,9 @@ class Admission:
         self, public: bool, headers: dict[bytes, bytes]
     ) -> tuple[int, str, dict[str, str]] | None:
         """Return the status, message and headers of a refusal, or None to admit the request."""
-        if not public and not self._has_key(headers):
+        if not public and not carries_key(
+            self.api_key, headers.get(b"x-api-key", b""), headers.get(b"authorization", b"")
+        ):
             message = "the API key is missing or wrong: send the right key as the header X-API-Key"
             return 401, message, {"WWW-Authenticate": "Bearer"}
         if _length(headers) > self.limits.max_body_bytes:
@@ -155,14 +179,6 @@ class Admission:
             self.in_flight -= 1
             metrics.IN_FLIGHT.dec()
         return True
-
-    def _has_key(self, headers: dict[bytes, bytes]) -> bool:
-        if self.api_key is None:
-            return True
-        given = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(
-            b"Bearer "
-        )
-        return hmac.compare_digest(given, self.api_key)
 
     def _too_large(self) -> str:
         limit = f"{self.limits.max_body_bytes / 2**20:g} MiB"

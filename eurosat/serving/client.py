@@ -107,7 +107,7 @@ class Client:
         self._limits: dict[str, Any] = {}
         self._session = requests.Session()
         if api_key:
-            self._session.headers["X-API-Key"] = api_key.encode()
+            self._session.headers["X-API-Key"] = api_key.strip().encode()
         retry = Retry(
             total=retries,
             backoff_factor=0.2,  # 5 retries wait 6 s in total; a restart takes about 2 s

@@ -25,7 +25,7 @@ from eurosat.inference.card import ModelCard
 from eurosat.monitoring.log.settings import LogSettings
 from eurosat.monitoring.reference import card_reference
 from eurosat.serving import metrics
-from eurosat.serving.admission import Admission, protected_paths
+from eurosat.serving.admission import Admission, check_path, protected_paths
 from eurosat.serving.api import ClassifierAPI
 from eurosat.serving.dispatcher import Dispatcher
 from eurosat.serving.limits import Limits
@@ -132,6 +132,8 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         app.include_router(vertex_routes(service, self.vertex_route))
         app.include_router(open_inference_routes(service))
         add_pages(app, self.examples, key_needed=self.api_key is not None)
+        check_path(app.routes, "POST", self.vertex_route, "AIP_PREDICT_ROUTE")
+        check_path(app.routes, "GET", self.health_route or "/health", "AIP_HEALTH_ROUTE")
         add_problem_handlers(app)
 
     def _init_manager(self, num_api_servers: int) -> None:

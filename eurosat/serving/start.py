@@ -3,11 +3,13 @@
 import base64
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from eurosat.api_key import read_api_key
 from eurosat.errors import EuroSATError
 from eurosat.inference.backends import find_backend
 from eurosat.inference.runtime import open_model
@@ -59,9 +61,9 @@ def start(
         if value <= 0:
             raise EuroSATError(f"--{name} must be more than 0")
     environment = os.environ
-    api_key = environment.get("EUROSAT_API_KEY")
-    if api_key == "":
-        raise EuroSATError("EUROSAT_API_KEY is empty: set a key, or unset the variable")
+    api_key = read_api_key()
+    predict_route = _path_of(environment, "AIP_PREDICT_ROUTE")
+    health_route = _path_of(environment, "AIP_HEALTH_ROUTE")
     port = port or _port_of(environment)
     if not 1024 <= port <= 65535:  # LitServe accepts no other port
         raise EuroSATError(f"port {port} is not allowed: choose a --port from 1024 to 65535")
@@ -99,8 +101,8 @@ def start(
             workers_per_device=workers,
             metrics_port=metrics_port,
             api_key=api_key,
-            vertex_route=environment.get("AIP_PREDICT_ROUTE", "/vertex/predict"),
-            health_route=environment.get("AIP_HEALTH_ROUTE"),
+            vertex_route=predict_route or "/vertex/predict",
+            health_route=health_route,
             examples=_read_examples(Path(examples))
             if examples
             else {name: base64.b64decode(text) for name, text in card.examples.items()},
@@ -121,6 +123,16 @@ def start(
             flush=True,
         )
         return server.serve(host, port, log_level)
+
+
+def _path_of(environment: Mapping[str, str], variable: str) -> str | None:
+    path = environment.get(variable)
+    if path is not None and not re.fullmatch(r"/[\w.:/-]+", path, re.ASCII):
+        raise EuroSATError(
+            f"{variable} is '{path}', which is no path: set a path such as /vertex, or unset the "
+            "variable"
+        )
+    return path
 
 
 def _port_of(environment: Mapping[str, str]) -> int:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Literal, TextIO
 
 from tqdm import tqdm
 
+from eurosat.api_key import read_api_key
 from eurosat.errors import EuroSATError
 from eurosat.files import atomic_write
 from eurosat.pixels import find_images
@@ -63,7 +63,7 @@ def classify(
     paths = find_images(files)
     client = Client(
         url,
-        api_key=api_key or os.environ.get("EUROSAT_API_KEY"),
+        api_key=api_key or read_api_key(),
         timeout=timeout,
         retries=retries,
         concurrency=concurrency,

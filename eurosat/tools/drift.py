@@ -1,6 +1,5 @@
 """``eurosat drift``: compare the traffic of a service with the model's validation images."""
 
-import os
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -60,6 +59,7 @@ def drift(
             'serve' only.
         log_level: Lowest level of messages that are logged.
     """
+    from eurosat.api_key import read_api_key
     from eurosat.errors import DriftError
     from eurosat.logs import Logs
     from eurosat.monitoring.drift.families import MIN_PICTURES
@@ -72,9 +72,7 @@ def drift(
     if action == "serve" and not (interval > 0 and lookback > 0):
         raise DriftError("--interval and --lookback must be more than 0")
     period = parse_time("since", since), parse_time("until", until)
-    api_key = os.environ.get("EUROSAT_API_KEY")
-    if action == "serve" and api_key == "":
-        raise DriftError("EUROSAT_API_KEY is empty: set a key, or unset the variable")
+    api_key = read_api_key() if action == "serve" else None
     from eurosat.monitoring import reference_files, statistics
     from eurosat.registry.find import find_model
 

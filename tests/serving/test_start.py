@@ -79,6 +79,32 @@ def test_a_checkpoint_from_elsewhere_runs_no_code(
     assert trap.exists()  # so the trap would have worked
 
 
+@pytest.mark.parametrize(
+    ("variable", "path", "message"),
+    [
+        ("AIP_PREDICT_ROUTE", "/predict", "the service has another route of this path"),
+        ("AIP_PREDICT_ROUTE", "/v2/models/eurosat/infer", "another route of this path"),
+        ("AIP_PREDICT_ROUTE", "", "which is no path"),
+        ("AIP_PREDICT_ROUTE", "predict", "which is no path"),
+        ("AIP_PREDICT_ROUTE", "/{name}", "which is no path"),
+        ("AIP_HEALTH_ROUTE", "/info", "another route of this path"),
+        ("AIP_HEALTH_ROUTE", "/page/app.js", "another route of this path"),
+    ],
+)
+def test_a_path_of_the_platform_that_cannot_be_served_is_named(
+    variable: str,
+    path: str,
+    message: str,
+    onnx_model: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(variable, path)
+    shown = refused(capsys, str(onnx_model))
+    assert message in shown
+    assert variable in shown
+
+
 def test_a_checkpoint_is_served_as_it_is(
     start_service: StartService, trained: Run, pictures: dict[str, bytes]
 ) -> None:
