@@ -94,7 +94,9 @@ def test_a_new_metric_is_found_wherever_metrics_are(
 ) -> None:
     register_metric(CONFIDENCE)
     register_metric(Metric("undefined", "Undefined", lambda probabilities, labels: math.nan))
-    found = run("fit", "--checkpoint.monitor=val/confidence", "--report=true")
+    # The gate computes in float32, and so must the training's test, also where bf16 exists.
+    precise = "--trainer.precision=32-true"
+    found = run("fit", precise, "--checkpoint.monitor=val/confidence", "--report=true")
     rows = list(csv.DictReader((found.folder / "metrics.csv").read_text().splitlines()))
     assert any(row["val/confidence"] for row in rows)
     (tested,) = (float(row["test/confidence"]) for row in rows if row["test/confidence"])

@@ -91,7 +91,7 @@ class Admission:
     too long. The middleware counts and times every request, and stores the request's ``id``, the
     path of its ``route`` and its start (``started``, by `time.perf_counter`) in ``request.state``.
     The id is the service's own: an id that the caller sends goes back in the header, and is in no
-    log.
+    log. HEAD is answered wherever GET is.
     """
 
     def __init__(self, app: ASGIApp, *, limits: Limits, api_key: str | None) -> None:
@@ -119,6 +119,8 @@ class Admission:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
+        if scope["method"] == "HEAD":  # uvicorn leaves out the body
+            scope = {**scope, "method": "GET"}
         route = _chosen_route(scope)
         request_id = uuid.uuid4().hex
         scope.setdefault("state", {}).update(id=request_id, route=route.path, started=started)

@@ -186,6 +186,16 @@ def test_paths_do_not_leave_the_page_and_the_examples(service: Service) -> None:
     assert service.get("/predict").status_code == 405
 
 
+def test_head_is_answered_as_get_without_the_body(start_service: StartService) -> None:
+    service = start_service()
+    for path in ("/health", "/info", "/metrics", "/", "/page/app.js", "/v2/models/eurosat"):
+        head, get = service.session.head(service.url + path), service.get(path)
+        assert (head.status_code, head.content) == (200, b""), path
+        assert head.headers["Content-Type"] == get.headers["Content-Type"]
+    assert service.session.head(f"{service.url}/predict").status_code == 405
+    assert service.get("/health").json() == {"status": "ready"}  # on the same connection
+
+
 def test_the_key_guards_all_but_health_and_pages(
     start_service: StartService, pictures: dict[str, bytes]
 ) -> None:
