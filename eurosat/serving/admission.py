@@ -35,6 +35,12 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 _MARK = "_eurosat_public"
 
+_SAFE_HEADERS = {
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"x-content-type-options": b"nosniff",
+}
+"""Headers of every answer that does not have its own: a browser takes no answer for a page."""
+
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
@@ -133,7 +139,12 @@ class Admission:
             if message["type"] == "http.response.start":
                 gone = await body.caller_has_gone()
                 status = metrics.DISCONNECTED if gone else message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", echoed)]
+                given = {name.lower() for name, _ in message["headers"]}
+                added = {**_SAFE_HEADERS, b"x-request-id": echoed}
+                message["headers"] = [
+                    *message["headers"],
+                    *((name, value) for name, value in added.items() if name not in given),
+                ]
             await send(message)
 
         async def refuse(code: int, message: str, headers: dict[str, str]) -> None:

@@ -1,24 +1,34 @@
 """The web page, and the API's documentation."""
 
-import mimetypes
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
 from fastapi import FastAPI, Response
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from fastapi.responses import FileResponse, JSONResponse
 from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
+from eurosat.errors import EuroSATError
 from eurosat.serving.admission import is_public, public
 
-_PAGE_HEADERS = {
-    "Cache-Control": "no-cache",
-    "Content-Security-Policy": "frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
+_POLICY = (
+    "default-src 'none'; base-uri 'none'; connect-src 'self'; form-action 'none'; "
+    "frame-ancestors 'none'; img-src 'self' blob: data:; script-src 'self'; style-src 'self'"
+)
+"""What a browser may load for the pages (Content Security Policy): nothing from other hosts, and no
+script within a page."""
+
+_PAGE_HEADERS = {"Cache-Control": "no-cache", "Content-Security-Policy": _POLICY}
+"""Headers that make a browser check for newer files; `Admission` adds the other headers."""
+
+_SIGNATURES = {
+    b"\xff\xd8\xff": "image/jpeg",
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "image/tiff"),
 }
+"""Media types by the first bytes of a file."""
 
 
 def add_pages(app: FastAPI, examples: Mapping[str, bytes], key_needed: bool) -> None:
@@ -31,7 +41,11 @@ def add_pages(app: FastAPI, examples: Mapping[str, bytes], key_needed: bool) -> 
         app: The application.
         examples: Example image files by name.
         key_needed: Whether callers must send an API key.
+
+    Raises:
+        EuroSATError: An example is no image; a browser would run the scripts of an HTML file.
     """
+    kinds = {name: _media_type(name, content) for name, content in examples.items()}
     page = str(resources.files("eurosat.serving") / "page")
 
     @app.get("/", include_in_schema=False)
@@ -49,8 +63,7 @@ def add_pages(app: FastAPI, examples: Mapping[str, bytes], key_needed: bool) -> 
     async def example(name: str) -> Response:
         if name not in examples:
             raise HTTPException(404, "no example has this name: GET /examples lists the names")
-        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        return Response(examples[name], media_type=kind)
+        return Response(examples[name], media_type=kinds[name])
 
     @app.get("/openapi.json", include_in_schema=False)
     @public
@@ -59,17 +72,21 @@ def add_pages(app: FastAPI, examples: Mapping[str, bytes], key_needed: bool) -> 
 
     @app.get("/docs", include_in_schema=False)
     @public
-    async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
-            openapi_url="openapi.json",
-            title=app.title,
-            swagger_js_url="docs/static/swagger-ui-bundle.js",
-            swagger_css_url="docs/static/swagger-ui.css",
-            swagger_favicon_url="docs/static/favicon.png",
-        )
+    async def docs() -> Response:
+        return FileResponse(f"{page}/docs.html", headers=_PAGE_HEADERS)
 
     app.mount("/docs/static", public(StaticFiles(packages=[("fastapi_offline", "static")])))
     app.mount("/page", public(_PageFiles(directory=page)))
+
+
+def _media_type(name: str, content: bytes) -> str:
+    for signature, kind in _SIGNATURES.items():
+        if content.startswith(signature):
+            return kind
+    raise EuroSATError(
+        f"the example image {name!r} is no JPEG, PNG or TIFF file: export the model again, or give "
+        "a folder of images with --examples"
+    )
 
 
 def _with_key(app: FastAPI) -> dict[str, Any]:
@@ -87,7 +104,7 @@ def _with_key(app: FastAPI) -> dict[str, Any]:
 
 
 class _PageFiles(StaticFiles):
-    """The page's scripts and styles, with headers that make a browser check for newer files."""
+    """The page's scripts and styles."""
 
     def file_response(self, *arguments: Any, **options: Any) -> Response:
         response = super().file_response(*arguments, **options)

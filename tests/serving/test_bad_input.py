@@ -186,6 +186,19 @@ def test_paths_do_not_leave_the_page_and_the_examples(service: Service) -> None:
     assert service.get("/predict").status_code == 405
 
 
+def test_a_browser_takes_no_answer_for_a_page(service: Service) -> None:
+    example = service.get("/examples").json()[0]
+    paths = ("/", "/docs", "/page/app.js", "/docs/static/swagger-ui.css", "/info", "/metrics")
+    for path in (*paths, f"/examples/{example}", "/nowhere"):
+        answer = service.get(path)
+        assert answer.headers["X-Content-Type-Options"] == "nosniff", path
+        policy = answer.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'"), path
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+    assert service.get(f"/examples/{example}").headers["Content-Type"] == "image/png"
+
+
 def test_head_is_answered_as_get_without_the_body(start_service: StartService) -> None:
     service = start_service()
     for path in ("/health", "/info", "/metrics", "/", "/page/app.js", "/v2/models/eurosat"):

@@ -38,6 +38,8 @@ def page(browser: Any) -> Iterator[Any]:
     context = browser.new_context()
     tab = context.new_page()
     wrong: list[str] = []
+    # Chromium writes a breach of the Content Security Policy to the console.
+    tab.on("console", lambda said: "Policy" in said.text and wrong.append(said.text))
     tab.on("pageerror", lambda error: wrong.append(str(error)))
     tab.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
     yield tab
@@ -293,6 +295,21 @@ def test_it_works_with_the_keyboard_alone(
     page.keyboard.press("Enter")
     expect(page.locator("article")).to_have_attribute("data-state", "done")
     assert "River.jpg" in page.locator("[aria-live]").inner_text()
+
+
+def test_a_script_that_is_written_into_a_page_does_not_run(browser: Any, service: Service) -> None:
+    with browser.new_context() as context:
+        page = context.new_page()
+        for path in ("/", "/docs"):
+            page.goto(f"{service.url}{path}")
+            page.evaluate(
+                """() => {
+                  const script = document.createElement("script");
+                  script.textContent = "window.ran = true";
+                  document.body.append(script);
+                }"""
+            )
+            assert page.evaluate("window.ran") is None
 
 
 def test_the_documentation_has_a_form_that_works(

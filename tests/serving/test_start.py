@@ -105,6 +105,14 @@ def test_a_path_of_the_platform_that_cannot_be_served_is_named(
     assert variable in shown
 
 
+def test_an_example_that_is_no_image_is_refused(
+    onnx_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.jpg").write_text("<script>alert(1)</script>")
+    shown = refused(capsys, str(onnx_model), f"--examples={tmp_path}")
+    assert "the example image 'a.jpg' is no JPEG, PNG or TIFF file" in shown
+
+
 def test_a_checkpoint_is_served_as_it_is(
     start_service: StartService, trained: Run, pictures: dict[str, bytes]
 ) -> None:
