@@ -64,4 +64,5 @@ def _default_spool(url: str) -> Path:
     """Folder for the spool of a URL, the same after a restart of the service."""
     digest = hashlib.sha256(url.encode()).hexdigest()[:12]
     user = os.getuid() if hasattr(os, "getuid") else 0
-    return Path(tempfile.gettempdir()) / f"eurosat-log-{user}" / digest
+    # One folder: whoever owns a folder above the spool could exchange the spool.
+    return Path(tempfile.gettempdir()) / f"eurosat-log-{user}-{digest}"

@@ -4,12 +4,14 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
 from eurosat.errors import PredictionLogError
+from eurosat.monitoring.log.settings import log_settings
 from eurosat.monitoring.log.spool import ABANDONED_SECONDS, Spool
 
 TIME = "20261126T120000"
@@ -138,3 +140,12 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 def test_other_users_cannot_read_the_spool(spool: Spool) -> None:
     assert spool.folder.stat().st_mode & 0o077 == 0
+
+
+def test_no_other_user_owns_a_folder_above_the_default_spool() -> None:
+    settings = log_settings("gs://bucket/log", None, 256, 30)
+    assert settings is not None
+    assert settings.spool.parent == Path(tempfile.gettempdir())  # which is sticky
+    other = log_settings("gs://bucket/other", None, 256, 30)
+    assert other is not None
+    assert other.spool != settings.spool
