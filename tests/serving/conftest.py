@@ -168,7 +168,7 @@ def front() -> Iterator[Front]:
         api_key=KEY,
         vertex_route="/v1/endpoints/1:predict",
         health_route="/v1/endpoints/1",
-        examples={"a.jpg": b"a"},
+        examples={"a.jpg": b"\xff\xd8\xff"},
     )
     port = free_port()
     config = uvicorn.Config(server.app, port=port, lifespan="off", log_config=None)
