@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ def records(path: Path) -> Iterator[Any]:
             continue
         _, length, kind = _HEADER.unpack_from(content, position)
         position += _HEADER.size
+        if position + length > len(content):
+            return  # the rest is not written yet
         fragments += content[position : position + length]
         position += length
         if kind in (_WHOLE, _LAST):
@@ -92,6 +95,15 @@ def _values(items: Any) -> dict[str, Any]:
 
 
 def tracked_runs(folder: Path) -> list[TrackedRun]:
-    """Read every run that W&B has stored below a folder."""
-    pytest.importorskip("wandb").teardown()  # W&B completes the files only when its service ends
-    return [TrackedRun.read(log) for log in sorted(folder.rglob("run-*.wandb"))]
+    """Read every run that W&B has stored below a folder.
+
+    W&B completes the files only when its service ends: the service of this process is ended here,
+    and the service of another process outlives the process for a moment.
+    """
+    pytest.importorskip("wandb").teardown()
+    deadline = time.monotonic() + 30
+    while True:
+        runs = [TrackedRun.read(log) for log in sorted(folder.rglob("run-*.wandb"))]
+        if all(run.exit_code is not None for run in runs) or time.monotonic() > deadline:
+            return runs
+        time.sleep(0.1)
