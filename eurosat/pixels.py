@@ -1,5 +1,6 @@
 """Image files: finding files, decoding JPEG, PNG and 13-band GeoTIFF, resizing pixels."""
 
+import contextlib
 import io
 import threading
 import warnings
@@ -14,17 +15,11 @@ from PIL import Image, UnidentifiedImageError
 
 from eurosat.bands import BANDS, GEOTIFF_ORDER, render_rgb, resolve_channels, select_bands
 from eurosat.errors import DataSourceError
+from eurosat.image_header import ImageHeader, check_header, check_scans, is_tiff, read_header
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff"})
 """File name endings of images, in lower case."""
 
-MAX_PIXELS = 4096 * 4096
-"""Pixels of the largest image; a larger image is refused before it is decoded.
-
-A file of a few bytes can declare an image of gigabytes.
-"""
-
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _gdal = threading.local()
 
 
@@ -72,13 +67,17 @@ def find_images(paths: Sequence[str]) -> list[Path]:
     return files
 
 
-def decode(data: bytes, name: str, *, rgb: bool) -> Patch:
+def decode(data: bytes, name: str, *, rgb: bool, longitude: bool = False) -> Patch:
     """Decode an image file.
+
+    The limits of `eurosat.image_header` are checked before the file is decoded.
 
     Args:
         data: The file's bytes.
         name: The file's name, for error messages.
         rgb: Return the 8-bit rendition instead of the 13 bands; a 13-band file is rendered.
+        longitude: Read the longitude as well, from files of the user's own. The coordinate
+            reference system of a hostile file can make PROJ open any file of this machine.
 
     Returns:
         The patch, uint8 with 3 channels if ``rgb``, else uint16 with 13 bands.
@@ -89,7 +88,9 @@ def decode(data: bytes, name: str, *, rgb: bool) -> Patch:
     try:
         if not data:
             raise ValueError("the file is empty")
-        patch = _read_tiff(data) if data[:4] in _TIFF_MAGIC else None
+        if header := read_header(data):
+            check_header(header)
+        patch = _read_tiff(data, longitude) if is_tiff(data) else None
         if patch is None:
             patch = _read_picture(data)
     except UnidentifiedImageError as error:
@@ -138,7 +139,9 @@ def as_channels(patch: Patch, name: str, *, rgb: bool) -> Patch:
     if count == len(BANDS) and rgb:
         return Patch(render_rgb(patch.pixels.astype(np.uint16)), patch.longitude)
     if count == (3 if rgb else len(BANDS)):
-        return Patch(patch.pixels.astype(np.uint8 if rgb else np.uint16), patch.longitude)
+        return Patch(
+            patch.pixels.astype(np.uint8 if rgb else np.uint16, copy=False), patch.longitude
+        )
     if rgb:
         raise DataSourceError(f"{name} has {count} channels: expected an RGB image or 13 bands")
     raise DataSourceError(
@@ -150,22 +153,19 @@ def as_channels(patch: Patch, name: str, *, rgb: bool) -> Patch:
 def _read_picture(data: bytes) -> Patch:
     """Read a picture with Pillow: any 8-bit mode, without an alpha channel."""
     with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF")) as image:
-        _check_size(image.width, image.height)
+        check_header(ImageHeader(str(image.format), image.width, image.height, 3))
+        if image.format in ("JPEG", "MPO"):  # MPO: a JPEG that several JPEGs follow
+            check_scans(data)
         if image.mode.startswith(("I", "F")):
             raise ValueError(f"its pixels are not 8-bit (mode {image.mode})")
-        return Patch(np.asarray(image.convert("RGB")))
+        # A conversion that changes nothing would copy the pixels once more.
+        return Patch(np.asarray(image if image.mode == "RGB" else image.convert("RGB")))
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"{width}x{height} pixels exceed the limit of {MAX_PIXELS} pixels")
-
-
-def _read_tiff(data: bytes) -> Patch | None:
+def _read_tiff(data: bytes, longitude: bool) -> Patch | None:
     """Read a TIFF with rasterio; None for an ordinary picture, which Pillow reads."""
     import rasterio
     from rasterio.io import MemoryFile
-    from rasterio.warp import transform
 
     if not hasattr(
         _gdal, "environment"
@@ -175,19 +175,45 @@ def _read_tiff(data: bytes) -> Patch | None:
     with warnings.catch_warnings(), MemoryFile(data) as memory:
         # A TIFF without georeference has no longitude, and is valid otherwise.
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with memory.open(driver="GTiff") as file:
+        with _open_tiff(memory, georeference=longitude) as file:
             if file.count <= 4:
                 return None
-            _check_size(file.width, file.height)
+            size = np.dtype(file.dtypes[0]).itemsize
+            check_header(ImageHeader("TIFF", file.width, file.height, file.count, size))
             if file.dtypes[0] not in ("uint8", "uint16", "int16"):
                 raise ValueError(f"its pixels are {file.dtypes[0]}, not 16-bit digital numbers")
+            if file.count != len(BANDS):  # the caller refuses the file: its pixels are not needed
+                return Patch(np.empty((0, 0, file.count), np.uint16))
             pixels = np.moveaxis(file.read(), 0, -1).clip(0)
-            longitude = None
-            if file.crs is not None:
-                x, y = file.xy(file.height // 2, file.width // 2, offset="ul")
-                longitude = transform(file.crs, "EPSG:4326", [x], [y])[0][0]
             described = [name for name in file.descriptions if name]
+            found = _longitude(file) if longitude else None
     names = described if set(described) == set(GEOTIFF_ORDER) else list(GEOTIFF_ORDER)
-    if pixels.shape[-1] == len(names):
-        pixels = select_bands(pixels, BANDS, resolve_channels(names))
-    return Patch(pixels, longitude)
+    return Patch(select_bands(pixels, BANDS, resolve_channels(names)), found)
+
+
+def _open_tiff(memory: Any, *, georeference: bool) -> Any:
+    """Open a TIFF; without the georeference, PROJ gets no coordinate reference system."""
+    if georeference:
+        # The pixels of a damaged georeference are sound. GDAL's errors lack a public base.
+        with contextlib.suppress(Exception):
+            return memory.open(driver="GTiff")
+    return memory.open(driver="GTiff", GEOREF_SOURCES="NONE")
+
+
+def _longitude(file: Any) -> float | None:
+    """Read the longitude of a GeoTIFF's centre in degrees east.
+
+    Returns:
+        The longitude; None if the file has no coordinate reference system that PROJ can convert to
+        WGS 84, or if the centre is outside of the system's domain.
+    """
+    from rasterio.warp import transform
+
+    if file.crs is None or not (file.crs.is_geographic or file.crs.is_projected):
+        return None
+    x, y = file.xy(file.height // 2, file.width // 2, offset="ul")
+    try:
+        degrees = float(transform(file.crs, "EPSG:4326", [x], [y])[0][0])
+    except Exception:  # GDAL's errors lack a public base
+        return None
+    return degrees if -180 <= degrees <= 180 else None

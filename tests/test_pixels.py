@@ -1,13 +1,17 @@
 """Decoding one image file."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
+from rasterio.io import MemoryFile
+from rasterio.transform import from_origin
 
 from eurosat.errors import DataSourceError
-from eurosat.pixels import decode, resize
+from eurosat.pixels import _open_tiff, decode, resize
 
 
 def png(image: Image.Image) -> bytes:
@@ -41,3 +45,63 @@ def test_resizing_averages_and_keeps_the_type(dtype: type) -> None:
     assert (resized[:, :31] == 0).all()
     assert (resized[:, 33:] == limit).all()
     assert resize(resized, 64) is resized
+
+
+UNUSABLE_SYSTEMS = {
+    "engineering": 'LOCAL_CS["site",LOCAL_DATUM["x",0],UNIT["metre",1],AXIS["X",EAST]]',
+    "vertical": "EPSG:5773",
+    "geocentric": "EPSG:4978",
+    "out of the domain of Mollweide": "ESRI:54009",
+    "out of the domain of UTM": "EPSG:32632",
+}
+
+
+def georeferenced(system: str, x: float = 1e9, y: float = 1e9) -> bytes:
+    with rasterio.MemoryFile() as memory:
+        size = {"width": 64, "height": 64, "count": 13, "dtype": "uint16"}
+        with memory.open(
+            driver="GTiff", **size, crs=system, transform=from_origin(x, y, 10, 10)
+        ) as file:
+            file.write(np.ones((13, 64, 64), np.uint16))
+        return bytes(memory.read())
+
+
+@pytest.mark.parametrize("case", UNUSABLE_SYSTEMS)
+def test_an_image_of_an_odd_coordinate_system_has_no_longitude(case: str) -> None:
+    data = georeferenced(UNUSABLE_SYSTEMS[case])
+    patch = decode(data, "a.tif", rgb=False, longitude=True)
+    assert (patch.longitude, patch.pixels.shape) == (None, (64, 64, 13))
+
+
+def test_an_unknown_code_of_a_coordinate_system_gives_no_longitude() -> None:
+    data = georeferenced("EPSG:32632", 5e5, 5e6)
+    key = struct.pack("<HHHH", 3072, 0, 1, 32632)  # GeoTIFF's ProjectedCSTypeGeoKey
+    assert key in data
+    data = data.replace(key, struct.pack("<HHHH", 3072, 0, 1, 9))
+    assert decode(data, "a.tif", rgb=False, longitude=True).longitude is None
+
+
+def test_the_coordinate_system_is_only_read_for_the_longitude() -> None:
+    data = georeferenced("EPSG:32632", 5e5, 5e6)
+    found = decode(data, "a.tif", rgb=False, longitude=True).longitude
+    assert found == pytest.approx(9.004, abs=0.001)
+    assert decode(data, "a.tif", rgb=False).longitude is None
+    with MemoryFile(data) as memory, _open_tiff(memory, georeference=False) as file:
+        assert file.crs is None
+
+
+def test_a_file_over_a_limit_is_refused_before_it_is_decoded() -> None:
+    sparse = {"width": 4096, "height": 4096, "dtype": "uint16", "SPARSE_OK": "TRUE"}
+    for count in (13, 64):
+        with rasterio.MemoryFile() as memory:
+            with memory.open(driver="GTiff", count=count, **sparse):
+                pass
+            data = bytes(memory.read())
+        assert len(data) < 400_000
+        with pytest.raises(DataSourceError, match=f"4096x4096 pixels of {count} bands"):
+            decode(data, "a.tif", rgb=False)
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(buffer, "JPEG")
+    scans = buffer.getvalue() + b"\xff\xda" * 100
+    with pytest.raises(DataSourceError, match="101 scans exceed the limit of 64 scans"):
+        decode(scans, "a.jpg", rgb=True)

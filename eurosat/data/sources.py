@@ -201,7 +201,7 @@ def _image_files(
 
     def read(i: int) -> tuple[Patch, bytes | None]:
         data = reader(files[i])
-        return decode(data, names[i], rgb=rgb), data
+        return decode(data, names[i], rgb=rgb, longitude=True), data
 
     return Listing(names, labels, splits, read)
 
@@ -235,7 +235,7 @@ def _hub_rows(source: str, revision: str, rgb: bool, classes: tuple[str, ...]) -
     def read(i: int) -> tuple[Patch, bytes | None]:
         image = arrays[i]["image"]
         if encoded:
-            return decode(image["bytes"], names[i], rgb=rgb), image["bytes"]
+            return decode(image["bytes"], names[i], rgb=rgb, longitude=True), image["bytes"]
         pixels = np.asarray(image)
         if pixels.shape[0] < pixels.shape[-1]:  # channels first
             pixels = np.moveaxis(pixels, 0, -1)
