@@ -14,7 +14,7 @@ MAX_PIXELS = 4096 * 4096
 MAX_BYTES = 3 * MAX_PIXELS
 """Bytes of the pixels of the largest image of bands, which is 1391x1391 pixels for 13 bands."""
 
-MAX_SCANS = 64
+MAX_SCANS = 32
 """Scans of a JPEG; programs that write progressive JPEGs write about 10.
 
 Every scan takes as long as the decoding of the whole image.

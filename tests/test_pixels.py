@@ -103,5 +103,5 @@ def test_a_file_over_a_limit_is_refused_before_it_is_decoded() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64)).save(buffer, "JPEG")
     scans = buffer.getvalue() + b"\xff\xda" * 100
-    with pytest.raises(DataSourceError, match="101 scans exceed the limit of 64 scans"):
+    with pytest.raises(DataSourceError, match="101 scans exceed the limit of 32 scans"):
         decode(scans, "a.jpg", rgb=True)

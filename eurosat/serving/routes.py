@@ -13,11 +13,10 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from eurosat.inference.backend import Patches
-from eurosat.inference.card import ModelCard
-from eurosat.pixels import decode, resize
 from eurosat.serving import metrics
 from eurosat.serving.admission import public
-from eurosat.serving.service import Service, Upload, from_base64
+from eurosat.serving.decoder import Upload
+from eurosat.serving.service import Service, from_base64
 
 _ERROR = {
     "type": "object",
@@ -173,7 +172,7 @@ def routes(service: Service, health_route: str | None, *, with_metrics: bool) ->
         answer, found = await service.explain(request, picture)
         answer |= {
             "saliency": [[round(value, 4) for value in row] for row in found.tolist()],
-            "picture": await _picture(uploads[0], picture.patches[0], service.card),
+            "picture": await _picture(service, uploads[0], picture.patches[0]),
             "model_version": service.card.version,
             "id": request.state.id,
         }
@@ -270,14 +269,13 @@ def answer_json(content: Any) -> Response:
     return Response(json.dumps(content, allow_nan=False).encode(), media_type="application/json")
 
 
-async def _picture(upload: Upload | str, patch: Patches, card: ModelCard) -> str:
+async def _picture(service: Service, upload: Upload | str, patch: Patches) -> str:
     """Render the model's input patch in red, green and blue, as a PNG data URL."""
-    if card.rgb:
+    if service.card.rgb:
         pixels = patch.transpose(1, 2, 0)
     else:  # the model's bands may lack red, green or blue; the file has all bands
         assert isinstance(upload, Upload)
-        decoded = await asyncio.to_thread(decode, upload.data, upload.name, rgb=True)
-        pixels = resize(decoded.pixels, card.patch_size)
+        pixels = await service.render(upload)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -27,6 +27,7 @@ from eurosat.monitoring.reference import card_reference
 from eurosat.serving import metrics
 from eurosat.serving.admission import Admission, check_path, protected_paths
 from eurosat.serving.api import ClassifierAPI
+from eurosat.serving.decoder import Decoder
 from eurosat.serving.dispatcher import Dispatcher
 from eurosat.serving.limits import Limits
 from eurosat.serving.pages import add_pages
@@ -127,7 +128,10 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         )
         self.dispatcher = Dispatcher(self.response_buffer, self.worker_exits)
         recorder = self._log.recorder if self._log else None
-        service = Service(self.card, self.dispatcher, self.limits, self.reference, recorder)
+        self.decoder = Decoder(self.card, self._api_servers)
+        service = Service(
+            self.card, self.decoder, self.dispatcher, self.limits, self.reference, recorder
+        )
         app.include_router(routes(service, self.health_route, with_metrics=not self.metrics_port))
         app.include_router(vertex_routes(service, self.vertex_route))
         app.include_router(open_inference_routes(service))
@@ -156,11 +160,13 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         async with super().lifespan(app):
             self.dispatcher.start(self._channel, self.app.response_queue_id)
             watch = asyncio.create_task(self.dispatcher.watch())
+            decoder = asyncio.create_task(self.decoder.start())
             try:
                 async with self._log.writing() if self._log else contextlib.nullcontext():
                     yield
             finally:
                 watch.cancel()
+                decoder.cancel()
 
     def verify_worker_status(self) -> None:
         """Wait for the first ready worker.

@@ -4,8 +4,8 @@ import asyncio
 import base64
 import binascii
 import logging
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,42 +14,35 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from eurosat.errors import DataSourceError
+from eurosat.image_header import check_header, read_header
 from eurosat.inference.backend import Output, Patches, Probabilities
 from eurosat.inference.card import ModelCard
-from eurosat.inference.pictures import Picture, read_picture
+from eurosat.inference.pictures import Picture
 from eurosat.monitoring.log.recorder import Recorder
 from eurosat.monitoring.observation import Observation, observe_output
 from eurosat.monitoring.reference import Reference
 from eurosat.serving import metrics
+from eurosat.serving.decoder import Decoder, Upload
 from eurosat.serving.dispatcher import Dispatcher, ModelFailedError, WorkerLostError
 from eurosat.serving.limits import Limits
 from eurosat.serving.saliency import occlusions, saliency
 
 _log = logging.getLogger(__name__)
 
-_INLINE_BYTES = 64 * 1024
-"""Largest total size of uploads that are decoded without a thread.
-
-Small files are decoded within a fraction of a millisecond, and a thread would cost more time. A
-JPEG of one EuroSAT patch has 2 to 6 KB, and a GeoTIFF has 107 KB.
-"""
-
 _INLINE_PATCHES = 16
 """Largest number of patches that are compared with the reference without a thread."""
 
 MAX_PATCHES = 1024
-"""Largest number of patches in a request, tiles included.
+"""Largest number of patches in a request, tiles included."""
 
-Patches of 64x64 pixels then take 12 MiB as RGB, and 104 MiB with 13 bands.
-"""
+MAX_PATCH_BYTES = 32 * 2**20
+"""Bytes of the patches of a request; 315 patches of 64x64 pixels and 13 bands are not more."""
 
+MAX_DECODED_BYTES = 256 * 2**20
+"""Bytes of the pixels of a request's images before they are resized, as their headers say."""
 
-@dataclass(frozen=True)
-class Upload:
-    """An uploaded image file; ``name`` comes from the caller and is only used in answers."""
-
-    name: str
-    data: bytes
+MAX_WAITING_BYTES = 256 * 2**20
+"""Bytes of the patches of all requests of an API process that wait for a worker."""
 
 
 class Service:
@@ -63,6 +56,7 @@ class Service:
     def __init__(
         self,
         card: ModelCard,
+        decoder: Decoder,
         dispatcher: Dispatcher,
         limits: Limits,
         reference: Reference | None = None,
@@ -73,6 +67,7 @@ class Service:
         Args:
             card: The model's card.
             reference: The model's reference, by which images are scored; None for no scores.
+            decoder: The decoder of uploads.
             dispatcher: The sender of patches to the workers.
             limits: The limits of the service.
             recorder: The prediction log's recorder; None if predictions are not logged.
@@ -80,8 +75,12 @@ class Service:
         self.card = card
         self.reference = reference
         self.limits = limits
+        self._decoder = decoder
         self._dispatcher = dispatcher
         self._recorder = recorder
+        self._waiting_bytes = 0
+        patch_bytes = math.prod(card.shape) * np.dtype(card.dtype).itemsize
+        self._max_patches = min(MAX_PATCHES, max(MAX_PATCH_BYTES // patch_bytes, 1))
 
     @property
     def ready(self) -> bool:
@@ -110,33 +109,36 @@ class Service:
                 "are accepted: send the images in several requests",
             )
 
-        @metrics.STAGE_DURATION.labels("decode").time()
-        def decode_all() -> list[Picture | str]:
-            pictures, patches = [], 0
+        self._check_decoded_bytes(uploads)
+        pictures: list[Picture | str] = []
+        patches = 0
+        with metrics.STAGE_DURATION.labels("decode").time():
             for upload in uploads:
-                pictures.append(picture := self._read_one(upload, tiles))
+                pictures.append(picture := await self._read_one(upload, tiles))
                 patches += len(picture.patches) if isinstance(picture, Picture) else 0
-                if patches > MAX_PATCHES:
+                if patches > self._max_patches:
                     raise HTTPException(
                         413,
-                        f"the images have more than {MAX_PATCHES} tiles in total: send the images "
-                        "in several requests",
+                        f"the images have more than {self._max_patches} tiles in total: send the "
+                        "images in several requests",
                     )
-            return pictures
+        return pictures
 
-        if (
-            sum(len(upload.data) for upload in uploads if isinstance(upload, Upload))
-            > _INLINE_BYTES
-        ):
-            return await asyncio.to_thread(decode_all)
-        return decode_all()
+    def _check_decoded_bytes(self, uploads: Sequence[Upload | str]) -> None:
+        total = sum(_decoded_bytes(upload) for upload in uploads if isinstance(upload, Upload))
+        if total > MAX_DECODED_BYTES:
+            raise HTTPException(
+                413,
+                f"the images have {total // 2**20} MiB of pixels in total, and the limit is "
+                f"{MAX_DECODED_BYTES // 2**20} MiB: send the images in several requests",
+            )
 
-    def _read_one(self, upload: Upload | str, tiles: bool) -> Picture | str:
+    async def _read_one(self, upload: Upload | str, tiles: bool) -> Picture | str:
         if isinstance(upload, str):
             metrics.REJECTED.inc()
             return upload
         try:
-            return read_picture(upload.data, upload.name, self.card, tiles=tiles)
+            return await self._decoder.read(upload, tiles=tiles)
         except DataSourceError as error:
             metrics.REJECTED.inc()
             return str(error)
@@ -181,6 +183,10 @@ class Service:
         found = saliency(output.probabilities, self.card.patch_size)
         return self._describe(picture, observations[0]), found
 
+    async def render(self, upload: Upload) -> Patches:
+        """Render an upload in red, green and blue; see `Decoder.render`."""
+        return await self._decoder.render(upload)
+
     async def _compare(self, images: list[Patches], output: Output) -> list[Observation]:
         """Compare images with the reference; many patches are compared in a thread."""
         arguments = (images, output, self.card.bands, self.reference)
@@ -214,6 +220,14 @@ class Service:
 
     async def _predict(self, patches: Patches) -> Output:
         """Compute the output for patches, and turn failures into HTTP errors."""
+        if self._waiting_bytes + patches.nbytes > MAX_WAITING_BYTES:
+            raise HTTPException(
+                503,
+                f"{self._waiting_bytes // 2**20} MiB of patches wait for a worker: try again in "
+                "1 s",
+                {"Retry-After": "1"},
+            )
+        self._waiting_bytes += patches.nbytes
         try:
             return await self._dispatcher.predict(patches)
         except WorkerLostError as error:
@@ -224,6 +238,8 @@ class Service:
             raise HTTPException(
                 500, "the model failed: look up the reason in the service's log"
             ) from error
+        finally:
+            self._waiting_bytes -= patches.nbytes
 
     async def classify(
         self, request: Request, uploads: Sequence[Upload | str], *, tiles: bool = False
@@ -280,6 +296,18 @@ class Service:
                 for name, value in zip(self.card.classes, probabilities.tolist(), strict=True)
             },
         }
+
+
+def _decoded_bytes(upload: Upload) -> int:
+    """Bytes of the pixels of an upload; 0 if the upload will be refused without decoding."""
+    header = read_header(upload.data)
+    try:
+        if header is not None:
+            check_header(header)
+            return header.decoded_bytes
+    except ValueError:
+        pass
+    return 0
 
 
 def from_base64(text: str, name: str) -> Upload | str:
