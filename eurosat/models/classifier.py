@@ -90,8 +90,8 @@ class EuroSATClassifier(lightning.LightningModule):
                 is no average.
             channels_last: Use the memory format channels-last, which makes convolutions faster.
             compile: Compile the backbone with torch.compile.
-            bands: Bands of the patches; the command line sets them to --data.bands.
-            classes: Class names in label order; the command line sets them to --data.classes.
+            bands: Bands of the patches; always those of --data.bands.
+            classes: Class names in label order; always those of --data.classes.
             patch_size: Height and width of a patch in pixels; if not given, the size of the data's
                 patches. 'fit', 'validate' and 'test' refuse patches of another size; 'predict' and
                 the service resize images.

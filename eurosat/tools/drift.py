@@ -34,10 +34,11 @@ def drift(
     /drift/report need the key, as the routes of 'eurosat serve' do.
 
     The reference is what the model computed for its validation images; a file of 'eurosat export'
-    contains the model's reference. The log is cut into windows, in which each request counts once.
-    Each window is compared with the reference by tests of input statistics, probabilities,
-    predicted classes and embeddings (the input of the model's last layer). Drift in two windows in
-    a row is an alarm; the exit code of a report is 0 with and without an alarm.
+    contains the model's reference. The log is cut into windows of --window images; the images of
+    one request count together as one observation. Each window is compared with the reference by
+    tests of input statistics, probabilities, predicted classes and embeddings (the input of the
+    model's last layer). Drift in two windows in a row is an alarm; the exit code of a report is 0
+    with and without an alarm.
 
     Args:
         action: 'report' for one report, 'serve' for a service.

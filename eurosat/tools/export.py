@@ -48,8 +48,8 @@ def export(
         max_accuracy_loss: Percentage points of accuracy that an approximate file may lose. Default:
             0.3; for a model that was trained on synthetic data, 1.
         metrics: The metrics.json of a test of the checkpoint, for the model card. If not given, the
-            model card of a run's best checkpoint has the metrics.json of the run folder, and other
-            model cards have no metrics.
+            model card shows the metrics.json of the run folder if the checkpoint is the run's best,
+            and no metrics otherwise.
         version: Version of the model, for the model card. Default: <experiment>-<start time of the
             run>-<first digits of the checkpoint's SHA-256>. For an int8 format, the command appends
             '-int8' to the version.

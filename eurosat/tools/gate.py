@@ -33,8 +33,8 @@ def gate(
     programs. The exit code is 0 if every check passes, 1 if a check fails, and 2 if the models
     cannot be compared.
 
-    The checks of accuracy and of robustness pass only if the confidence interval of the loss
-    excludes a loss larger than the margin. The checks of single classes, of single corruptions and
+    The checks of accuracy and of robustness pass only if the whole confidence interval of the drop
+    in accuracy is at or below the margin. The checks of single classes, of single corruptions and
     of calibration fail if the change is worse than the margin and the confidence interval of the
     change excludes 0. The intervals have a confidence of 95 %; for single classes and corruptions,
     Bonferroni's correction makes the intervals wider. The checks of speed and of size are plain

@@ -99,7 +99,7 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         "With --run_directory, the command continues the run in the given folder. If the run has "
         "other settings, the command fails. If the run is finished, the command does nothing. "
         "Without --run_directory, the command continues the experiment's newest unfinished run "
-        "with the same settings. If no run can be continued, a new run begins.",
+        "with the same settings. If there is no run to continue, a new run begins.",
     )
     parser.add_argument(
         "--test_after_fit",

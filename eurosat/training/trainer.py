@@ -25,7 +25,7 @@ Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "1
 
 
 class Trainer(lightning.Trainer):
-    """Lightning's Trainer with defaults of its own, and the additional ``precision: auto``."""
+    """Lightning's Trainer with eurosat's defaults, and the additional ``precision: auto``."""
 
     def __init__(
         self,
@@ -46,8 +46,8 @@ class Trainer(lightning.Trainer):
             logger: Further loggers, such as W&B, TensorBoard or MLflow (configs/logger/).
                 metrics.csv is always written; true and false add no logger.
             max_epochs: Number of epochs; -1 trains without a limit.
-            log_every_n_steps: Number of steps between two rows of metrics that a callback logs in
-                every step. eurosat's own metrics are logged once per epoch, whatever the number.
+            log_every_n_steps: A callback's metrics of single steps are written after every so
+                many steps. eurosat's own metrics are logged once per epoch, whatever the number.
             deterministic: Whether the same command with the same seed on the same machine gives
                 the same metrics. 'warn' only warns of an operation that is not deterministic.
             default_root_dir: Has no effect where there is a run folder, which --output_root and
