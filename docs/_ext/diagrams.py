@@ -136,7 +136,7 @@ def data_flow() -> str:
 def service() -> str:
     """The processes of the service."""
     client = Box(10, 60, "client", ("page, classify,", "any HTTP client"))
-    lines = ("key, size, load;", "decode, resize, tile;", "dispatch")
+    lines = ("key, size, load;", "decode, or ask a decoder;", "dispatch")
     api = Box(220, 10, "API process ×N", lines, 150)
     worker = Box(510, 10, "worker ×M", ("batch of the queued", "requests → model"), 150)
     lines = ("starts the others,", "replaces a worker that exits")

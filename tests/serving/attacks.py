@@ -7,14 +7,18 @@ measures what each does to the service.
 import io
 import os
 import struct
+import threading
+import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
+import requests
 from PIL import Image
 from rasterio.transform import from_origin
 
@@ -126,7 +130,7 @@ def pipe(folder: Path) -> bytes:
     return data
 
 
-FILES: dict[str, Callable[[], Attack]] = {
+ATTACKS: dict[str, Callable[[], Attack]] = {
     "13 bands, sparse": lambda: Attack(422, [sparse(13)]),
     "64 bands, sparse": lambda: Attack(422, [sparse(64)]),
     "15,000 bands": lambda: Attack(422, [many_bands(15_000)]),
@@ -147,4 +151,63 @@ FILES: dict[str, Callable[[], Attack]] = {
     "300,000 pages": lambda: Attack(422, [tiff([(256, 3, 1, 64), (257, 3, 1, 64)], pages=300_000)]),
     "overlapping tags": lambda: Attack(422, [tiff_of_overlapping_tags()]),
 }
-"""Uploads, by name."""
+"""The requests, by name."""
+
+
+def processes(main: int) -> list[int]:
+    """Numbers of all processes of a service, whose main process has the number ``main``."""
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # the process has just ended
+        children.setdefault(parent, []).append(int(folder.name))
+    found = [main]
+    for process in found:
+        found += children.get(process, [])
+    return found
+
+
+def memory_mib(main: int) -> float:
+    """Memory of all processes, in which shared pages count once."""
+    total = 0
+    for process in processes(main):
+        try:
+            lines = Path(f"/proc/{process}/smaps_rollup").read_text("utf-8").splitlines()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total / 1024
+
+
+@contextmanager
+def watched(url: str, main: int) -> Iterator[dict[str, float]]:
+    """Measure the longest delay of /health in seconds, and the memory added in MiB."""
+    found = {"delay": 0.0, "memory": 0.0}
+    before = memory_mib(main)
+    ended = threading.Event()
+
+    def ask() -> None:
+        with requests.Session() as session:
+            session.get(f"{url}/health", timeout=60)
+            while not ended.is_set():
+                start = time.perf_counter()
+                session.get(f"{url}/health", timeout=60)
+                found["delay"] = max(found["delay"], time.perf_counter() - start)
+                time.sleep(0.005)
+
+    def weigh() -> None:
+        while not ended.is_set():
+            found["memory"] = max(found["memory"], memory_mib(main) - before)
+            time.sleep(0.02)
+
+    threads = [threading.Thread(target=ask), threading.Thread(target=weigh)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield found
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()

@@ -4,15 +4,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import requests
 
 from tests.conftest import geotiff, synthetic_patch
-from tests.serving.attacks import FILES, Attack, picture, pipe
+from tests.serving.attacks import ATTACKS, Attack, picture, pipe, processes, watched
 from tests.serving.conftest import Service, StartService
 
 MEMORY_MIB = 300
@@ -30,67 +27,8 @@ def attacked(start_service: StartService) -> Service:
     return start_service()
 
 
-def processes(service: Service) -> list[int]:
-    """Numbers of all processes of a service."""
-    children: dict[int, list[int]] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue  # the process has just ended
-        children.setdefault(parent, []).append(int(folder.name))
-    found = [service.process.pid]
-    for process in found:
-        found += children.get(process, [])
-    return found
-
-
-def memory_mib(service: Service) -> float:
-    """Memory of all processes, in which shared pages count once."""
-    total = 0
-    for process in processes(service):
-        try:
-            lines = Path(f"/proc/{process}/smaps_rollup").read_text("utf-8").splitlines()
-        except OSError:
-            continue
-        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return total / 1024
-
-
-@contextmanager
-def watched(service: Service) -> Iterator[dict[str, float]]:
-    """Measure the longest delay of /health in seconds, and the memory added in MiB."""
-    found = {"delay": 0.0, "memory": 0.0}
-    before = memory_mib(service)
-    ended = threading.Event()
-
-    def ask() -> None:
-        with requests.Session() as session:
-            session.get(f"{service.url}/health", timeout=60)
-            while not ended.is_set():
-                start = time.perf_counter()
-                session.get(f"{service.url}/health", timeout=60)
-                found["delay"] = max(found["delay"], time.perf_counter() - start)
-                time.sleep(0.005)
-
-    def weigh() -> None:
-        while not ended.is_set():
-            found["memory"] = max(found["memory"], memory_mib(service) - before)
-            time.sleep(0.02)
-
-    threads = [threading.Thread(target=ask), threading.Thread(target=weigh)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield found
-    finally:
-        ended.set()
-        for thread in threads:
-            thread.join()
-
-
 def check(service: Service, attack: Attack) -> None:
-    with watched(service) as found:
+    with watched(service.url, service.process.pid) as found:
         answer = service.post(attack.path, **attack.arguments)
     assert answer.status_code == attack.status, answer.text[:500]
     if attack.status != 200:
@@ -99,9 +37,9 @@ def check(service: Service, attack: Attack) -> None:
     assert found["delay"] < DELAY_SECONDS
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_hostile_file_costs_little(attacked: Service, name: str) -> None:
-    check(attacked, FILES[name]())
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_hostile_request_costs_little(attacked: Service, name: str) -> None:
+    check(attacked, ATTACKS[name]())
 
 
 def test_a_file_reaches_no_other_file(attacked: Service, tmp_path: Path) -> None:
@@ -111,7 +49,7 @@ def test_a_file_reaches_no_other_file(attacked: Service, tmp_path: Path) -> None
 def decoders(service: Service) -> list[int]:
     """Numbers of the decoder processes."""
     found = []
-    for process in processes(service):
+    for process in processes(service.process.pid):
         try:
             command = Path(f"/proc/{process}/cmdline").read_text("utf-8")
         except OSError:
