@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zipfile
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -51,7 +52,31 @@ def bands(count: int, dtype: str = "uint16") -> bytes:
 
 PLAIN = Image.new("RGB", (64, 64), (40, 90, 60))
 
+ENTITIES = "".join(f'<!ENTITY e{i + 1} "{f"&e{i};" * 10}">' for i in range(9))
+SVG = f'<!DOCTYPE svg [<!ENTITY e0 "a">{ENTITIES}]><svg><text>&e9;</text></svg>'
+VRT = (
+    '<VRTDataset rasterXSize="64" rasterYSize="64"><VRTRasterBand dataType="Byte" band="1">'
+    "<SimpleSource><SourceFilename>{}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
+)
+
+
+def zipped() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.png", encoded(PLAIN))
+    return buffer.getvalue()
+
+
 UNREADABLE = {
+    # Formats by which a reader of images would open other files or addresses.
+    "vrt of a file": (VRT.format("/etc/passwd").encode(), "not a JPEG, PNG or TIFF"),
+    "vrt of an address": (VRT.format("/vsicurl/http://127.0.0.1:1/").encode(), "not a JPEG"),
+    "wms": (b"<GDAL_WMS><Service name='TMS'/></GDAL_WMS>", "not a JPEG, PNG or TIFF"),
+    "path": (b"/vsicurl/http://127.0.0.1:1/a.tif", "not a JPEG, PNG or TIFF"),
+    "zip": (zipped(), "not a JPEG, PNG or TIFF"),
+    "svg with entities": (SVG.encode(), "not a JPEG, PNG or TIFF"),
+    "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n(/etc/passwd) run", "not a JPEG, PNG or TIFF"),
+    "webp": (encoded(PLAIN, "WEBP"), "not a JPEG, PNG or TIFF"),
     "text": (b"hello", "not a JPEG, PNG or TIFF"),
     "empty": (b"", "the file is empty"),
     "truncated": (encoded(PLAIN.resize((512, 512)), "JPEG")[:900], "cannot be decoded"),
@@ -77,6 +102,16 @@ def test_what_is_no_image_of_ours_gets_422_and_the_reason(service: Service, case
 def test_other_8_bit_modes_are_read_as_rgb(service: Service, mode: str) -> None:
     kind = "JPEG" if mode == "CMYK" else "PNG"
     assert service.predict(encoded(PLAIN.convert(mode), kind)).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "MPO"])
+def test_only_the_first_of_several_pictures_counts(service: Service, kind: str) -> None:
+    buffer = io.BytesIO()
+    others = [Image.new("RGB", (64, 64), (i, 0, 0)) for i in range(30)]
+    PLAIN.save(buffer, kind, save_all=True, append_images=others)
+    alone = service.predict(encoded(PLAIN, "JPEG" if kind == "MPO" else kind)).json()
+    found = service.predict(buffer.getvalue()).json()
+    assert found["probabilities"] == pytest.approx(alone["probabilities"], abs=0.01)
 
 
 def test_one_bad_image_does_not_harm_its_neighbours(
