@@ -6,6 +6,7 @@ bands B04, B03, B02 that EuroSAT publishes as JPEGs. Channels are matched by nam
 position, because the published GeoTIFFs store B8A last, and other products store B8A after B08.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +69,12 @@ GEOTIFF_ORDER: tuple[str, ...] = (
 )
 """The order in which EuroSAT's 13-band GeoTIFFs store the bands, with B8A last."""
 
+SPECTRAL_ORDER: tuple[str, ...] = tuple(band.name for band in BANDS)
+"""The names of the thirteen bands in spectral order, with B8A after B08."""
+
+# "B1", "B01", "Band 8A", "B2, central wavelength 490 nm" (GDAL), "S2A_B04", "B8A_reflectance"
+_BAND_NAME = re.compile(r"(?:S2[ABC]?[\s_-]*)?B(?:AND)?[\s_-]*0*(\d{1,2})(A?)(?![A-Z0-9])", re.I)
+
 _CHANNELS = {channel.name: channel for channel in (*RGB, *BANDS)}
 
 
@@ -106,6 +113,66 @@ def resolve_channels(bands: str | Sequence[str]) -> tuple[Channel, ...]:
             "choose 'rgb', or the bands B04, B03, B02"
         )
     return channels
+
+
+def band_name(description: str) -> str | None:
+    """Name the band that a file's description of a band means.
+
+    Args:
+        description: Such as ``"B1"`` (Earth Engine), ``"B01"``, ``"Band 8A"`` or ``"B1, central
+            wavelength 443 nm"`` (GDAL).
+
+    Returns:
+        A name of :data:`BANDS`, such as ``"B01"``; None if the description names none of the bands.
+    """
+    match = _BAND_NAME.match(description.strip())
+    if match is None:
+        return None
+    number, letter = int(match[1]), match[2].upper()
+    name = f"B{number}{letter}" if letter else f"B{number:02d}"
+    return name if name in SPECTRAL_ORDER else None
+
+
+def resolve_band_order(order: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    """Turn the user's order of a file's unnamed bands into names.
+
+    Args:
+        order: ``"eurosat"`` (B8A last), ``"spectral"`` (B8A after B08), the names of the thirteen
+            bands, or None.
+
+    Returns:
+        The names of the thirteen bands in the order of the file; None for None.
+
+    Raises:
+        ValueError: The names are not the thirteen bands, each named once.
+    """
+    match order:
+        case None:
+            return None
+        case "eurosat":
+            return GEOTIFF_ORDER
+        case "spectral":
+            return SPECTRAL_ORDER
+    described = [order] if isinstance(order, str) else list(order)
+    return complete_band_names(described)
+
+
+def complete_band_names(described: Sequence[str | None]) -> tuple[str, ...]:
+    """Name the bands of a file by their descriptions.
+
+    Raises:
+        ValueError: A description is missing or names no band, or the bands are not the thirteen
+            bands, each named once.
+    """
+    names = [band_name(description or "") for description in described]
+    for position, (name, description) in enumerate(zip(names, described, strict=True), start=1):
+        if name is None:
+            raise ValueError(f"its band {position} is named {description!r}, which is no band")
+    if sorted(map(str, names)) != sorted(SPECTRAL_ORDER):
+        raise ValueError(
+            f"its bands are {', '.join(map(str, names))}, not the thirteen bands, each once"
+        )
+    return tuple(map(str, names))
 
 
 def band_positions(wanted: Sequence[Channel], present: Sequence[Channel] = BANDS) -> list[int]:

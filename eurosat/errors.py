@@ -70,6 +70,12 @@ class ImagesError(EuroSATError):
     """The images that a model was trained and tested on are unavailable or have changed."""
 
 
+class UnreadImagesError(EuroSATError):
+    """Some images of a prediction cannot be read; the other images were classified."""
+
+    exit_code = 1
+
+
 class ModelReferenceError(EuroSATError):
     """A model's reference is missing, damaged, or of another model, or cannot be made."""
 

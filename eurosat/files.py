@@ -62,8 +62,11 @@ def atomic_write_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a CSV file atomically."""
-    with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    """Write a CSV file atomically, in UTF-8 but for names of files that hold other bytes."""
+    with (
+        atomic_write(path) as partial,
+        partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)

@@ -8,6 +8,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from eurosat.image_checks import UnsuitableImageError
+
 MAX_PIXELS = 4096 * 4096
 """Pixels of the largest image."""
 
@@ -65,18 +67,23 @@ def check_header(header: ImageHeader) -> None:
     """Check the limits of this module, but for `MAX_SCANS`.
 
     Raises:
-        ValueError: The file declares more than a limit allows.
+        UnsuitableImageError: The file declares more than a limit allows.
     """
     size = f"{header.width}x{header.height}"
     if header.width * header.height > MAX_PIXELS:
-        raise ValueError(f"{size} pixels exceed the limit of {MAX_PIXELS} pixels")
+        raise UnsuitableImageError(
+            f"{size} pixels exceed the limit of {MAX_PIXELS} pixels; cut the image into smaller "
+            "images"
+        )
     if header.channels > 4 and header.decoded_bytes > MAX_BYTES:
-        raise ValueError(
+        raise UnsuitableImageError(
             f"{size} pixels of {header.channels} bands have {header.decoded_bytes} bytes, and the "
-            f"limit is {MAX_BYTES} bytes"
+            f"limit is {MAX_BYTES} bytes; cut the image into smaller images"
         )
     if header.pages > MAX_PAGES:
-        raise ValueError(f"the file has more pages than the limit of {MAX_PAGES} pages")
+        raise UnsuitableImageError(
+            f"the file has more pages than the limit of {MAX_PAGES} pages; save one image in a file"
+        )
 
 
 def check_scans(data: bytes, limit: int = MAX_SCANS) -> None:
@@ -87,10 +94,12 @@ def check_scans(data: bytes, limit: int = MAX_SCANS) -> None:
         limit: Largest number of scans.
 
     Raises:
-        ValueError: The file has more scans.
+        UnsuitableImageError: The file has more scans.
     """
     if (scans := data.count(b"\xff\xda")) > limit:
-        raise ValueError(f"{scans} scans exceed the limit of {limit} scans")
+        raise UnsuitableImageError(
+            f"{scans} scans exceed the limit of {limit} scans; save the image again"
+        )
 
 
 def is_tiff(data: bytes) -> bool:

@@ -4,6 +4,9 @@ Every other module imports the class names from this module.
 """
 
 import re
+import unicodedata
+
+from eurosat.errors import SettingsError
 
 CLASSES: tuple[str, ...] = (
     "AnnualCrop",
@@ -24,29 +27,62 @@ IMAGES_PER_CLASS: dict[str, int] = dict(
 )
 """Images of each class in the complete data set (Helber et al., 2019), 27,000 in all."""
 
-# Hub copies add words to some names ("Industrial Buildings", "Sea or Lake").
-_FILLER_WORDS = {"buildings", "or", "and"}
+# The hub's copies spell some of EuroSAT's names with more words.
+_ALIASES = {
+    "industrialbuildings": "Industrial",
+    "residentialbuildings": "Residential",
+    "seaorlake": "SeaLake",
+    "seaandlake": "SeaLake",
+}
 
 
 def canonical_class(name: str, classes: tuple[str, ...] = CLASSES) -> str | None:
     """Match a foreign spelling of a class name to one of ``classes``.
 
-    Case, spaces, punctuation and the filler words of the hub's copies are ignored, so that
-    ``"Annual Crop"``, ``"annual_crop"`` and ``"AnnualCrop"`` are one class.
+    Case, Unicode composition, spaces, hyphens and underscores are ignored, so that
+    ``"Annual Crop"``, ``"annual_crop"`` and ``"AnnualCrop"`` are one class. Every other character
+    counts, in every script. The longer names of the hub's copies match EuroSAT's classes only.
 
     Args:
         name: The name as a source spells it, such as a folder name or a hub label.
-        classes: The class names to match against.
+        classes: The class names to match against; `check_classes` accepts these names.
 
     Returns:
         The matching entry of ``classes``, or ``None`` if there is none.
     """
-    if name in classes:
-        return name
+    known = {_key(entry): entry for entry in classes}
     wanted = _key(name)
-    return next((entry for entry in classes if _key(entry) == wanted), None)
+    alias = _ALIASES.get(wanted)
+    return known.get(wanted) or (alias if alias in classes else None)
+
+
+def check_classes(classes: tuple[str, ...]) -> None:
+    """Refuse class names that `canonical_class` cannot tell apart.
+
+    Raises:
+        SettingsError: There is no class, a name is blank, or two names are spellings of one name.
+    """
+    if not classes:
+        raise SettingsError("there are no class names: pass --data.classes '[burnt, intact]'")
+    seen: dict[str, str] = {}
+    for name in classes:
+        if not name.strip():
+            raise SettingsError(
+                "a class name in --data.classes is blank: name every class, or leave out the "
+                "blank name"
+            )
+        other = seen.setdefault(_key(name), name)
+        if other is not name or classes.count(name) > 1:
+            raise SettingsError(
+                f"--data.classes names the class {other!r} twice, the second time as {name!r}: "
+                "case, spaces, hyphens and underscores do not tell classes apart; name each class "
+                "once, or rename one of the classes and its folder"
+            )
 
 
 def _key(name: str) -> str:
-    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)
-    return "".join(word for word in map(str.lower, words) if word not in _FILLER_WORDS)
+    """What two spellings of one class name have in common."""
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    # Between digits, a separator counts: "zone 1-1" is not "zone 11".
+    apart = re.sub(r"(?<=\d)[\s_-]+(?=\d)", " ", folded)
+    return re.sub(r"(?<!\d)[\s_-]+|[\s_-]+(?!\d)", "", apart)

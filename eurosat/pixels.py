@@ -13,8 +13,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from eurosat.bands import BANDS, GEOTIFF_ORDER, render_rgb, resolve_channels, select_bands
+from eurosat.bands import BANDS, render_rgb, resolve_channels, select_bands
 from eurosat.errors import DataSourceError
+from eurosat.folders import walk
+from eurosat.image_checks import (
+    UnsuitableImageError,
+    check_picture,
+    check_values,
+    digital_numbers,
+    name_bands,
+    not_8_bit,
+)
 from eurosat.image_header import ImageHeader, check_header, check_scans, is_tiff, read_header
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff"})
@@ -44,15 +53,15 @@ def find_images(paths: Sequence[str]) -> list[Path]:
         paths: Image files, and folders to search through.
 
     Returns:
-        The files, those of a folder in sorted order.
+        The files, those of a folder in sorted order and without hidden files.
 
     Raises:
-        DataSourceError: A path does not exist, or a folder holds no images.
+        DataSourceError: A path does not exist, or a folder cannot be read or holds no images.
     """
     files: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            found = sorted(f for f in path.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)
+            found = [file for file in walk(path) if file.suffix.lower() in IMAGE_SUFFIXES]
             if not found:
                 raise DataSourceError(
                     f"{path} holds no .jpg, .png or .tif images: give a folder that holds some"
@@ -67,7 +76,14 @@ def find_images(paths: Sequence[str]) -> list[Path]:
     return files
 
 
-def decode(data: bytes, name: str, *, rgb: bool, longitude: bool = False) -> Patch:
+def decode(
+    data: bytes,
+    name: str,
+    *,
+    rgb: bool,
+    band_order: Sequence[str] | None = None,
+    longitude: bool = False,
+) -> Patch:
     """Decode an image file.
 
     The limits of `eurosat.image_header` are checked before the file is decoded.
@@ -76,6 +92,9 @@ def decode(data: bytes, name: str, *, rgb: bool, longitude: bool = False) -> Pat
         data: The file's bytes.
         name: The file's name, for error messages.
         rgb: Return the 8-bit rendition instead of the 13 bands; a 13-band file is rendered.
+        band_order: The names of the 13 bands of a file that does not name its bands. If not given,
+            a file in the order of EuroSAT's GeoTIFFs is recognised by its cirrus band, and another
+            file is refused; an empty sequence refuses every file that does not name its bands.
         longitude: Read the longitude as well, from files of the user's own. The coordinate
             reference system of a hostile file can make PROJ open any file of this machine.
 
@@ -83,20 +102,27 @@ def decode(data: bytes, name: str, *, rgb: bool, longitude: bool = False) -> Pat
         The patch, uint8 with 3 channels if ``rgb``, else uint16 with 13 bands.
 
     Raises:
-        DataSourceError: The file is damaged, too large, or lacks the requested bands.
+        DataSourceError: The file is damaged or too large, its pixels are neither 8-bit RGB nor
+            digital numbers, the order of its bands is unknown, or it lacks the requested bands.
     """
     try:
         if not data:
             raise ValueError("the file is empty")
         if header := read_header(data):
             check_header(header)
-        patch = _read_tiff(data, longitude) if is_tiff(data) else None
+        patch = _read_tiff(data, band_order, longitude) if is_tiff(data) else None
         if patch is None:
             patch = _read_picture(data)
+    except UnsuitableImageError as error:
+        raise DataSourceError(f"{name} cannot be decoded: {error}") from error
     except UnidentifiedImageError as error:
-        raise DataSourceError(
-            f"{name} cannot be decoded: the file is not a JPEG, PNG or TIFF image"
-        ) from error
+        reason = (
+            "the TIFF is stored in a way that is not read; save it as 8-bit RGB with another "
+            "compression"
+            if is_tiff(data)
+            else "the file is not a JPEG, PNG or TIFF image"
+        )
+        raise DataSourceError(f"{name} cannot be decoded: {reason}") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataSourceError(
             f"{name} cannot be decoded ({error}): the file is damaged or not a picture of 8-bit "
@@ -133,15 +159,23 @@ def as_channels(patch: Patch, name: str, *, rgb: bool) -> Patch:
     """Convert a decoded patch to the 8-bit rendition or to the 13 bands.
 
     Raises:
-        DataSourceError: The patch lacks the requested bands.
+        DataSourceError: The patch lacks the requested bands, or its pixels are neither 8-bit RGB
+            nor digital numbers.
     """
     count = patch.pixels.shape[-1]
-    if count == len(BANDS) and rgb:
-        return Patch(render_rgb(patch.pixels.astype(np.uint16)), patch.longitude)
-    if count == (3 if rgb else len(BANDS)):
-        return Patch(
-            patch.pixels.astype(np.uint8 if rgb else np.uint16, copy=False), patch.longitude
-        )
+    if count == len(BANDS):
+        try:
+            numbers = digital_numbers(patch.pixels)
+        except UnsuitableImageError as error:
+            raise DataSourceError(f"{name} cannot be decoded: {error}") from error
+        return Patch(render_rgb(numbers) if rgb else numbers, patch.longitude)
+    if count == 3 and rgb:
+        if patch.pixels.dtype != np.uint8:
+            raise DataSourceError(
+                f"{name} has RGB pixels of the type {patch.pixels.dtype}, not 8-bit pixels: save "
+                "the image with 8 bits per channel, rendered as EuroSAT's RGB images"
+            )
+        return patch
     if rgb:
         raise DataSourceError(f"{name} has {count} channels: expected an RGB image or 13 bands")
     raise DataSourceError(
@@ -150,19 +184,25 @@ def as_channels(patch: Patch, name: str, *, rgb: bool) -> Patch:
     )
 
 
+_PNG_DEPTH = 24  # position of the byte with the bits per channel: PNG specification, 11.2.1
+
+
 def _read_picture(data: bytes) -> Patch:
     """Read a picture with Pillow: any 8-bit mode, without an alpha channel."""
     with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF")) as image:
         check_header(ImageHeader(str(image.format), image.width, image.height, 3))
         if image.format in ("JPEG", "MPO"):  # MPO: a JPEG that several JPEGs follow
             check_scans(data)
+        # Pillow reads 16-bit RGB as 8-bit RGB and drops the lower bits.
+        if image.format == "PNG" and data[_PNG_DEPTH] > 8:
+            raise UnsuitableImageError(not_8_bit(f"{data[_PNG_DEPTH]} bits"))
         if image.mode.startswith(("I", "F")):
-            raise ValueError(f"its pixels are not 8-bit (mode {image.mode})")
+            raise UnsuitableImageError(not_8_bit(f"mode {image.mode}"))
         # A conversion that changes nothing would copy the pixels once more.
         return Patch(np.asarray(image if image.mode == "RGB" else image.convert("RGB")))
 
 
-def _read_tiff(data: bytes, longitude: bool) -> Patch | None:
+def _read_tiff(data: bytes, band_order: Sequence[str] | None, longitude: bool) -> Patch | None:
     """Read a TIFF with rasterio; None for an ordinary picture, which Pillow reads."""
     import rasterio
     from rasterio.io import MemoryFile
@@ -176,18 +216,21 @@ def _read_tiff(data: bytes, longitude: bool) -> Patch | None:
         # A TIFF without georeference has no longitude, and is valid otherwise.
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         with _open_tiff(memory, georeference=longitude) as file:
+            if file.subdatasets:
+                raise UnsuitableImageError(
+                    "it holds several images: save each image in its own file"
+                )
             if file.count <= 4:
+                check_picture(file)
                 return None
             size = np.dtype(file.dtypes[0]).itemsize
             check_header(ImageHeader("TIFF", file.width, file.height, file.count, size))
-            if file.dtypes[0] not in ("uint8", "uint16", "int16"):
-                raise ValueError(f"its pixels are {file.dtypes[0]}, not 16-bit digital numbers")
             if file.count != len(BANDS):  # the caller refuses the file: its pixels are not needed
                 return Patch(np.empty((0, 0, file.count), np.uint16))
-            pixels = np.moveaxis(file.read(), 0, -1).clip(0)
-            described = [name for name in file.descriptions if name]
+            pixels = np.moveaxis(file.read(), 0, -1)
+            check_values(file, pixels)
+            names = name_bands(file.descriptions, digital_numbers(pixels), band_order)
             found = _longitude(file) if longitude else None
-    names = described if set(described) == set(GEOTIFF_ORDER) else list(GEOTIFF_ORDER)
     return Patch(select_bands(pixels, BANDS, resolve_channels(names)), found)
 
 

@@ -350,10 +350,20 @@ def test_predict_writes_a_csv(
     assert all(row["predicted"] in CLASSES for row in rows)
     assert files_in(tmp_path) == {"out", "pictures"}
     capsys.readouterr()
+    # An image that cannot be read keeps no other image from being classified.
     (tmp_path / "pictures" / "bad.jpg").write_bytes(b"not a picture")
-    assert main(["predict", *arguments, "--predictions.path=out/bad.csv"]) == 2
-    assert "bad.jpg cannot be decoded" in capsys.readouterr().err
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["classes.csv"]
+    (tmp_path / "pictures" / os.fsdecode(b"caf\xe9.jpg")).write_bytes(jpeg(patches["River_1"]))
+    assert main(["predict", *arguments, "--predictions.path=out/bad.csv"]) == 1
+    assert "1 of 5 images cannot be read" in capsys.readouterr().err
+    with (tmp_path / "out" / "bad.csv").open(errors="surrogateescape") as file:
+        found = {Path(row.pop("file")).name: row for row in csv.DictReader(file)}
+    bad = found.pop("bad.jpg")
+    assert "bad.jpg cannot be decoded: the file is not a JPEG" in bad.pop("error")
+    assert set(bad.values()) == {""}
+    assert os.fsdecode(b"caf\xe9.jpg") in found
+    for row in rows:
+        again = found[Path(row["file"]).name]
+        assert float(again["Forest"]) == pytest.approx(float(row["Forest"]), rel=1e-4)
 
 
 FINDING_A_RATE = (

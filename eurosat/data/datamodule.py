@@ -12,14 +12,20 @@ import torch
 from albumentations import BaseCompose, BasicTransform
 from torch.utils.data import DataLoader, Dataset
 
-from eurosat.bands import band_positions, is_rgb, resolve_channels, select_bands
+from eurosat.bands import (
+    band_positions,
+    is_rgb,
+    resolve_band_order,
+    resolve_channels,
+    select_bands,
+)
 from eurosat.data.loading import Batch, BatchSampler, PatchDataset
 from eurosat.data.opened import OpenedData
 from eurosat.data.sources import find_source
-from eurosat.data.splits import SplitKind, SplitName, make_splits
+from eurosat.data.splits import SplitKind, SplitName, make_splits, warn_of_lost_classes
 from eurosat.data.store import Store, prepare, store_folder
 from eurosat.data.transforms import Augmentation
-from eurosat.errors import DataSourceError
+from eurosat.errors import DataSourceError, SettingsError, SplitError
 from eurosat.labels import CLASSES
 from eurosat.pixels import decode, find_images, resize
 
@@ -32,6 +38,7 @@ class EuroSATDataModule(lightning.LightningDataModule):
         source: str = "hub",
         revision: str | None = None,
         bands: str | list[str] = "rgb",
+        band_order: str | list[str] | None = None,
         classes: tuple[str, ...] = CLASSES,
         root: str = "data",
         verify: bool = True,
@@ -56,6 +63,9 @@ class EuroSATDataModule(lightning.LightningDataModule):
                 commit.
             bands: 'rgb' (3 bands of 8 bits), 'all' (13 bands of 16 bits), or band names such as
                 [B02, B03, B04, B08].
+            band_order: Order of the 13 bands in files and arrays that do not name their bands:
+                'eurosat' (B8A is the last band), 'spectral' (B8A follows B08), or the 13 band
+                names. EuroSAT's own files need no order, and names in a file count in any case.
             classes: Class names in label order; for your own data, the names of your folders.
             root: Folder for decoded data.
             verify: If a data set has the 27,000 file names of EuroSAT RGB, compare the files'
@@ -66,7 +76,8 @@ class EuroSATDataModule(lightning.LightningDataModule):
                 takes the source's own train, val and test splits. 'files' reads lists of file
                 names. 'longitude' sorts the patches from west to east: the first patches are the
                 training split, the next patches are the validation split, and the last patches are
-                the test split. 'longitude' needs GeoTIFFs, which have coordinates.
+                the test split. 'longitude' needs GeoTIFFs, which have coordinates. 'all' puts all
+                patches into the test split, for 'eurosat test'.
             split_fractions: Fractions of training, validation and test patches for the splits
                 'stratified' and 'longitude'.
             split_seed: Seed of the stratified split.
@@ -83,6 +94,13 @@ class EuroSATDataModule(lightning.LightningDataModule):
         """
         super().__init__()
         self.channels = resolve_channels(bands)
+        try:
+            self.band_order = resolve_band_order(band_order)
+        except ValueError as error:
+            raise SettingsError(
+                f"--data.band_order {band_order} is no order of the 13 bands ({error}): pass "
+                "'eurosat', 'spectral' or the names of the 13 bands"
+            ) from error
         self.classes = tuple(classes)
         self.source = source
         self.revision = revision
@@ -154,6 +172,8 @@ class EuroSATDataModule(lightning.LightningDataModule):
             files=self.split_files,
         )
         self._opened = OpenedData(store, splits, self.channels)
+        if self.trainer is None or self.trainer.is_global_zero:
+            warn_of_lost_classes(splits, store.labels, store.card.classes)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Give shuffled, augmented batches of the training split."""
@@ -179,7 +199,7 @@ class EuroSATDataModule(lightning.LightningDataModule):
             )
         files = find_images(self.images)
         size = cast(Any, self.trainer).lightning_module.patch_size
-        dataset = ImageFileDataset(files, self.channels, size)
+        dataset = ImageFileDataset(files, self.channels, size, self.band_order)
         return DataLoader(dataset, batch_size=self.batch_size, num_workers=self.num_workers)
 
     def _predicting(self) -> bool:
@@ -203,6 +223,7 @@ class EuroSATDataModule(lightning.LightningDataModule):
                 classes=self.classes,
                 revision=self.revision,
                 synthetic_images=self.synthetic_images,
+                band_order=self.band_order,
             )
             folder = folder or store_folder(source, self.root, rgb=self.rgb)
             return prepare(source, folder, rgb=self.rgb, classes=self.classes, verify=self.verify)
@@ -218,10 +239,17 @@ class EuroSATDataModule(lightning.LightningDataModule):
                 f"{', '.join(store.card.classes)}: for other bands or classes, prepare the source "
                 "again"
             )
+        if self.verify:
+            store.check_verified()
         return store
 
     def _loader(self, split: SplitName, *, shuffle: bool) -> DataLoader[Batch]:
         opened = self.opened
+        if len(opened.splits[split]) == 0:
+            raise SplitError(
+                f"the split {self.split_kind!r} leaves no patches for the {split} split: it serves "
+                "'eurosat test' only; choose another --data.split"
+            )
         # Lightning sets this variable to the seed of seed_everything, which all ranks share.
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
         sampler = BatchSampler(
@@ -255,15 +283,23 @@ class EuroSATDataModule(lightning.LightningDataModule):
 class ImageFileDataset(Dataset[dict[str, Any]]):
     """Single image files, for prediction; an image of another size is resized to a patch."""
 
-    def __init__(self, files: Sequence[Path], channels: Sequence[Any], size: int) -> None:
+    def __init__(
+        self,
+        files: Sequence[Path],
+        channels: Sequence[Any],
+        size: int,
+        band_order: Sequence[str] | None = None,
+    ) -> None:
         """Wrap the files.
 
         Args:
             files: Image files.
             channels: The channels that the model takes.
             size: Height and width of a patch in pixels.
+            band_order: Names of the 13 bands of files that do not name their bands.
         """
         self.files = files
+        self.band_order = band_order
         self.rgb = is_rgb(channels)
         self.channels = channels
         self.size = size
@@ -277,17 +313,29 @@ class ImageFileDataset(Dataset[dict[str, Any]]):
 
         Returns:
             ``image``, raw pixels of shape (C, size, size); ``file``, its name; ``resized``,
-            whether the file has another size.
+            whether the file has another size; ``error``, the reason if the file cannot be read, in
+            which case the pixels are 0, and otherwise an empty text.
         """
         file = self.files[item]
-        pixels = decode(file.read_bytes(), str(file), rgb=self.rgb).pixels
-        if not self.rgb:
-            pixels = np.ascontiguousarray(select_bands(pixels, self.channels))
+        pixels = np.zeros(
+            (self.size, self.size, len(self.channels)), np.uint8 if self.rgb else np.uint16
+        )
+        reason = ""
+        try:
+            data = file.read_bytes()
+            pixels = decode(data, str(file), rgb=self.rgb, band_order=self.band_order).pixels
+            if not self.rgb:
+                pixels = np.ascontiguousarray(select_bands(pixels, self.channels))
+        except DataSourceError as error:
+            reason = str(error)
+        except OSError as error:
+            reason = f"{file} cannot be read ({error.strerror}): change the rights of the file"
         patch = resize(pixels, self.size)
         return {
             "image": torch.from_numpy(patch.copy()).permute(2, 0, 1),
             "file": str(file),
             "resized": patch.shape != pixels.shape,
+            "error": reason,
         }
 
 

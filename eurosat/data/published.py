@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from eurosat.labels import IMAGES_PER_CLASS
 
@@ -15,6 +16,17 @@ HUB_FILES = {
 
 RGB_DIGEST = "feefa5e365ffbf7cf1bf39f68dc5e96efc80f5234d9c1b91889277593b3627e1"
 """SHA-256 of the lines ``<sha256 of file>  <Class>/<file>``, sorted, of the 27,000 JPEGs."""
+
+
+def is_published_name(name: str) -> bool:
+    """Whether EuroSAT has an image of this name, ``Class/Class_<n>`` with any suffix."""
+    folder, _, file = name.rpartition("/")
+    number = PurePosixPath(file).stem.removeprefix(f"{folder}_")
+    return (
+        number.isdecimal()
+        and f"{folder}_{int(number)}" == PurePosixPath(file).stem
+        and (1 <= int(number) <= IMAGES_PER_CLASS.get(folder, 0))
+    )
 
 
 def verify_published_files(names: Sequence[str], digests: Sequence[str]) -> bool | None:

@@ -2,7 +2,7 @@
 
 import inspect
 
-IMAGES = ("source", "revision", "classes", "synthetic_images")
+IMAGES = ("source", "revision", "band_order", "classes", "synthetic_images")
 """Settings of the data module that define the images of a data set."""
 
 LOADING = ("augmentations", "batch_size", "num_workers", "images")

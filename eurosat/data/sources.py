@@ -1,17 +1,14 @@
 """Sources of patches: the HF hub, a local archive or folder, and the synthetic generator.
 
 Each source becomes a :class:`Listing`: names, labels, the source's own splits, and a function that
-reads one patch. HF ``datasets`` finds and reads the files of every source but the synthetic one.
+reads one patch. HF ``datasets`` downloads from the hub and reads the hub's rows;
+:mod:`eurosat.data.files` finds and reads the files of archives and folders.
 """
 
 import hashlib
 import json
-import os
-import tempfile
-import threading
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -19,24 +16,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eurosat.bands import BANDS, GEOTIFF_ORDER, resolve_channels, select_bands
-from eurosat.data.published import HUB_FILES, HUB_REPOSITORY
+from eurosat.data.files import (
+    SPLIT_NAMES,
+    FileReader,
+    ImageFile,
+    archive_contents,
+    folder_contents,
+    images_in_archive,
+    images_in_folder,
+    without_twins,
+)
+from eurosat.data.published import HUB_FILES, HUB_REPOSITORY, is_published_name
 from eurosat.errors import DataSourceError
-from eurosat.labels import CLASSES, canonical_class
-from eurosat.pixels import IMAGE_SUFFIXES, Patch, as_channels, decode
+from eurosat.labels import CLASSES, canonical_class, check_classes
+from eurosat.pixels import Patch, as_channels, decode
 
 if TYPE_CHECKING:
     import datasets
-
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
-"""This project's name of a split, by the lower-case name of a folder or hub split."""
 
 _SYNTHETIC_VERSION = 1  # raise it when the generator's patches change
 
@@ -83,6 +79,7 @@ def find_source(
     classes: Sequence[str] = CLASSES,
     revision: str | None = None,
     synthetic_images: int = 4000,
+    band_order: tuple[str, ...] | None = None,
 ) -> Source:
     """Find a data source.
 
@@ -93,16 +90,23 @@ def find_source(
         classes: Class names in label order.
         revision: Git revision of the hub data set; required for ``"owner/name"``.
         synthetic_images: Number of patches that ``"synthetic"`` generates.
+        band_order: Names of the thirteen bands of files and arrays that do not name their bands. If
+            not given, only files with the names of EuroSAT's files may leave their bands unnamed.
 
     Returns:
         The source.
 
     Raises:
-        DataSourceError: There is no such source, or the source needs a revision.
+        DataSourceError: There is no such source, it cannot be read, or it needs a revision.
+        SettingsError: A class is named twice.
     """
     classes = tuple(classes)
-    settings = {"rgb": rgb, "classes": classes}
+    check_classes(classes)
+    settings: dict[str, Any] = {"rgb": rgb, "classes": classes}
+    if band_order is not None:
+        settings |= {"band_order": band_order}
     path = Path(source).expanduser()
+    find: Callable[[Path], list[ImageFile]]
     if source == "synthetic":
         settings |= {"images": synthetic_images, "version": _SYNTHETIC_VERSION}
         return Source(
@@ -118,14 +122,14 @@ def find_source(
             Path(file).stem,
             _digest(url, settings),
             False,
-            lambda: _image_files(url, rgb, classes, nullcontext),
+            lambda: _image_files(_hub_files(url), url, rgb, classes, band_order),
         )
     if path.is_file() and path.suffix.lower() == ".zip":
-        settings |= {"contents": _zip_contents(path)}
-        location = path.resolve().as_posix()
+        settings |= {"contents": archive_contents(path)}
+        find = images_in_archive
     elif path.is_dir():
-        settings |= {"contents": _folder_contents(path)}
-        location = (path.resolve() / "**").as_posix()
+        settings |= {"contents": folder_contents(path)}
+        find = images_in_folder
     elif source.count("/") == 1 and not path.exists() and path.suffix != ".zip":
         if revision is None:
             raise DataSourceError(
@@ -136,7 +140,7 @@ def find_source(
             source.replace("/", "_"),
             _digest(source, settings | {"revision": revision}),
             False,
-            lambda: _hub_rows(source, revision, rgb, classes),
+            lambda: _hub_rows(source, revision, rgb, classes, band_order),
         )
     else:
         raise DataSourceError(
@@ -147,7 +151,7 @@ def find_source(
         path.resolve().stem,
         _digest("files", settings),
         False,
-        lambda: _image_files(location, rgb, classes, tempfile.TemporaryDirectory),
+        lambda: _image_files(find(path.resolve()), source, rgb, classes, band_order),
     )
 
 
@@ -170,43 +174,65 @@ def _synthetic(count: int, rgb: bool, classes: tuple[str, ...]) -> Listing:
 
 
 def _image_files(
+    files: Sequence[ImageFile],
     location: str,
     rgb: bool,
     classes: tuple[str, ...],
-    cache: Callable[[], AbstractContextManager[str | None]],
+    band_order: tuple[str, ...] | None,
 ) -> Listing:
-    """List image files in class folders, in a folder or zip archive, local or on the hub."""
-    import datasets
-
-    with cache() as cache_folder:
-        listed = _with_hint(
-            lambda: datasets.load_dataset(
-                "imagefolder",
-                data_files={"files": location},
-                split="files",
-                drop_labels=True,
-                drop_metadata=True,
-                cache_dir=cache_folder,
-            ),
-            location,
+    """List image files in class folders."""
+    loose = next((file for file in files if file.class_folder is None), None)
+    if loose is not None:
+        raise DataSourceError(
+            f"{location} holds {loose.name} outside of any class folder: move the image into the "
+            "folder of its class, or remove it"
         )
-        listed = listed.cast_column("image", datasets.Image(decode=False))
-        files = sorted(row["path"] for row in listed["image"])
-    paths = [PurePosixPath(file.removeprefix("zip://").split("::")[0]).parts for file in files]
-    names = ["/".join(path[-2:]) for path in paths]
-    splits = [SPLIT_NAMES.get(path[-3].lower()) if len(path) > 2 else None for path in paths]
-    labels = _labels([path[-2] if len(path) > 1 else "" for path in paths], classes, location)
-    _check_unique(names, location)
-    reader = _FileReader()
+    files = without_twins(files, location, rgb=rgb)
+    labels = _labels([str(file.class_folder) for file in files], classes, location)
+    splits = [file.split for file in files]
+    names = [file.name for file in files]
+    if len(set(names)) < len(names):  # such as train/A/1.jpg and test/A/1.jpg
+        names = [f"{file.class_folder}/{file.split}/{file.parts[-1]}" for file in files]
+    reader = FileReader()
 
     def read(i: int) -> tuple[Patch, bytes | None]:
         data = reader(files[i])
-        return decode(data, names[i], rgb=rgb, longitude=True), data
+        order = _order(names[i], band_order)
+        return decode(data, names[i], rgb=rgb, band_order=order, longitude=True), data
 
     return Listing(names, labels, splits, read)
 
 
-def _hub_rows(source: str, revision: str, rgb: bool, classes: tuple[str, ...]) -> Listing:
+def _order(name: str, band_order: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The order of a file's bands if the file does not name its bands; empty if unknown."""
+    return band_order or (GEOTIFF_ORDER if is_published_name(name) else ())
+
+
+def _hub_files(url: str) -> list[ImageFile]:
+    """Download an archive of the hub, and find its images."""
+    import datasets
+
+    listed = _with_hint(
+        lambda: datasets.load_dataset(
+            "imagefolder",
+            data_files={"files": url},
+            split="files",
+            drop_labels=True,
+            drop_metadata=True,
+        ),
+        url,
+    )
+    first = listed.cast_column("image", datasets.Image(decode=False))[0]["image"]["path"]
+    return images_in_archive(Path(first.split("::")[1]))  # zip://<member>::<archive>
+
+
+def _hub_rows(
+    source: str,
+    revision: str,
+    rgb: bool,
+    classes: tuple[str, ...],
+    band_order: tuple[str, ...] | None,
+) -> Listing:
     """List a hub data set, each row of which holds an image, encoded or as an array."""
     import datasets
 
@@ -228,27 +254,42 @@ def _hub_rows(source: str, revision: str, rgb: bool, classes: tuple[str, ...]) -
     else:
         files = [f"{i:06d}" for i in range(len(indices))]
     names = [f"{classes[index]}/{file}" for index, file in zip(indices, files, strict=True)]
-    _check_unique(names, source)
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise DataSourceError(
+            f"{source} holds two rows with the file name {twice}: choose a data set whose file "
+            "names are unique"
+        )
     images = table.select_columns(["image"])
     arrays = images if encoded else images.with_format("numpy")
+    dtype = getattr(table.features["image"], "dtype", None)
 
     def read(i: int) -> tuple[Patch, bytes | None]:
         image = arrays[i]["image"]
+        order = _order(names[i], band_order)
         if encoded:
-            return decode(image["bytes"], names[i], rgb=rgb, longitude=True), image["bytes"]
-        pixels = np.asarray(image)
-        if pixels.shape[0] < pixels.shape[-1]:  # channels first
+            data = image["bytes"]
+            return decode(data, names[i], rgb=rgb, band_order=order, longitude=True), data
+        pixels = np.asarray(image, dtype)  # datasets gives integers of every type as int64
+        if pixels.shape[-1] not in (3, len(BANDS)):  # channels first
             pixels = np.moveaxis(pixels, 0, -1)
-        return as_channels(Patch(_spectral_order(pixels)), names[i], rgb=rgb), None
+        if pixels.shape[-1] == len(BANDS):
+            pixels = _spectral_order(pixels, names[i], order)
+        return as_channels(Patch(pixels), names[i], rgb=rgb), None
 
     return Listing(names, indices, splits, read)
 
 
-def _spectral_order(pixels: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-    """Reorder bands from the order of the GeoTIFFs, which hub copies keep, to spectral order."""
-    if pixels.shape[-1] != len(BANDS):
-        return pixels
-    return select_bands(pixels, BANDS, resolve_channels(GEOTIFF_ORDER))
+def _spectral_order(
+    pixels: "np.ndarray[Any, Any]", name: str, order: tuple[str, ...]
+) -> "np.ndarray[Any, Any]":
+    """Reorder the bands of an array, which has no names of bands, to spectral order."""
+    if not order:
+        raise DataSourceError(
+            f"the order of the 13 bands of {name} is unknown, because arrays have no names of "
+            "bands: pass --data.band_order (eurosat, spectral or 13 names)"
+        )
+    return select_bands(pixels, BANDS, resolve_channels(order))
 
 
 def _with_hint(load: Callable[[], "datasets.Dataset"], location: str) -> "datasets.Dataset":
@@ -256,14 +297,11 @@ def _with_hint(load: Callable[[], "datasets.Dataset"], location: str) -> "datase
     try:
         return load()
     except Exception as error:
-        remote = location.startswith("hf://") or not Path(location.removesuffix("/**")).exists()
-        hint = (
-            "check the network, or download EuroSAT_RGB.zip or EuroSAT_MS.zip from "
-            "zenodo.org/records/7711810 and pass --data.source <path of the .zip>"
-            if remote
-            else "give .jpg, .png or .tif images in one folder per class"
-        )
-        raise DataSourceError(f"cannot read {location} ({_first_line(error)}): {hint}") from error
+        raise DataSourceError(
+            f"cannot read {location} ({_first_line(error)}): check the network, or download "
+            "EuroSAT_RGB.zip or EuroSAT_MS.zip from zenodo.org/records/7711810 and pass "
+            "--data.source <path of the .zip>"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:
@@ -271,8 +309,9 @@ def _first_line(error: Exception) -> str:
 
 
 def _labels(found: Sequence[str], classes: tuple[str, ...], location: str) -> list[int]:
+    """Match the names of class folders, or of hub labels, to the classes."""
     indices: dict[str, int] = {}
-    for name in set(found):
+    for name in sorted(set(found)):
         match = canonical_class(name, classes)
         if match is None:
             raise DataSourceError(
@@ -280,65 +319,15 @@ def _labels(found: Sequence[str], classes: tuple[str, ...], location: str) -> li
                 f"{', '.join(classes)}: for your own classes pass --data.classes "
                 f"'[{', '.join(sorted(set(found)))}]'"
             )
-        indices[name] = classes.index(match)
-    return [indices[name] for name in found]
-
-
-def _check_unique(names: list[str], location: str) -> None:
-    if len(set(names)) < len(names):
-        seen: set[str] = set()
-        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise DataSourceError(f"{location} holds two files named {twice}: rename one of the files")
-
-
-class _FileReader:
-    """Reads files by path, or by ``zip://member::archive``, from many threads."""
-
-    def __init__(self) -> None:
-        self._local = threading.local()
-
-    def __call__(self, file: str) -> bytes:
-        if not file.startswith("zip://"):
-            return Path(file).read_bytes()
-        member, archive = file.removeprefix("zip://").split("::")
-        if not hasattr(self._local, "zip"):
-            self._local.zip = zipfile.ZipFile(archive)
-        try:
-            data: bytes = self._local.zip.read(member)
-        except (zipfile.BadZipFile, OSError) as error:
+        index = classes.index(match)
+        if index in indices.values():
+            others = [other for other in indices if indices[other] == index]
             raise DataSourceError(
-                f"{archive} is damaged at {member} ({error}): download it again"
-            ) from error
-        return data
-
-
-def _zip_contents(path: Path) -> list[tuple[str, int, int]]:
-    """Read name, size and CRC-32 of every member from the archive's directory."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return sorted((item.filename, item.file_size, item.CRC) for item in archive.filelist)
-    except zipfile.BadZipFile as error:
-        raise DataSourceError(
-            f"{path} is not a complete zip archive ({error}): download it again"
-        ) from error
-
-
-def _folder_contents(path: Path) -> list[tuple[str, int, int]]:
-    """Find the relative path, size and modification time of every image."""
-    return sorted(
-        (os.path.relpath(entry.path, path), entry.stat().st_size, entry.stat().st_mtime_ns)
-        for entry in _walk(path)
-        if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES
-    )
-
-
-def _walk(path: Path | str) -> "Iterator[os.DirEntry[str]]":
-    with os.scandir(path) as entries:
-        for entry in entries:
-            if entry.is_dir():
-                yield from _walk(entry.path)
-            else:
-                yield entry
+                f"{location} has '{others[0]}' and '{name}', two names of the class {match}: "
+                "rename one of the folders, or move its images into the other folder"
+            )
+        indices[name] = index
+    return [indices[name] for name in found]
 
 
 def _digest(*parts: object) -> str:

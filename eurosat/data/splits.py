@@ -1,8 +1,12 @@
 """Splits: the training, validation and test patches, and a fingerprint over the splits."""
 
 import hashlib
+import logging
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
@@ -10,12 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from eurosat.errors import SplitError
+from eurosat.folders import is_hidden
 
-SplitKind = Literal["stratified", "source", "files", "longitude"]
+SplitKind = Literal["stratified", "source", "files", "longitude", "all"]
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 Fractions = tuple[float, float, float]
 Indices = npt.NDArray[np.int64]
+
+_log = logging.getLogger(__name__)
+_SHOWN = 10  # classes that a warning names
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,8 @@ def make_splits(
     Args:
         kind: ``stratified`` keeps the class proportions and draws by ``seed``; ``source`` takes
             the source's own splits; ``files`` reads lists of file names; ``longitude`` cuts from
-            west to east, as torchgeo's EuroSAT-Spatial does; a cut may pass through a scene.
+            west to east, as torchgeo's EuroSAT-Spatial does, without a gap: a cut passes through
+            scenes, whose patches are then in both splits; ``all`` tests all patches.
         names: ``Class/file`` of every patch.
         labels: int64, shape (N,).
         fractions: Train, validation and test fractions, for ``stratified`` and ``longitude``.
@@ -91,18 +100,57 @@ def make_splits(
             chosen = _from_files(names, files)
         case "longitude":
             chosen = _by_longitude(longitudes, fractions)
+        case "all":
+            none, every = np.arange(0), np.arange(len(names))
+            chosen = {"train": none, "val": none, "test": every}
     for split, indices in chosen.items():
-        if len(indices) == 0:
+        if len(indices) == 0 and kind != "all":
             raise SplitError(
                 f"the {kind} split of {len(names)} patches leaves no patches for the {split} "
-                "split: use more data, other fractions or another --data.split"
+                "split: use more data, other fractions or another --data.split; to test all "
+                "patches, pass --data.split all"
             )
     digest = hashlib.sha256()
     for split in SPLITS:
-        digest.update("\n".join([split, *sorted(names[i] for i in chosen[split]), ""]).encode())
+        lines = [split, *sorted(names[i] for i in chosen[split]), ""]
+        # Names of files may hold bytes that are not UTF-8.
+        digest.update("\n".join(lines).encode("utf-8", "surrogateescape"))
     return Splits(
         kind, **{split: np.sort(chosen[split]) for split in SPLITS}, fingerprint=digest.hexdigest()
     )
+
+
+def warn_of_lost_classes(
+    splits: Splits, labels: npt.NDArray[np.int64], classes: Sequence[str]
+) -> None:
+    """Log a warning if a split has less than half of a class's share of the patches.
+
+    Such a class is hardly trained, or its accuracy is measured on few patches.
+
+    Args:
+        splits: The splits.
+        labels: int64, shape (N,).
+        classes: Class names in label order.
+    """
+    present = [split for split in SPLITS if len(splits[split])]
+    counts = np.stack(
+        [np.bincount(labels[splits[name]], minlength=len(classes)) for name in present]
+    )
+    totals = counts.sum(axis=0)
+    expected = totals * counts.sum(axis=1, keepdims=True) / max(counts.sum(), 1)
+    lost = [f"{classes[label]} has no images" for label in np.flatnonzero(totals == 0).tolist()]
+    for row, label in np.argwhere(counts < expected / 2).tolist():
+        lost.append(
+            f"{classes[label]} has {counts[row, label]:,} of its {totals[label]:,} images in "
+            f"{present[row]}, where its share would be {expected[row, label]:,.1f}"
+        )
+    if lost:
+        more = f"; and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
+        _log.warning(
+            "the %s split has too few images of some classes to train or measure them (%s%s): add "
+            "images of these classes, or choose another --data.split",
+            *(splits.kind, "; ".join(lost[:_SHOWN]), more),
+        )
 
 
 def _stratified(labels: Indices, fractions: Fractions, seed: int) -> dict[SplitName, Indices]:
@@ -134,40 +182,65 @@ def _from_files(names: Sequence[str], files: Path | None) -> dict[SplitName, Ind
             f"--data.split files needs a folder with train, val and test .txt lists, and got "
             f"{files}: pass --data.split_files <folder>"
         )
-    index = {PurePosixPath(name).stem: i for i, name in enumerate(names)}
-    if len(index) < len(names):
-        raise SplitError(
-            "two classes have files of the same name, which a list of file names cannot tell "
-            "apart: rename the files, or choose another --data.split"
-        )
+    # The file name suffices if it is unique; otherwise a line must name the class folder.
+    stems = [_without_suffix(name)[-1] for name in names]
+    twice = {stem for stem, count in Counter(stems).items() if count > 1}
+    index = {stem: i for i, stem in enumerate(stems) if stem not in twice}
+    index |= {"/".join(_without_suffix(name)): i for i, name in enumerate(names)}
+    texts = [path for path in sorted(files.glob("*.txt")) if not is_hidden([path.name])]
     chosen: dict[SplitName, Indices] = {}
-    owner: dict[str, SplitName] = {}
+    owner: dict[int, SplitName] = {}
     for split in SPLITS:
-        lists = sorted(path for path in files.glob("*.txt") if split in path.stem.lower())
+        lists = [path for path in texts if split in path.stem.lower()]
         if len(lists) != 1:
             raise SplitError(
                 f"{files} holds {len(lists)} lists for {split}: keep exactly one *{split}*.txt"
             )
-        stems = [PurePosixPath(line.strip()).stem for line in lists[0].read_text("utf-8").split()]
-        for stem in stems:
-            if stem not in index:
+        found = []
+        for line in _lines(lists[0]):
+            parts = _without_suffix(line)
+            position = index.get("/".join(parts[-2:]), index.get(parts[-1]))
+            if position is None and parts[-1] in twice:
                 raise SplitError(
-                    f"{lists[0]} names {stem}, which the data set does not have: correct the list, "
+                    f"{lists[0]} names {line}, and several classes have a file of this name: "
+                    "write the class folder before the name, or rename the files"
+                )
+            if position is None:
+                raise SplitError(
+                    f"{lists[0]} names {line}, which the data set does not have: correct the list, "
                     "or give the data set of the list"
                 )
-            if stem in owner:
+            if position in owner:
                 raise SplitError(
-                    f"{stem} is listed for {owner[stem]} and for {split}: list {stem} once"
+                    f"{line} is listed for {owner[position]} and for {split}: list {line} once"
                 )
-            owner[stem] = split
-        chosen[split] = np.array([index[stem] for stem in stems], dtype=np.int64)
+            owner[position] = split
+            found.append(position)
+        chosen[split] = np.array(found, dtype=np.int64)
     return chosen
+
+
+def _lines(path: Path) -> list[str]:
+    """Read the lines of a list of file names, one name per line."""
+    try:
+        text = path.read_text("utf-8-sig", "surrogateescape")
+    except OSError as error:
+        raise SplitError(
+            f"{path} cannot be read ({error.strerror}): change the rights of the file"
+        ) from error
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def _without_suffix(name: str) -> tuple[str, ...]:
+    """The components of a path in composed form (NFC), without the file name's suffix."""
+    path = PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/")))
+    return *path.parent.parts, path.stem
 
 
 def _by_longitude(
     longitudes: Sequence[float | None], fractions: Fractions
 ) -> dict[SplitName, Indices]:
-    if not longitudes or any(longitude is None for longitude in longitudes):
+    if not longitudes or not all(known is not None and isfinite(known) for known in longitudes):
         raise SplitError(
             "a split by longitude needs coordinates, and only the GeoTIFFs have coordinates: use "
             "a 13-band source such as EuroSAT_MS.zip (--data.bands rgb renders its bands as RGB)"

@@ -6,11 +6,13 @@ A store is a folder with ``images.npy`` (uint8 or uint16, shape (N, height, widt
 under a lock, and the complete folder is renamed, so no process ever opens an incomplete store.
 """
 
+import glob
 import hashlib
 import json
+import logging
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -22,12 +24,14 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from eurosat.data.published import verify_published_files
-from eurosat.data.sources import Source
+from eurosat.data.sources import Listing, Source
 from eurosat.errors import DataSourceError
 from eurosat.operating_system import available_cores
 from eurosat.pixels import Patch
 
 _FORMAT = 1
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,15 @@ class Store:
         """Number of patches."""
         return len(self.labels)
 
+    def check_verified(self) -> None:
+        """Refuse a store that was made from a changed copy of EuroSAT.
+
+        Raises:
+            DataSourceError: The source had EuroSAT's 27,000 file names and other contents.
+        """
+        if self.card.verified is False:
+            raise _changed_copy(self.card.source)
+
     @staticmethod
     def is_store(path: Path) -> bool:
         """Whether the folder ``path`` holds a store."""
@@ -137,44 +150,62 @@ def prepare(
             folder holds other files.
     """
     if Store.is_store(path):
-        return _open(path, source)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataSourceError(
-            f"decoded data cannot be written to {path.parent} ({error.strerror}): choose another "
-            "folder"
-        ) from error
-    if path.exists():
+        return _open(path, source, verify=verify)
+    if path.exists() and not Store.is_store(path):
         raise DataSourceError(
             f"{path} exists and is not a store, so decoded data cannot be written to it: choose "
             "another folder"
         )
-    with FileLock(f"{path}.lock"):
-        if not Store.is_store(path):
-            for stale in path.parent.glob(f".{path.name}.*"):  # from a process that was killed
-                shutil.rmtree(stale)
-            partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-            try:
-                _write(source, partial, rgb=rgb, classes=classes, verify=verify)
-                partial.chmod(0o755)
-                partial.rename(path)
-            except BaseException:
-                # Windows keeps a file that the error's traceback still holds open. The next call
-                # deletes the folder.
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
-    return _open(path, source)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            if not Store.is_store(path):
+                _make(source, path, rgb=rgb, classes=classes, verify=verify)
+    except OSError as error:
+        raise DataSourceError(
+            f"decoded data cannot be written to {path.parent} ({error.strerror}): change the "
+            "rights of the folder or free space, or choose another folder with --data.root or "
+            "eurosat prepare --output"
+        ) from error
+    return _open(path, source, verify=verify)
 
 
-def _open(path: Path, source: Source) -> Store:
+def _changed_copy(source: str) -> DataSourceError:
+    return DataSourceError(
+        f"{source} has EuroSAT's 27,000 file names but not the published contents: download the "
+        "files again, or pass --data.verify false to accept the contents"
+    )
+
+
+def _open(path: Path, source: Source, *, verify: bool) -> Store:
     store = Store(path)
     if store.card.source_fingerprint != source.fingerprint:
-        raise DataSourceError(
-            f"{path} holds other data ({store.card.source}) than {source.name}, or was made with "
-            "other settings: delete the folder, or choose another folder"
-        )
+        if store.card.source == source.name:
+            reason = (
+                f"{source.name} has changed, or other settings are given, since {path} was made"
+            )
+        else:
+            reason = f"{path} holds other data ({store.card.source}) than {source.name}"
+        raise DataSourceError(f"{reason}: delete the folder {path}, or choose another folder")
+    if verify:
+        store.check_verified()
     return store
+
+
+def _make(source: Source, path: Path, *, rgb: bool, classes: tuple[str, ...], verify: bool) -> None:
+    """Write the store to a temporary folder, and rename the folder."""
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.*"):  # from a killed process
+        shutil.rmtree(stale)
+    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        _write(source, partial, rgb=rgb, classes=classes, verify=verify)
+        partial.chmod(0o755)
+        partial.rename(path)
+    except BaseException:
+        # Windows keeps a file that the error's traceback still holds open. The next call
+        # deletes the folder.
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def _write(
@@ -193,17 +224,19 @@ def _write(
             f"{listing.names[0]} has {width}x{height} pixels, and patches must be square: crop or "
             "resize the images first"
         )
-    images = np.lib.format.open_memmap(
+    images: np.memmap[Any, Any] = np.lib.format.open_memmap(
         path / "images.npy", mode="w+", dtype=first.dtype, shape=(count, *first.shape)
     )
     longitudes: list[float | None] = [None] * count
     digests: list[str] = [""] * count
+    contents: list[bytes] = [b""] * count
 
     def fill(i: int) -> None:
         patch, data = listing.read(i)
         _check_shape(patch, first.shape, listing.names[i])
         images[i] = patch.pixels
         longitudes[i] = patch.longitude
+        contents[i] = hashlib.blake2b(patch.pixels.tobytes(), digest_size=16).digest()
         digests[i] = hashlib.sha256(data).hexdigest() if data is not None else ""
 
     # Decoders release the interpreter lock, so threads decode in parallel without copying patches.
@@ -218,28 +251,82 @@ def _write(
 
     verified = verify_published_files(listing.names, digests) if rgb else None
     if verified is False and verify:
-        raise DataSourceError(
-            f"{source.name} has EuroSAT's 27,000 file names but not the published contents: "
-            "download the files again, or pass --data.verify false to accept the contents"
-        )
-    labels = np.asarray(listing.labels, dtype=np.int64)
+        raise _changed_copy(source.name)
+    kept = _without_copies(listing, contents, source.name)
+    if len(kept) < count:
+        images = _keep(images, kept, path / "images.npy")
+    names = [listing.names[i] for i in kept]
+    labels = np.asarray(listing.labels, dtype=np.int64)[kept]
     images.flush()
     np.save(path / "labels.npy", labels)
-    items = {"names": listing.names, "splits": listing.splits, "longitudes": longitudes}
+    items = {
+        "names": names,
+        "splits": [listing.splits[i] for i in kept],
+        "longitudes": [longitudes[i] for i in kept],
+    }
     (path / "items.json").write_text(json.dumps(items), "utf-8", newline="\n")
     card = StoreCard(
         source=source.name,
         source_fingerprint=source.fingerprint,
-        fingerprint=_fingerprint(images, labels, listing.names),
+        fingerprint=_fingerprint(images, labels, names),
         classes=classes,
         rgb=rgb,
-        images=count,
+        images=len(kept),
         synthetic=source.synthetic,
         verified=verified,
     )
     (path / "store.json").write_text(
         json.dumps(asdict(card), indent=2) + "\n", "utf-8", newline="\n"
     )
+
+
+def _without_copies(listing: Listing, contents: Sequence[bytes], source: str) -> list[int]:
+    """Find the patches to keep, so that each content is in the store once.
+
+    A copy in another split would let the model be tested on a patch that it was trained on. The
+    copies of the source's own training split are therefore dropped first.
+
+    Args:
+        listing: The patches.
+        contents: A digest of each patch's pixels.
+        source: Name of the source, for messages.
+
+    Returns:
+        Positions of the kept patches, ascending.
+
+    Raises:
+        DataSourceError: Patches of different classes have the same content.
+    """
+    first: dict[bytes, int] = {}
+    copies = []
+    for i in sorted(range(len(contents)), key=lambda i: (listing.splits[i] == "train", i)):
+        other = first.setdefault(contents[i], i)
+        if listing.labels[i] != listing.labels[other]:
+            raise DataSourceError(
+                f"{listing.names[other]} and {listing.names[i]} of {source} have the same pixels "
+                "and different classes: delete the image whose class is wrong"
+            )
+        if other != i:
+            copies.append((i, other))
+    if copies:
+        _log.warning(
+            "%d images of %s are copies of other images and are left out, such as %s, a copy of %s",
+            *(len(copies), source, *(listing.names[i] for i in copies[0])),
+        )
+    return sorted(first.values())
+
+
+def _keep(images: np.memmap[Any, Any], kept: Sequence[int], path: Path) -> np.memmap[Any, Any]:
+    """Write some of the patches of the file ``path`` in place of all its patches."""
+    fewer = path.with_suffix(".kept.npy")
+    copy: np.memmap[Any, Any] = np.lib.format.open_memmap(
+        fewer, mode="w+", dtype=images.dtype, shape=(len(kept), *images.shape[1:])
+    )
+    for position, i in enumerate(kept):
+        copy[position] = images[i]
+    copy.flush()
+    fewer.replace(path)
+    return copy
 
 
 def _check_shape(patch: Patch, expected: tuple[int, ...], name: str) -> None:

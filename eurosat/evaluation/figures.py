@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.typing import ColorType
 
+_MOST_CLASSES = 30  # rows of a confusion matrix that can be read
 BLUE, ORANGE, GREY, FAINT = "#0072B2", "#D55E00", "#666666", "#CCCCCC"
 
 
@@ -102,12 +103,21 @@ def confusion_matrix(
     Returns:
         One cell per pair of classes, with the count as text and the fraction of the true class as
         colour; counts of 0 are faint. The colour scale follows the square root of the fraction, so
-        that a few percent of mistakes are visible.
+        that a few percent of mistakes are visible. Of more than 30 classes, the 29 classes with
+        most mistakes are drawn, and the other classes are added up in the last row and column.
     """
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
+    title = f"Confusion matrix: {np.trace(matrix)} of {matrix.sum()} images right"
+    colours = list(class_colours(classes).values())
+    if len(classes) > _MOST_CLASSES:
+        title += f"; the {_MOST_CLASSES - 1} classes with most mistakes"
+        matrix, kept = _group_others(matrix)
+        colours = [*(colours[label] for label in kept), GREY]
+        others = len(classes) - len(kept)
+        classes = [*(classes[label] for label in kept), f"the {others} other classes"]
     count = len(classes)
     side = min(2.6 + 0.42 * max(count, 9), 14.5)
     figure = Figure(figsize=(side + 0.9, side), layout="constrained")
@@ -124,7 +134,7 @@ def confusion_matrix(
     axes.set_yticks(range(count), classes)
     axes.tick_params(length=7, width=7, labelsize=10 if count <= 12 else 8)
     for ticks in (axes.xaxis.get_major_ticks(), axes.yaxis.get_major_ticks()):
-        for tick, colour in zip(ticks, class_colours(classes).values(), strict=True):
+        for tick, colour in zip(ticks, colours, strict=True):
             tick.tick1line.set_markeredgecolor(colour)
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.spines[:].set_color(FAINT)
@@ -132,9 +142,26 @@ def confusion_matrix(
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     bar.set_label("fraction of the images of the true class")
     bar.outline.set_visible(False)
-    title = f"Confusion matrix: {np.trace(matrix)} of {matrix.sum()} images right"
     axes.set_title(_titled(title, note), pad=12)
     return figure
+
+
+def _group_others(
+    matrix: npt.NDArray[np.integer],
+) -> tuple[npt.NDArray[np.integer], list[int]]:
+    """Add up the rows and columns of all classes but those with most mistakes.
+
+    Returns:
+        The smaller matrix, whose last row and column are the other classes, and the labels of the
+        classes of all other rows.
+    """
+    mistakes = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * matrix.diagonal()
+    kept = sorted(np.argsort(-mistakes, kind="stable")[: _MOST_CLASSES - 1].tolist())
+    group = np.full(len(matrix), len(kept))
+    group[kept] = np.arange(len(kept))
+    grouped = np.zeros((len(kept) + 1, len(kept) + 1), matrix.dtype)
+    np.add.at(grouped, (group[:, None], group[None, :]), matrix)
+    return grouped, kept
 
 
 def reliability_diagram(

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from eurosat.bands import Channel, is_rgb
+from eurosat.bands import BANDS, RGB, Channel, is_rgb, select_bands
 from eurosat.gate.corruption import Corruption, Pixels
 from eurosat.plugins import load_plugins
 
@@ -70,8 +70,19 @@ def _add_noise(
     bands (cirrus) and bright bands.
     """
     ranges = np.array([channel.mean + 3 * channel.std for channel in channels], np.float32)
-    noise = generator.standard_normal(pixels.shape, np.float32)
+    family = _family(channels)
+    noise = generator.standard_normal((*pixels.shape[:-1], len(family)), np.float32)
+    noise = select_bands(noise, channels, family)
     return _rounded(pixels + noise * (fraction * ranges), pixels.dtype)
+
+
+def _family(channels: Sequence[Channel]) -> tuple[Channel, ...]:
+    """The channels to draw random numbers for, of which ``channels`` are a part.
+
+    The draws of a channel therefore do not depend on the other channels of a model: two models that
+    both take B04 are compared on the same B04.
+    """
+    return RGB if is_rgb(channels) else BANDS
 
 
 def _blur(
@@ -94,7 +105,9 @@ def _shift(
     (ESA, Sentinel-2 User Handbook, 2015). Orthorectification with a wrong height, and tiles of
     different dates, cause larger shifts.
     """
-    angles = generator.uniform(0, 2 * math.pi, (len(pixels), pixels.shape[-1]))
+    family = _family(channels)
+    angles = generator.uniform(0, 2 * math.pi, (len(pixels), len(family)))
+    angles = select_bands(angles, channels, family)
     shifted = np.empty_like(pixels)
     for patch, result, directions in zip(pixels, shifted, angles, strict=True):
         for channel, angle in enumerate(directions):

@@ -41,7 +41,7 @@ def classify(
         files: Image files, and folders that hold image files.
         url: Address of a service started with 'eurosat serve'.
         format: 'table' for people, 'json' with every field, 'csv' with the columns of
-            'eurosat predict' and the columns 'ood' (out-of-distribution score, 0 to 1) and 'error'.
+            'eurosat predict' and the column 'ood' (out-of-distribution score, 0 to 1).
         output: File for the results; if not given, the terminal.
         tiles: Cut an image that is larger than a patch into tiles instead of resizing it. The
             image's class is the class whose probability, averaged over all tiles, is the highest;

@@ -12,13 +12,14 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from eurosat.bands import resolve_channels
+from eurosat.bands import BANDS, GEOTIFF_ORDER, resolve_channels
 from eurosat.data.datamodule import EuroSATDataModule, ImageFileDataset
 from eurosat.data.loading import BatchSampler, PatchDataset
 from eurosat.data.transforms import Augmentation, RandomShift
-from eurosat.errors import AugmentationError, DataSourceError
+from eurosat.errors import AugmentationError, DataSourceError, SettingsError, SplitError
+from eurosat.labels import CLASSES
 from eurosat.pixels import find_images
-from tests.conftest import geotiff, jpeg
+from tests.conftest import geotiff, jpeg, write_zip
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
 LABELS = np.arange(40, dtype=np.int64) % 10
@@ -256,6 +257,42 @@ def test_a_prepared_store_is_a_source(rgb_archive: Path, tmp_path: Path) -> None
     assert len(again.opened.store) == 30
     with pytest.raises(DataSourceError, match="prepare the source again"):
         EuroSATDataModule(source=str(store), bands="all").setup("fit")
+
+
+def test_the_order_of_unnamed_bands_is_a_setting(patches: dict[str, Any], tmp_path: Path) -> None:
+    files = {f"A/x{i}.tif": geotiff(patches[f"Forest_{i}"]) for i in (1, 2, 3)}
+    source = {"source": str(write_zip(tmp_path / "a.zip", files)), "classes": ("A",)}
+    settings = {"bands": "all", "root": str(tmp_path / "data"), "split": "all", **source}
+    with pytest.raises(DataSourceError, match=r"--data\.band_order"):
+        EuroSATDataModule(**settings).setup("test")
+    data = EuroSATDataModule(**settings, band_order="eurosat")
+    data.setup("test")
+    np.testing.assert_array_equal(data.opened.store.images[0], patches["Forest_1"])
+    with pytest.raises(SplitError, match=r"'all' leaves no patches for the train split"):
+        data.train_dataloader()
+    with pytest.raises(SettingsError, match=r"--data\.band_order B01 is no order of the 13 bands"):
+        EuroSATDataModule(band_order="B01")
+
+
+def test_the_order_of_unnamed_bands_counts_for_prediction(
+    patches: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "a.tif").write_bytes(geotiff(patches["River_1"]))
+    images = ImageFileDataset([tmp_path / "a.tif"], BANDS, 64, GEOTIFF_ORDER[::-1])
+    expected = patches["River_1"][..., [BANDS.index(resolve_channels(["B8A"])[0])]]
+    np.testing.assert_array_equal(images[0]["image"][0].numpy(), expected[..., 0])
+
+
+def test_setup_names_the_classes_that_a_split_loses(
+    rgb_archive: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fractions = (0.4, 0.3, 0.3)
+    classes = (*CLASSES, "Desert")
+    data = EuroSATDataModule(
+        source=str(rgb_archive), root=str(tmp_path), split_fractions=fractions, classes=classes
+    )
+    data.setup("fit")
+    assert "Desert has no images" in caplog.text
 
 
 def test_data_that_are_not_open_say_what_to_call() -> None:

@@ -1,4 +1,4 @@
-"""Every published layout, read through the real HF datasets, and everything that can be wrong."""
+"""Every published layout, and everything that can be wrong with a source."""
 
 import io
 import zipfile
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eurosat.bands import render_rgb
+from eurosat.bands import GEOTIFF_ORDER, render_rgb
 from eurosat.data.published import verify_published_files
 from eurosat.data.sources import Listing, find_source
 from eurosat.errors import DataSourceError
@@ -123,23 +123,53 @@ def test_a_data_set_in_the_hubs_form_is_read_with_its_own_splits_and_label_names
     assert found.read(0)[1] == jpeg(patches["AnnualCrop_1"])
 
 
-def test_hub_arrays_of_13_bands_come_in_spectral_order(
-    patches: Patches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stem = "Forest_1"
-    in_file_order = patches[stem][..., [0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 8]]
+def hub_array(pixels: np.ndarray, folder: Path, **columns: Any) -> None:
+    """Write a hub data set of one array with the label Forest."""
     features = datasets.Features(
-        image=datasets.Array3D((13, 64, 64), "uint16"), label=datasets.ClassLabel(names=["Forest"])
+        image=datasets.Array3D(pixels.shape, str(pixels.dtype)),
+        label=datasets.ClassLabel(names=["Forest"]),
+        **{name: datasets.Value("string") for name in columns},
     )
-    rows = {"image": [np.moveaxis(in_file_order, -1, 0)], "label": [0]}
-    folder = tmp_path / "owner" / "bands"
     folder.mkdir(parents=True)
+    rows = {"image": [pixels], "label": [0], **{name: [v] for name, v in columns.items()}}
     datasets.Dataset.from_dict(rows, features=features).to_parquet(folder / "train.parquet")
-    source = find_source("owner/bands", rgb=False, revision="0" * 40)
+
+
+@pytest.mark.parametrize("channels_first", [True, False])
+def test_hub_arrays_of_13_bands_need_an_order_unless_they_are_eurosats(
+    channels_first: bool, patches: Patches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    patch = patches["Forest_1"][:8, :8]  # fewer pixels than bands on a side
+    in_file_order = patch[..., [0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 8]]
+    array = np.moveaxis(in_file_order, -1, 0) if channels_first else in_file_order
+    hub_array(array, tmp_path / "owner" / "bands")
+    hub_array(array, tmp_path / "owner" / "published", filename="Forest_1.tif")
+    found = {
+        name: [
+            find_source(f"owner/{name}", rgb=False, revision="0" * 40, band_order=order)
+            for order in (None, GEOTIFF_ORDER)
+        ]
+        for name in ("bands", "published")
+    }
     monkeypatch.chdir(tmp_path)
-    patch, _ = source.list().read(0)
-    assert patch.pixels.dtype == np.uint16
-    assert np.array_equal(patch.pixels, patches[stem])
+    with pytest.raises(DataSourceError, match=r"order of the 13 bands of Forest/0+ is unknown"):
+        found["bands"][0].list().read(0)
+    for source in (found["bands"][1], *found["published"]):
+        pixels = source.list().read(0)[0].pixels
+        assert pixels.dtype == np.uint16
+        np.testing.assert_array_equal(pixels, patch)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32, np.int64])
+def test_hub_arrays_of_other_values_are_refused(
+    dtype: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub_array(np.full((8, 8, 3), 200, dtype), tmp_path / "owner" / f"of_{np.dtype(dtype)}")
+    source = find_source(f"owner/of_{np.dtype(dtype)}", rgb=True, revision="0" * 40)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataSourceError, match=f"RGB pixels of the type {np.dtype(dtype)}"):
+        source.list().read(0)
 
 
 def test_synthetic_patches_depend_on_nothing_but_their_number() -> None:
@@ -159,6 +189,7 @@ def test_the_fingerprint_follows_contents_and_settings(
 
     assert fingerprint(copy) == fingerprint(rgb_archive)
     assert fingerprint(copy, rgb=False) != fingerprint(copy)
+    assert fingerprint(copy, band_order=GEOTIFF_ORDER) != fingerprint(copy)
     assert fingerprint(copy, classes=CLASSES[::-1]) != fingerprint(copy)
     changed = {"EuroSAT_RGB/Forest/Forest_1.jpg": jpeg(patches["River_1"])}
     assert fingerprint(write_zip(tmp_path / "other.zip", changed)) != fingerprint(copy)

@@ -4,8 +4,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eurosat.data.splits import SPLITS, Splits, make_splits
+from eurosat.data.splits import SPLITS, Splits, make_splits, warn_of_lost_classes
 from eurosat.errors import SplitError
+from eurosat.labels import CLASSES
 from tests.conftest import shared_data
 
 LABELS = np.repeat(np.arange(5), [100, 60, 50, 40, 30])
@@ -63,6 +64,30 @@ def test_the_fingerprint_is_of_names_not_positions(tmp_path: Path) -> None:
     assert backwards.fingerprint == split("files", files=lists).fingerprint
 
 
+def test_lines_may_have_spaces_marks_and_foreign_ends(tmp_path: Path) -> None:
+    names = ["A/my patch 1.jpg", "A/W\u00e4lder.jpg", "B/caf\udce9.jpg", "B/last one.jpg"]
+    lists = {
+        "train": b"\xef\xbb\xbfmy patch 1.tif\r\n\r\n",
+        "val": "Wa\u0308lder.jpg\n".encode(),
+        "test": b"B\\caf\xe9.jpg\nlast one.jpg",
+    }
+    for split, text in lists.items():
+        (tmp_path / f"{split}.txt").write_bytes(text)
+    (tmp_path / "._train.txt").write_bytes(b"\0")
+    found = make_splits("files", names, np.array([0, 0, 1, 1]), files=tmp_path)
+    assert [found[split].tolist() for split in SPLITS] == [[0], [1], [2, 3]]
+
+
+def test_files_of_one_name_are_told_apart_by_their_class(tmp_path: Path) -> None:
+    names = ["A/1.jpg", "B/1.jpg", "A/2.jpg", "B/3.jpg"]
+    lists = {"train": ["A/1.jpg", "x/2"], "val": ["y/B/1.jpg"], "test": ["3.jpg"]}
+    found = make_splits("files", names, np.array([0, 1, 0, 1]), files=write_lists(tmp_path, lists))
+    assert [found[split].tolist() for split in SPLITS] == [[0, 2], [1], [3]]
+    write_lists(tmp_path, {"test": ["1.jpg"]})
+    with pytest.raises(SplitError, match=r"names 1.jpg, and several classes have a file"):
+        make_splits("files", names, np.array([0, 1, 0, 1]), files=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("lists", "message"),
     [
@@ -104,6 +129,62 @@ def test_fractions_that_make_no_sense(fractions: tuple[float, float, float]) -> 
 def test_a_split_that_would_be_empty() -> None:
     with pytest.raises(SplitError, match="leaves no patches for the val split"):
         make_splits("stratified", NAMES[:2], LABELS[:2])
+
+
+@pytest.mark.parametrize("longitude", [None, float("inf"), float("nan")])
+def test_longitude_needs_every_coordinate(longitude: float | None) -> None:
+    with pytest.raises(SplitError, match="needs coordinates"):
+        split("longitude", longitudes=[longitude, *[1.0] * (len(NAMES) - 1)])
+
+
+def test_all_patches_can_be_tested() -> None:
+    found = split("all")
+    assert found.test.tolist() == list(range(len(NAMES)))
+    assert len(found.train) == len(found.val) == 0
+    own: list[str | None] = ["test"] * len(NAMES)
+    with pytest.raises(SplitError, match=r"to test all patches, pass --data\.split all"):
+        split("source", source_splits=own)
+
+
+@pytest.mark.parametrize("count", range(1, 31))
+def test_a_small_class_is_split_or_named(count: int, caplog: pytest.LogCaptureFixture) -> None:
+    labels = np.repeat([0, 1], [200, count])
+    found = make_splits("stratified", [f"x/{i}" for i in range(len(labels))], labels)
+    warn_of_lost_classes(found, labels, ("large", "small"))
+    without = [name for name in SPLITS if not (labels[found[name]] == 1).any()]
+    for name in SPLITS:
+        warned = f"small has 0 of its {count} images in {name}" in caplog.text
+        assert warned == (name in without)
+    assert bool(caplog.records) == bool(without)
+    if count <= 5:
+        assert without
+    assert "large" not in caplog.text
+
+
+def test_a_class_that_a_cut_by_longitude_loses_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    longitudes = np.arange(200.0)
+    labels = np.where(longitudes < 100, 0, 1)  # class 0 in the west
+    names = [f"x/{i}" for i in range(200)]
+    found = make_splits("longitude", names, labels, longitudes=longitudes.tolist())
+    warn_of_lost_classes(found, labels, ("west", "east", "nowhere"))
+    assert "longitude split has too few images of some classes" in caplog.text
+    assert "nowhere has no images" in caplog.text
+    assert "west has 0 of its 100 images in test, where its share would be 10.0" in caplog.text
+    assert "east has" not in caplog.text
+
+
+def test_the_published_spatial_split_loses_pasture(caplog: pytest.LogCaptureFixture) -> None:
+    folder = shared_data("splits/spatial")
+    stems = [
+        line.split(".")[0]
+        for file in sorted(folder.glob("*.txt"))
+        for line in file.read_text().split()
+    ]
+    names = [f"{stem.split('_')[0]}/{stem}.tif" for stem in sorted(stems)]
+    labels = np.array([CLASSES.index(name.split("/")[0]) for name in names])
+    found = make_splits("files", names, labels, files=folder)
+    warn_of_lost_classes(found, labels, CLASSES)
+    assert "Pasture has 115 of its 2,000 images in test, where its share" in caplog.text
 
 
 def test_the_real_geotiffs_split_by_longitude(tmp_path: Path) -> None:

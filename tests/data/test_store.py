@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from eurosat.data.datamodule import EuroSATDataModule
 from eurosat.data.sources import Listing, Source, find_source
 from eurosat.data.store import Store, prepare
 from eurosat.errors import DataSourceError
@@ -189,24 +190,107 @@ def test_the_complete_real_data_set_is_verified(tmp_path: Path) -> None:
     assert time.process_time() - start < 3  # about 0.15 s; benchmarks/prepare.py measures it
 
 
-def test_a_complete_data_set_with_other_contents_is_refused_unless_asked_for(
-    tmp_path: Path, patches: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    complete = dict.fromkeys(CLASSES, 2)  # rather than 27,000 images
+@pytest.fixture
+def changed_copy(tmp_path: Path, patches: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An archive with all file names of EuroSAT, here 20 instead of 27,000, and other contents."""
+    complete = dict.fromkeys(CLASSES, 2)
     monkeypatch.setattr("eurosat.data.published.IMAGES_PER_CLASS", complete)
-    data = jpeg(patches["Forest_1"][:8, :8])
     files = {
-        f"EuroSAT_RGB/{name}/{name}_{number}.jpg": data
+        f"EuroSAT_RGB/{name}/{name}_{number}.jpg": jpeg(patches[f"{name}_{number}"][:8, :8])
         for name, count in complete.items()
         for number in range(1, count + 1)
     }
-    source = find_source(str(write_zip(tmp_path / "a.zip", files)), rgb=True)
+    return write_zip(tmp_path / "a.zip", files)
+
+
+def test_a_complete_data_set_with_other_contents_is_refused_unless_asked_for(
+    changed_copy: Path, tmp_path: Path
+) -> None:
+    source = find_source(str(changed_copy), rgb=True)
+    path = tmp_path / "data" / "store"
+    accepted = SETTINGS | {"verify": False}
     with pytest.raises(DataSourceError, match=r"not the published contents.*--data.verify false"):
-        prepare(source, tmp_path / "data" / "store", **SETTINGS)
-    assert (
-        prepare(source, tmp_path / "data" / "store", **SETTINGS | {"verify": False}).card.verified
-        is False
-    )
+        prepare(source, path, **SETTINGS)
+    assert prepare(source, path, **accepted).card.verified is False
+    # One acceptance is not an acceptance for ever.
+    with pytest.raises(DataSourceError, match=r"not the published contents.*--data.verify false"):
+        prepare(source, path, **SETTINGS)
+    assert prepare(source, path, **accepted).card.verified is False
+
+
+def test_verify_counts_for_a_store_that_is_given_as_the_source(
+    changed_copy: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    EuroSATDataModule(source=str(changed_copy), verify=False).prepare_store(store)
+    EuroSATDataModule(source=str(store), verify=False).prepare_store()
+    with pytest.raises(DataSourceError, match="not the published contents"):
+        EuroSATDataModule(source=str(store)).prepare_store()
+
+
+def test_copies_of_an_image_are_left_out(
+    tmp_path: Path, patches: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    forest, river = jpeg(patches["Forest_1"]), jpeg(patches["River_1"])
+    files = {
+        "train/Forest/1.jpg": forest,
+        "train/Forest/2.jpg": jpeg(patches["Forest_2"]),
+        "train/River/3.jpg": river,
+        "val/Forest/4.jpg": forest,
+        "val/Forest/5.jpg": forest,
+        "val/River/6.jpg": river,
+        "val/River/7.jpg": jpeg(patches["River_2"]),
+    }
+    source = find_source(str(write_zip(tmp_path / "a.zip", files)), rgb=True)
+    store = prepare(source, tmp_path / "store", **SETTINGS)
+    kept = ["Forest/2.jpg", "Forest/4.jpg", "River/6.jpg", "River/7.jpg"]
+    assert store.names == kept
+    assert store.source_splits == ["train", "val", "val", "val"]
+    assert store.labels.tolist() == [1, 1, 8, 8]
+    assert store.card.images == len(store.images) == len(store.longitudes) == 4
+    whole = source.list()
+    for name, pixels in zip(kept, store.images, strict=True):
+        np.testing.assert_array_equal(pixels, whole.read(whole.names.index(name))[0].pixels)
+    assert "3 images of a are copies of other images and are left out" in caplog.text
+    # The store is the same as one of the images without the copies.
+    alone = {path: data for path, data in files.items() if "/".join(path.split("/")[1:]) in kept}
+    other = find_source(str(write_zip(tmp_path / "b.zip", alone)), rgb=True)
+    expected = prepare(other, tmp_path / "other", **SETTINGS).card.fingerprint
+    assert store.card.fingerprint == expected
+
+
+def test_one_image_of_two_classes_is_refused(tmp_path: Path, patches: dict[str, Any]) -> None:
+    data = jpeg(patches["Forest_1"])
+    path = write_zip(tmp_path / "a.zip", {"Forest/1.jpg": data, "River/2.jpg": data})
+    reason = r"Forest/1.jpg and River/2.jpg of a have the same pixels and different classes"
+    with pytest.raises(DataSourceError, match=reason):
+        prepare(find_source(str(path), rgb=True), tmp_path / "data" / "store", **SETTINGS)
+
+
+def test_a_store_whose_source_has_changed(tmp_path: Path, patches: dict[str, Any]) -> None:
+    archive, store = tmp_path / "a.zip", tmp_path / "store"
+    for number in (1, 2):
+        write_zip(archive, {"Forest/1.jpg": jpeg(patches[f"Forest_{number}"])})
+        source = find_source(str(archive), rgb=True)
+        if number == 1:
+            prepare(source, store, **SETTINGS)
+    with pytest.raises(DataSourceError, match="a has changed, or other settings are given, since"):
+        prepare(source, store, **SETTINGS)
+
+
+def test_a_root_that_cannot_be_written_names_the_option(
+    rgb_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    source = find_source(str(rgb_archive), rgb=True)
+    (tmp_path / "first.lock").mkdir()  # as root, a folder can be written whatever its rights
+    with pytest.raises(DataSourceError, match=r"cannot be written to .*--data.root"):
+        prepare(source, tmp_path / "first", **SETTINGS)
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    with pytest.raises(DataSourceError, match=r"\(Permission denied\).*--data.root"):
+        prepare(source, tmp_path / "second", **SETTINGS)
 
 
 def test_the_first_layout_of_a_store_is_read_and_unknown_fields_are_ignored(

@@ -174,3 +174,20 @@ def test_failed_save_leaves_the_old_picture(tmp_path):
         save_figure(figure, path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("count", [31, 200, 1000])
+def test_of_many_classes_the_worst_are_drawn_and_the_others_added_up(count):
+    matrix = np.diag(np.full(count, 10))
+    matrix[7, 9], matrix[count - 1, 7], matrix[1, 2] = 5, 3, 1
+    figure = confusion_matrix(matrix, [f"class {i}" for i in range(count)])
+    axes = figure.axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(names) == 30
+    assert {"class 7", "class 9", f"class {count - 1}", "class 1", "class 2"} <= set(names)
+    assert names[-1] == f"the {count - 29} other classes"
+    cells = {text.get_position(): int(text.get_text()) for text in axes.texts}
+    assert sum(cells.values()) == matrix.sum()
+    assert cells[names.index("class 9"), names.index("class 7")] == 5
+    assert cells[29, 29] == 10 * (count - 29)
+    assert f"{10 * count} of {matrix.sum()} images right; the 29 classes with most" in title(figure)

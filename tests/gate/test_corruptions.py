@@ -138,6 +138,17 @@ def test_a_single_band_is_enough(corruption: Corruption, bands: np.ndarray) -> N
     assert not np.array_equal(changed, near_infrared)
 
 
+@pytest.mark.parametrize("corruption", corruptions(), ids=BY_NAME)
+@pytest.mark.parametrize("chosen", [["B04"], ["B08", "B04"], ["B01", "B04", "B12"]], ids="-".join)
+def test_what_happens_to_a_band_does_not_depend_on_the_other_bands(
+    corruption: Corruption, chosen: list[str], bands: np.ndarray
+) -> None:
+    part = bands[..., [NAMES.index(name) for name in chosen]]
+    changed = corruption.apply(part, 3, resolve_channels(chosen))[..., chosen.index("B04")]
+    whole = corruption.apply(bands, 3, BANDS)[..., NAMES.index("B04")]
+    np.testing.assert_array_equal(changed, whole)
+
+
 def test_draws_depend_on_the_corruption_and_never_on_the_others(
     bands: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,6 +85,8 @@ UNREADABLE = {
     "16-bit": (encoded(Image.fromarray(np.ones((64, 64), np.uint16))), "not 8-bit"),
     "gif": (encoded(PLAIN, "GIF"), "not a JPEG, PNG or TIFF"),
     "five bands": (bands(5), "5 channels"),
+    "uint16 RGB TIFF": (bands(3), "not 8-bit (uint16)"),
+    "8-bit bands": (bands(13, "uint8"), "no value above 1"),
     "float bands": (bands(13, "float32"), "float32"),
     "tiff in name only": (b"II*\0" + b"\0" * 100, "cannot be decoded"),
 }

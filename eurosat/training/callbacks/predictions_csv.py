@@ -7,6 +7,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback
 
+from eurosat.errors import UnreadImagesError
 from eurosat.files import write_csv
 from eurosat.training.callbacks.gather import gather
 
@@ -16,7 +17,8 @@ _log = logging.getLogger(__name__)
 class PredictionsCSV(Callback):
     """Options of the CSV file that 'predict' writes: one row per image.
 
-    The file is written atomically, after the last prediction.
+    The file is written atomically, after the last prediction. The row of an image that cannot be
+    read has the reason in the column ``error`` and no class.
     """
 
     def __init__(self, path: str = "predictions.csv") -> None:
@@ -28,7 +30,7 @@ class PredictionsCSV(Callback):
                 predictions of `eurosat test` are in the run folder.
         """
         self.path = Path(path)
-        self._rows: list[tuple[str, list[float], bool]] = []
+        self._rows: list[tuple[str, list[float], bool, str]] = []
 
     def on_predict_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Discard earlier predictions."""
@@ -45,23 +47,30 @@ class PredictionsCSV(Callback):
     ) -> None:
         """Keep a batch's probabilities."""
         probabilities = outputs["probabilities"].float().cpu().tolist()
-        self._rows += zip(outputs["file"], probabilities, batch["resized"].tolist(), strict=True)
+        resized, errors = batch["resized"].tolist(), batch["error"]
+        self._rows += zip(outputs["file"], probabilities, resized, errors, strict=True)
 
     def on_predict_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Write the file."""
-        rows = gather(self._rows)
+        """Write the file.
+
+        Raises:
+            UnreadImagesError: Some images could not be read.
+        """
+        rows = sorted(gather(self._rows))
         if not trainer.is_global_zero:
             return
         classes = pl_module.classes
         write_csv(
             self.path,
-            ["file", "predicted", "confidence", *classes],
+            ["file", "predicted", "confidence", *classes, "error"],
             (
-                [file, classes[values.index(max(values))], max(values), *values]
-                for file, values, _ in sorted(rows)
+                [file, *[""] * (2 + len(classes)), error]
+                if error
+                else [file, classes[values.index(max(values))], max(values), *values, ""]
+                for file, values, _, error in rows
             ),
         )
-        resized = sorted(file for file, _, other_size in rows if other_size)
+        resized = [file for file, _, other_size, _ in rows if other_size]
         if resized:
             size = pl_module.patch_size
             _log.warning(
@@ -69,4 +78,10 @@ class PredictionsCSV(Callback):
                 "were resized, such as %s",
                 *(len(resized), len(rows), size, size, resized[0]),
             )
-        print(f"{len(rows)} predictions written to {self.path}")
+        errors = [error for *_, error in rows if error]
+        print(f"{len(rows) - len(errors)} predictions written to {self.path}")
+        if errors:
+            raise UnreadImagesError(
+                f"{len(errors)} of {len(rows)} images cannot be read, and the column error of "
+                f"{self.path} has the reason of each; the first reason: {errors[0]}"
+            )
