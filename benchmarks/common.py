@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from eurosat.operating_system import available_cores
+
 RESULTS = Path(__file__).parent / "results"
 
 OPEN_STORE = """
@@ -55,7 +57,7 @@ def save(name: str, figures: dict[str, Any]) -> None:
         "git": asdict(git) if (git := git_state()) else None,
         "machine": {
             "cpu": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
-            "cores": os.cpu_count(),
+            "cores": available_cores(),
             "python": platform.python_version(),
             "torch": torch.__version__,
         },

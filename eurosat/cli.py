@@ -15,7 +15,7 @@ from typing import Any
 
 from eurosat import __version__
 from eurosat.errors import EuroSATError
-from eurosat.operating_system import refuse_windows
+from eurosat.operating_system import limit_threads, refuse_windows
 
 TRAINER_VERBS = {
     "fit": "train a classifier, then test its best checkpoint",
@@ -62,6 +62,7 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit code: 0 after success, 2 after a mistake in usage or data, 1 if a gate failed, or
         if a training, a study or a service ended early.
     """
+    limit_threads()  # before a library that reads the limit is imported
     arguments = list(sys.argv[1:] if args is None else args)
     verb = _top_level_parser().parse_args(arguments[:1]).verb
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from eurosat.errors import AcceleratorError
-from eurosat.operating_system import memory_gib
+from eurosat.operating_system import available_cores, memory_gib
 
 if TYPE_CHECKING:
     import lightning
@@ -21,7 +21,7 @@ class Hardware:
         platform: Operating system and processor architecture.
         python: Version of Python.
         cpu: Name of the processor.
-        cores: Number of logical cores.
+        cores: Number of logical cores that the process may use.
         threads: Number of threads that torch computes with.
         memory_gib: Main memory in GiB.
         accelerator: Name of the GPU, or the type of another device, such as ``"cpu"``.
@@ -49,7 +49,7 @@ def hardware(trainer: "lightning.Trainer") -> Hardware:
         platform=platform.platform(),
         python=platform.python_version(),
         cpu=torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
-        cores=os.cpu_count(),
+        cores=available_cores(),
         threads=torch.get_num_threads(),
         memory_gib=memory_gib(),
         accelerator=torch.cuda.get_device_name() if cuda else trainer.strategy.root_device.type,

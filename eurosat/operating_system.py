@@ -10,9 +10,11 @@ import math
 import os
 import signal
 import sys
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
 
-from eurosat.errors import PlatformError
+from eurosat.errors import EuroSATError, PlatformError
 
 WINDOWS = sys.platform == "win32"
 
@@ -23,8 +25,6 @@ ENDING_SIGNALS: tuple[int, ...] = tuple(
 
 KILL: int = getattr(signal, "SIGKILL", signal.SIGTERM)
 """Signal that ends a process at once; on Windows, SIGTERM does."""
-
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 def refuse_windows(verb: str) -> None:
@@ -60,38 +60,98 @@ def socket_address(path: Path) -> str:
     """ZeroMQ's address of a Unix domain socket, through which processes of one machine talk.
 
     Args:
-        path: The socket; the kernel accepts paths of about 100 bytes.
+        path: The socket.
+
+    Raises:
+        EuroSATError: The path is longer than the kernel allows (unix(7): 108 bytes with a zero at
+            the end on Linux, 104 on macOS).
     """
+    longest = 107 if sys.platform == "linux" else 103
+    if len(os.fsencode(path)) > longest:
+        raise EuroSATError(
+            f"the path of the socket {path} is longer than {longest} bytes: name a shorter folder "
+            "in the environment variable TMPDIR, such as /tmp"
+        )
     return f"ipc://{path}"
 
 
-def available_cores(cgroup: Path = _CGROUP) -> int:
+def available_cores(root: Path = Path("/")) -> int:
     """Number of cores that this process may use, at least 1.
 
     A container often has fewer cores than its machine: by the set of cores (``docker run
-    --cpuset-cpus``), or by a quota of time (``docker run --cpus``, ``limits.cpu`` of Kubernetes),
-    which is rounded up.
+    --cpuset-cpus``, ``taskset``), or by a quota of time (``docker run --cpus``, ``limits.cpu`` of
+    Kubernetes, ``CPUQuota`` of systemd), which is rounded up.
 
     Args:
-        cgroup: Folder of the process's control group, version 2 (``cpu.max``) or 1.
+        root: Folder that holds ``proc`` and the mounted control groups.
+    """
+    return max(1, min([_allowed_cores(), *map(math.ceil, _quotas(root))]))
+
+
+def limit_threads() -> None:
+    """Let libraries use no more threads than a quota of cores allows.
+
+    Libraries such as torch and OpenBLAS know the set of cores and no quota. They read
+    ``OMP_NUM_THREADS`` when they are imported, and child processes inherit the variable. A value
+    that the user has set is kept.
+    """
+    if (cores := available_cores()) < _allowed_cores():
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+
+
+def _allowed_cores() -> int:
+    """Number of cores in the set of cores of this process."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Yield the quotas, in cores, of this process's control group and of the groups around it.
+
+    Version 2 has one hierarchy of groups; version 1 has a hierarchy with the controller ``cpu``; a
+    hybrid system has both. ``/proc/self/cgroup`` names the group in each hierarchy, and
+    ``/proc/self/mountinfo`` says where the hierarchy is mounted (cgroups(7), proc_pid_cgroup(5)).
     """
     try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not Linux
-        cores = os.cpu_count() or 1
-    try:
-        quota, period = (cgroup / "cpu.max").read_text("utf-8").split()
-    except (OSError, ValueError):
-        try:
-            quota, period = (
-                (cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text("utf-8")
-                for name in ("quota", "period")
-            )
-        except OSError:
-            return cores
-    if not quota.strip().isdecimal():  # "max", or -1 in version 1
-        return cores
-    return max(1, min(cores, math.ceil(int(quota) / int(period))))
+        groups = (root / "proc/self/cgroup").read_text("utf-8").splitlines()
+        mounts = (root / "proc/self/mountinfo").read_text("utf-8").splitlines()
+    except OSError:  # not Linux
+        return
+    paths: dict[str, PurePosixPath] = {}  # by controller; version 2 has no name here
+    for line in groups:
+        _, controllers, group = line.split(":", 2)
+        paths |= dict.fromkeys(controllers.split(","), PurePosixPath(group))
+    for mount in mounts:
+        fields, _, kind = mount.partition(" - ")
+        _, _, _, top, mounted, *_ = fields.split()
+        file_system, *_, options = kind.split()  # the source between the two may be empty
+        match file_system:
+            case "cgroup2":
+                path, read = paths.get(""), _quota
+            case "cgroup" if "cpu" in options.split(","):
+                path, read = paths.get("cpu"), _quota_1
+            case _:
+                continue
+        # A container may see its own group only, mounted as the top.
+        inner = path.relative_to(top) if path and path.is_relative_to(top) else PurePosixPath()
+        for folder in (inner, *inner.parents):
+            with suppress(OSError):  # the outermost group has no files of a quota
+                quota, period = read(root / mounted.lstrip("/") / folder)
+                if quota.isdecimal():  # not "max", nor -1 in version 1
+                    yield int(quota) / int(period)
+
+
+def _quota(group: Path) -> list[str]:
+    """The quota and the period of a control group of version 2."""
+    return (group / "cpu.max").read_text("ascii").split()
+
+
+def _quota_1(group: Path) -> list[str]:
+    """The quota and the period of a control group of version 1."""
+    files = (group / f"cpu.cfs_{name}_us" for name in ("quota", "period"))
+    return [file.read_text("ascii").strip() for file in files]
 
 
 def memory_gib() -> float | None:

@@ -25,6 +25,7 @@ from eurosat.data.synthetic import synthetic_patch
 from eurosat.gate import evaluate
 from eurosat.inference import formats
 from eurosat.labels import CLASSES
+from eurosat.operating_system import available_cores
 from tests.kinds import mark, refuse_what_is_slow
 from tests.session_folder import SessionFolder, fill_once
 
@@ -77,7 +78,7 @@ def pytest_configure() -> None:
     os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if workers > 1:
-        threads = max(1, (os.cpu_count() or 1) // workers)
+        threads = max(1, available_cores() // workers)
         os.environ["OMP_NUM_THREADS"] = str(threads)
         torch.set_num_threads(threads)
 

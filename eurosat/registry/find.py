@@ -1,7 +1,12 @@
 """Finding a model file by its URI: on disk, in a bucket, or in a registry."""
 
+import concurrent.futures
+import logging
 import shutil
-from collections.abc import Iterable
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from eurosat.errors import ModelFileError, RegistryError
@@ -9,9 +14,23 @@ from eurosat.inference.backends import model_suffixes
 from eurosat.inference.files import model_files
 from eurosat.registry.reference import Reference, is_reference, parse_reference
 
+_log = logging.getLogger(__name__)
+
+BUCKET_SECONDS = 120.0
+"""Time without a byte from a bucket after which the fetch is given up."""
+
+REGISTRY_SECONDS = 600.0
+"""Time after which the fetch from a registry is given up.
+
+The clients of registries download into caches of their own, where the arrival of bytes is unseen.
+"""
+
 
 def find_model(model_uri: str, folder: Path) -> Path:
     """Find the model file of a URI, and fetch it where it is remote.
+
+    A fetch from a bucket is given up if nothing has arrived for `BUCKET_SECONDS`, and a fetch from
+    a registry after `REGISTRY_SECONDS`.
 
     Args:
         model_uri: A file, a folder that holds one model file, the address of a file or folder in a
@@ -19,19 +38,70 @@ def find_model(model_uri: str, folder: Path) -> Path:
         folder: An empty folder for the fetched files.
 
     Raises:
-        ModelFileError: The URI holds no model file or several, or the bucket cannot be read.
-        RegistryError: The registered model does not exist, or its file cannot be fetched.
+        ModelFileError: The URI holds no model file or several, or the bucket cannot be read or
+            does not answer.
+        RegistryError: The registered model does not exist, or its file cannot be fetched, or the
+            registry does not answer.
     """
     if is_reference(model_uri):
-        _fetch_registered(parse_reference(model_uri), folder)
+        reference = parse_reference(model_uri)
+        _log.info("fetching %s: the registry has %g s to answer", model_uri, REGISTRY_SECONDS)
+        if not _finishes(lambda: _fetch_registered(reference, folder), REGISTRY_SECONDS):
+            raise RegistryError(
+                f"{model_uri} was not fetched within {REGISTRY_SECONDS:g} s: check the address of "
+                "the registry and the network"
+            )
         path = folder
     elif "://" in model_uri:
-        return _fetch_from_bucket(model_uri, folder)
+        _log.info("fetching %s: the bucket has %g s to answer", model_uri, BUCKET_SECONDS)
+        if not _finishes(lambda: _fetch_from_bucket(model_uri, folder), BUCKET_SECONDS, folder):
+            raise ModelFileError(
+                f"{model_uri} does not answer: nothing has arrived for {BUCKET_SECONDS:g} s; check "
+                "the address and the network"
+            )
+        return Path(_only_model(model_uri, map(str, folder.iterdir())))
     else:
         path = Path(model_uri)
     if not path.is_dir():
         return path
     return Path(_only_model(model_uri, map(str, path.rglob("*"))))
+
+
+def _finishes(work: Callable[[], object], seconds: float, folder: Path | None = None) -> bool:
+    """Do work in a thread, because no client of a bucket or registry bounds the whole fetch.
+
+    Args:
+        work: The work. Its errors are raised here.
+        seconds: Time that the work has.
+        folder: A folder in which any growth gives the work its time again.
+
+    Returns:
+        Whether the work has finished; otherwise the thread is left behind.
+    """
+    done: concurrent.futures.Future[object] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    arrived, deadline = 0, time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if concurrent.futures.wait([done], timeout=min(seconds, 1)).done:
+            done.result()
+            return True
+        if folder and (size := _size(folder)) > arrived:
+            arrived, deadline = size, time.monotonic() + seconds
+    return False
+
+
+def _size(folder: Path) -> int:
+    """Size of a folder's files in bytes."""
+    with suppress(FileNotFoundError):  # a file was renamed in the meantime
+        return sum(path.stat().st_size for path in folder.rglob("*"))
+    return 0
 
 
 def _only_model(model_uri: str, files: Iterable[str]) -> str:
@@ -74,7 +144,7 @@ def _fetch_registered(reference: Reference, folder: Path) -> None:
         ) from error
 
 
-def _fetch_from_bucket(address: str, folder: Path) -> Path:
+def _fetch_from_bucket(address: str, folder: Path) -> None:
     """Copy a model file from a bucket; the address is that of the file or of its folder."""
     try:
         import fsspec
@@ -86,7 +156,6 @@ def _fetch_from_bucket(address: str, folder: Path) -> Path:
         model = _only_model(address, files)
         for file in model_files(PurePosixPath(model)):
             filesystem.get_file(str(file), str(folder / file.name))
-        return folder / Path(model).name
     except ModelFileError:
         raise
     except ImportError as error:

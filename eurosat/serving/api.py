@@ -1,10 +1,10 @@
 """The worker: LitServe's API for the model, and a loop that batches requests without waiting."""
 
+import functools
 import logging
-import multiprocessing
 import signal
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -19,6 +19,7 @@ from eurosat.inference.runtime import open_model
 from eurosat.logs import LogLevel, Logs
 from eurosat.serving import metrics
 from eurosat.serving.transport import AnswerTransport, RequestChannel
+from eurosat.serving.worker_states import WorkerStates
 
 _log = logging.getLogger(__name__)
 
@@ -37,18 +38,19 @@ class GreedyBatchLoop(LitLoop):  # type: ignore[misc]  # LitServe ships no types
         worker_id: int,
         request_queue: RequestChannel,
         transport: AnswerTransport,
-        workers_setup_status: Any,
+        workers_setup_status: WorkerStates,
         callback_runner: Any,
     ) -> None:
         """Answer requests until the main process ends."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the main process stops the workers
-        main = multiprocessing.parent_process()
+        heartbeats = workers_setup_status.heartbeats
+        heartbeats.begin(worker_id, lit_api.step_seconds)
+        heartbeats.beat_in_thread(worker_id)
+        lit_api.step = functools.partial(heartbeats.step, worker_id)
         while True:
+            lit_api.step()
             try:
                 requests = [request_queue.get(timeout=1.0)]
             except Empty:
-                if main is not None and not main.is_alive():
-                    sys.exit("the main process has ended")
                 continue
             images = len(requests[0][3])
             while images < lit_api.max_batch_size:
@@ -112,13 +114,18 @@ class ClassifierAPI(litserve.LitAPI):  # type: ignore[misc]
         self.threads = threads
         self.log_level: LogLevel = log_level
         self.model: Model | None = None
+        self.step_seconds = 0.0
+        self.step: Callable[[], None] | None = None
 
     def setup(self, device: str) -> None:
         """Open the model, and run it once on the smallest and once on the largest batch."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the main process ends the workers
         Logs(self.log_level).__enter__()  # stays open until the worker process ends
         self.model = open_model(self.path, device=device, threads=self.threads)
         for size in (1, self.max_batch_size):
+            start = time.monotonic()
             self.predict(np.zeros((size, *self.model.card.shape), self.model.card.dtype))
+            self.step_seconds = time.monotonic() - start  # of the largest batch at the end
 
     def batch(self, inputs: list[Patches]) -> Patches:
         """Concatenate the images of several requests."""
@@ -131,5 +138,7 @@ class ClassifierAPI(litserve.LitAPI):  # type: ignore[misc]
         for start in range(0, len(x), self.max_batch_size):
             batch = x[start : start + self.max_batch_size]
             metrics.BATCH_IMAGES.observe(len(batch))
+            if self.step:
+                self.step()
             found.append(self.model.run(batch))
         return found[0] if len(found) == 1 else join_outputs(found)

@@ -1,19 +1,20 @@
 """Dispatch of requests from an API process to the workers, with recovery from worker exits."""
 
 import asyncio
+import ctypes
 import logging
 import os
 import signal
 import time
 import uuid
 from dataclasses import dataclass, field
-from multiprocessing.sharedctypes import Synchronized
 
 from litserve.utils import LitAPIStatus, ResponseBufferItem
 
 from eurosat.inference.backend import Output, Patches
 from eurosat.operating_system import ParentProcess
 from eurosat.serving import metrics
+from eurosat.serving.heartbeat import Heartbeats
 from eurosat.serving.transport import NoWorkerError, RequestChannel
 
 _log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class Dispatcher:
     """The sender of patches to the workers; every API process has one dispatcher."""
 
     def __init__(
-        self, responses: dict[str, ResponseBufferItem], worker_exits: "Synchronized[int]"
+        self, responses: dict[str, ResponseBufferItem], worker_exits: ctypes.c_ulong
     ) -> None:
         """Store the objects that the dispatcher shares with the server.
 
@@ -61,16 +62,27 @@ class Dispatcher:
         self._seen_exits = worker_exits.value
         self._in_flight: dict[str, _InFlight] = {}
 
-    def start(self, channel: RequestChannel, number: int) -> None:
-        """Open the channel in API process ``number``."""
+    def start(
+        self, channel: RequestChannel, number: int, workers: Heartbeats, own: Heartbeats
+    ) -> None:
+        """Open the channel in an API process.
+
+        Args:
+            channel: The channel to the workers.
+            number: Number of the API process.
+            workers: The heartbeats of the workers.
+            own: The heartbeats of the API processes.
+        """
         self._channel = channel
         self._number = number
+        self._workers = workers
+        self._own = own
         channel.listen(number)
 
     @property
     def ready(self) -> bool:
-        """Whether a worker can answer."""
-        return self._channel.connected
+        """Whether a worker can answer; a worker that hangs is still connected."""
+        return self._channel.connected and self._workers.any_alive
 
     async def predict(self, patches: Patches) -> Output:
         """Have a worker classify patches.
@@ -113,9 +125,15 @@ class Dispatcher:
             request.waits_for_worker = False
 
     async def watch(self) -> None:
-        """Repeat the requests of workers that exit, and end this process after the main process."""
+        """Repeat the requests of workers that exit, and end this process after the main process.
+
+        The task is the heartbeat of the process as well: it makes a step whenever the event loop
+        turns.
+        """
         main = ParentProcess()
+        self._own.begin(self._number)
         while True:
+            self._own.step(self._number)
             await asyncio.sleep(_WATCH_SECONDS)
             if main.has_ended:
                 _log.error("the main process has ended: this API process stops")

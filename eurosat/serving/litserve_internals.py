@@ -49,7 +49,7 @@ OVERRIDDEN = (
         _SERVER,
         "lifespan",
         "(self, app)",
-        "Every API process opens its sockets and watches for worker exits.",
+        "Every API process opens its sockets, beats, and watches for worker exits.",
     ),
     Internal(
         _SERVER,
@@ -126,9 +126,8 @@ USED = (
         _SERVER,
         "_shutdown_event",
         None,
-        "LitServe waits for the event, and the event ends monitoring.",
+        "LitServe waits for the event, which nobody sets: the order to stop ends the wait.",
     ),
-    Internal(_SERVER, "_shutdown_event.is_set", None, "Monitoring ends with the server."),
     Internal(_SERVER, "inference_workers", None, "Monitoring waits for these processes to exit."),
     Internal(
         _SERVER, "uvicorn_graceful_timeout", None, "Requests in flight get 5 s instead of 30 s."

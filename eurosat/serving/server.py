@@ -5,14 +5,12 @@ import contextlib
 import logging
 import multiprocessing
 import os
-import shutil
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from multiprocessing.connection import wait
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,28 +22,32 @@ from eurosat.errors import EuroSATError
 from eurosat.inference.card import ModelCard
 from eurosat.monitoring.log.settings import LogSettings
 from eurosat.monitoring.reference import card_reference
+from eurosat.operating_system import available_cores
 from eurosat.serving import metrics
 from eurosat.serving.admission import Admission, check_path, protected_paths
 from eurosat.serving.api import ClassifierAPI
 from eurosat.serving.decoder import Decoder
 from eurosat.serving.dispatcher import Dispatcher
+from eurosat.serving.heartbeat import START_SECONDS, Heartbeats
 from eurosat.serving.limits import Limits
+from eurosat.serving.monitor import Monitor
 from eurosat.serving.pages import add_pages
 from eurosat.serving.prediction_log import ServiceLog
 from eurosat.serving.problems import add_problem_handlers
 from eurosat.serving.protocols import open_inference_routes, vertex_routes
 from eurosat.serving.routes import routes
 from eurosat.serving.service import Service
+from eurosat.serving.stop import StopOrder, end_children
 from eurosat.serving.transport import AnswerTransport, RequestChannel
 from eurosat.serving.worker_states import WorkerStates
 
 _log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 5
-"""Time for requests in flight after SIGTERM; Cloud Run sends SIGKILL 10 s after SIGTERM."""
+"""Time for requests in flight after SIGTERM; `eurosat.serving.stop` bounds the whole end."""
 
-_MAX_FAILED_STARTS = 5
-"""Worker exits in a row, each before the worker could answer, that end the service."""
+_CLOSING_SECONDS = 0.6
+"""Time for an API process to end after the requests in flight have ended."""
 
 
 class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no types
@@ -69,6 +71,8 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         vertex_route: str,
         health_route: str | None,
         examples: Mapping[str, bytes],
+        folder: Path,
+        stop: StopOrder,
         api_servers: int = 1,
         log: LogSettings | None = None,
     ) -> None:
@@ -86,6 +90,8 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             vertex_route: Path of Vertex AI's protocol.
             health_route: A second path of ``/health``.
             examples: Example images for the page, by file name.
+            folder: A private folder for the sockets.
+            stop: The order to stop.
             api_servers: Number of API processes.
             log: Settings of the prediction log; None if predictions are not logged.
 
@@ -101,11 +107,14 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         self.vertex_route = vertex_route
         self.health_route = health_route
         self.examples = examples
-        self.worker_exits = multiprocessing.Value("L", 0)
-        self.exit_code = 0
+        # Without a lock, which a stopped process could hold; only the main process writes.
+        self.worker_exits = multiprocessing.Value("L", 0, lock=False)
         self._api_servers = api_servers
         self._log = ServiceLog(log, card, api_servers) if log else None
-        self._folder = Path(tempfile.mkdtemp(prefix="eurosat-serve-"))
+        self._folder = folder
+        self._stop = stop
+        self._api_heartbeats = Heartbeats(api_servers)
+        self._supervision: threading.Thread | None = None
         super().__init__(
             api,
             accelerator=accelerator,
@@ -151,14 +160,23 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         self._channel = RequestChannel(self._folder, num_api_servers)
         self.litapi_request_queues = {self.lit_api.api_path: self._channel}
         self._transport = AnswerTransport(self._folder, num_api_servers)
+        self._stop.hold()  # LitServe starts the workers now
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """Open the sockets of an API process, and watch for worker exits until the process ends."""
         metrics.MODEL.labels(self.card.version, self.card.backbone, self.card.format).set(1)
         metrics.prepare(protected_paths(app.routes), self.card.classes)
+        # Asyncio's own number of threads follows the machine's cores, whatever may be used of them.
+        threads = ThreadPoolExecutor(min(32, available_cores() + 4))
+        asyncio.get_running_loop().set_default_executor(threads)
         async with super().lifespan(app):
-            self.dispatcher.start(self._channel, self.app.response_queue_id)
+            self.dispatcher.start(
+                self._channel,
+                self.app.response_queue_id,
+                self.workers_setup_status.heartbeats,
+                self._api_heartbeats,
+            )
             watch = asyncio.create_task(self.dispatcher.watch())
             decoder = asyncio.create_task(self.decoder.start())
             try:
@@ -173,8 +191,10 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
 
         Raises:
             EuroSATError: All workers exited, for example for lack of memory, or cannot open the
-                model.
+                model, or take too long.
         """
+        self._stop.release()
+        deadline = time.monotonic() + START_SECONDS
         while not any(
             state == WorkerSetupStatus.READY for state in self.workers_setup_status.values()
         ):
@@ -188,67 +208,66 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
                     f"all workers exited while they opened the model (exit codes {codes}): a code "
                     "of -9 usually means too little memory"
                 )
+            if time.monotonic() > deadline:
+                raise EuroSATError(
+                    f"no worker has opened the model within {START_SECONDS:g} s: serve a smaller "
+                    "model, or choose a faster machine"
+                )
             time.sleep(0.05)
+        self._stop.hold()  # LitServe starts the API processes now
+        for number in range(self._api_servers):
+            self._api_heartbeats.start(number)
 
     def _start_worker_monitoring(self, manager: None, uvicorn_workers: Mapping[int, Any]) -> None:
-        """Replace workers that exit; stop if workers cannot start or an API process ends.
+        """Start to supervise the processes, and open the port of the metrics.
 
-        The method also opens the port of the metrics: after the API processes were forked, because
-        a fork must not copy the lock of a running thread.
+        The method runs after the API processes were forked, because a fork must not copy the lock
+        of a running thread.
         """
+        self._stop.release()
         if self.metrics_port:
             with _binding(self._host, self.metrics_port, "metrics_port"):
                 metrics.serve_metrics(self._host, self.metrics_port)
+        monitor = Monitor(
+            self.inference_workers,
+            self.workers_setup_status,
+            uvicorn_workers,
+            self._api_heartbeats,
+            self._start_worker,
+            self._stop,
+        )
 
-        def monitor() -> None:
-            failures = 0
-            while not self._shutdown_event.is_set():
-                processes = [*self.inference_workers, *uvicorn_workers.values()]
-                wait([process.sentinel for process in processes], timeout=0.5)
-                if self._stopping.is_set():
-                    return
-                if not all(process.is_alive() for process in uvicorn_workers.values()):
-                    self._give_up("an API process ended")
-                    return
-                for number, process in enumerate(self.inference_workers):
-                    if process.is_alive():
-                        continue
-                    status = self.workers_setup_status.values()[number]
-                    failures = 0 if status == WorkerSetupStatus.READY else failures + 1
-                    _log.error("worker %d exited with code %s", number, process.exitcode)
-                    metrics.WORKER_EXITS.inc()
-                    metrics.process_ended(process.pid)
-                    if failures >= _MAX_FAILED_STARTS:
-                        self._give_up("workers exit before they can answer")
-                        return
-                    with self.worker_exits.get_lock():
-                        self.worker_exits.value += 1  # API processes repeat the worker's requests
-                    time.sleep(min(failures, 3))
-                    self.inference_workers[number] = self.launch_single_inference_worker(
-                        self.lit_api, number
-                    )
+        def supervise() -> None:
+            if reason := monitor.run():
+                self._give_up(reason)
 
-        threading.Thread(target=monitor, name="monitor", daemon=True).start()
+        self._supervision = threading.Thread(target=supervise, name="monitor", daemon=True)
+        self._supervision.start()
         if self._log:
             self._log.start_upload()
+
+    def _start_worker(self, number: int) -> Any:
+        """Start a worker, and let the API processes repeat the requests of the worker before it."""
+        self.worker_exits.value += 1
+        return self.launch_single_inference_worker(self.lit_api, number)
 
     def _perform_graceful_shutdown(
         self, manager: None, uvicorn_workers: Mapping[int, Any], shutdown_reason: str = "normal"
     ) -> None:
         """Let the API processes answer the requests in flight, then end all processes."""
         _log.info("the service stops; requests in flight have %d s to finish", _DRAIN_SECONDS)
+        deadline = time.monotonic() + _DRAIN_SECONDS + _CLOSING_SECONDS
         for process in uvicorn_workers.values():
             process.terminate()
-        deadline = time.monotonic() + _DRAIN_SECONDS + 1
         for process in uvicorn_workers.values():
             process.join(max(deadline - time.monotonic(), 0))
-            process.kill()
-        for process in self.inference_workers:
-            process.kill()  # a worker has no state to save
+        if self._supervision:
+            self._supervision.join(1)  # it may be starting a worker
+        end_children()
 
     def _give_up(self, reason: str) -> None:
         _log.critical("%s: the service stops", reason)
-        self.exit_code = 1
+        self._stop.exit_code = 1
         os.kill(os.getpid(), signal.SIGTERM)
 
     def serve(self, host: str, port: int, log_level: str) -> int:
@@ -260,24 +279,13 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         Raises:
             EuroSATError: The port cannot be bound, or the workers cannot start.
         """
-        self._stopping = threading.Event()
-        main = os.getpid()
-
-        def stop(*_: Any) -> None:
-            # Forked processes inherit this handler until uvicorn installs its own handler.
-            if os.getpid() == main and not self._stopping.is_set():
-                self._stopping.set()
-                raise KeyboardInterrupt  # LitServe shuts down on KeyboardInterrupt
-
         self._host = host
         _check_port(host, port, "port")
         if self.metrics_port:
             _check_port(host, self.metrics_port, "metrics_port")
         logging.getLogger("litserve.server").setLevel(logging.WARNING)  # this module logs the rest
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
         try:
-            self.run(
+            self.run(  # shuts down on the exception of the order to stop
                 host=host,
                 port=port,
                 num_api_servers=self._api_servers,
@@ -286,17 +294,11 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
                 generate_client_file=False,
                 access_log=False,
             )
-        except KeyboardInterrupt:
-            pass  # the signal came during the start
         finally:
-            self._stopping.set()
-            for process in multiprocessing.active_children():
-                process.kill()
-                process.join()
+            end_children()
             if self._log:
                 self._log.finish_upload()
-            shutil.rmtree(self._folder, ignore_errors=True)
-        return self.exit_code
+        return self._stop.exit_code
 
 
 def _check_port(host: str, port: int, option: str) -> None:

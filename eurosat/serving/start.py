@@ -21,6 +21,7 @@ from eurosat.registry.find import find_model
 from eurosat.serving.api import ClassifierAPI
 from eurosat.serving.limits import Limits
 from eurosat.serving.server import Server
+from eurosat.serving.stop import StopOrder
 
 _log = logging.getLogger(__name__)
 
@@ -40,8 +41,12 @@ def start(
     examples: str | None,
     log: LogSettings | None,
     log_level: LogLevel,
+    folder: Path,
+    stop: StopOrder,
 ) -> int:
-    """Serve until SIGTERM or Ctrl-C; `eurosat.tools.serve.serve` documents the arguments.
+    """Serve until the order to stop; `eurosat.tools.serve.serve` documents the other arguments.
+
+    The service's private ``folder`` is for its sockets and a fetched model.
 
     Returns:
         The exit code.
@@ -77,8 +82,8 @@ def start(
     model_uri = model or environment.get("AIP_STORAGE_URI")
     if not model_uri:
         raise EuroSATError("no model is given: name a model file or URI, or set AIP_STORAGE_URI")
-    with tempfile.TemporaryDirectory(prefix="eurosat-model-") as folder:
-        path = find_model(model_uri, Path(folder))
+    with tempfile.TemporaryDirectory(prefix="model-", dir=folder) as fetched:
+        path = find_model(model_uri, Path(fetched))
         card = open_model(path, threads=1).card  # fails at once if the file is damaged
         devices = find_backend(path).cuda_devices() if device != "cpu" else 0
         if device == "cuda" and not devices:
@@ -106,6 +111,8 @@ def start(
             examples=_read_examples(Path(examples))
             if examples
             else {name: base64.b64decode(text) for name, text in card.examples.items()},
+            folder=folder,
+            stop=stop,
             api_servers=api_servers,
             log=log,
         )

@@ -1,7 +1,6 @@
 """``eurosat serve``: classify images over HTTP with a model file."""
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -55,7 +54,7 @@ def serve(
         workers: Number of worker processes on each GPU, or on the CPU; every worker holds
             a copy of the model.
         threads: Number of threads per worker. If not given, the workers share the cores that the
-            process may use.
+            process may use by its set of cores and its quota.
         api_servers: Number of API processes, which read requests and write responses.
         max_batch_size: Largest number of images in one call of the model.
         max_in_flight: Largest number of requests that one API process answers at the same time; a
@@ -78,9 +77,13 @@ def serve(
             uploaded.
         log_level: Lowest level of messages that are logged.
     """
-    # prometheus_client reads the variable at import; every process writes into the folder.
-    with tempfile.TemporaryDirectory(prefix="eurosat-metrics-") as folder:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+    from eurosat.serving.folder import service_folder
+    from eurosat.serving.stop import StopOrder
+
+    with StopOrder() as stop, service_folder() as folder:
+        # prometheus_client reads the variable at import; every process writes into the folder.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder / "metrics")
+        (folder / "metrics").mkdir()
         from eurosat.logs import Logs
         from eurosat.monitoring.log.settings import log_settings
         from eurosat.serving.limits import Limits
@@ -101,4 +104,7 @@ def serve(
                 examples=examples,
                 log=log_settings(log_url, log_spool, log_spool_mib, log_seconds),
                 log_level=log_level,
+                folder=folder,
+                stop=stop,
             )
+    return stop.exit_code  # the order to stop came during the start

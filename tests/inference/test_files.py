@@ -100,3 +100,11 @@ def test_openvino_models_leave_signals_alone(exported: dict[str, Path]) -> None:
     command = [sys.executable, "-c", code, str(exported["openvino"])]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (0, "handled\n")
+
+
+def test_openvino_pins_no_thread_where_other_workers_compute(
+    exported: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eurosat.inference.backends.openvino.available_cores", lambda: 4)
+    model: Any = open_model(exported["openvino"], threads=2)
+    assert not model._compiled.get_property("ENABLE_CPU_PINNING")

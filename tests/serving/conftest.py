@@ -1,7 +1,6 @@
 """A real service in processes of its own, as users start it."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,6 +23,7 @@ from eurosat.labels import CLASSES
 from eurosat.serving.api import ClassifierAPI
 from eurosat.serving.limits import Limits
 from eurosat.serving.server import Server
+from eurosat.serving.stop import StopOrder
 from tests.conftest import geotiff, jpeg
 
 
@@ -154,7 +154,7 @@ class Front:
 
 
 @pytest.fixture(scope="session")
-def front() -> Iterator[Front]:
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     """A front with a key that answers one request at a time; tests may add routes to it."""
     (model,) = (Path(__file__).parents[1] / "fixtures").rglob("*.onnx")
     server = Server(
@@ -169,6 +169,8 @@ def front() -> Iterator[Front]:
         vertex_route="/v1/endpoints/1:predict",
         health_route="/v1/endpoints/1",
         examples={"a.jpg": b"\xff\xd8\xff"},
+        folder=tmp_path_factory.mktemp("front"),
+        stop=StopOrder(),
     )
     port = free_port()
     config = uvicorn.Config(server.app, port=port, lifespan="off", log_config=None)
@@ -180,7 +182,6 @@ def front() -> Iterator[Front]:
     yield Front(server.app, f"http://127.0.0.1:{port}")
     listener.should_exit = True
     thread.join()
-    shutil.rmtree(server._folder)
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ import pytest
 import requests
 
 from eurosat.serving.dispatcher import Dispatcher, WorkerLostError
+from eurosat.serving.heartbeat import Heartbeats
 from eurosat.serving.transport import RequestChannel
 from tests.serving.conftest import Service, StartService, free_port
 
@@ -244,20 +245,6 @@ def test_no_process_outlives_a_killed_service(start_service: StartService) -> No
     assert gone(processes)
 
 
-def test_told_to_stop_while_starting_it_leaves_nothing(onnx_model: Path, tmp_path: Path) -> None:
-    for delay in (0.3, 1.0, 1.5):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "eurosat", "serve", str(onnx_model), f"--port={free_port()}"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        time.sleep(delay)
-        processes = children(process.pid)
-        process.terminate()
-        process.wait(ENDING)
-        assert gone(processes)
-
-
 def test_a_request_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
     """Two workers that take a request and vanish; told here by hand, as the main process does."""
     worker_exits: Any = Value("L", 0)
@@ -274,7 +261,7 @@ def test_a_request_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
 
     async def ask() -> None:
         dispatcher = Dispatcher({}, worker_exits)
-        dispatcher.start(channel, 0)
+        dispatcher.start(channel, 0, Heartbeats(1), Heartbeats(1))
         watch = asyncio.create_task(dispatcher.watch())
         with pytest.raises(WorkerLostError):
             await asyncio.wait_for(dispatcher.predict(np.zeros((1, 3, 64, 64), np.uint8)), 20)

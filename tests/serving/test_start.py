@@ -5,6 +5,7 @@ import pickle
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 
 from eurosat.cli import main
 from eurosat.errors import ModelFileError
+from eurosat.registry import find
 from eurosat.registry.find import find_model
 from tests.conftest import Run
 from tests.serving.conftest import StartService, free_port, wait_ready
@@ -167,6 +169,42 @@ def test_a_model_is_found_in_a_folder_or_fetched(tmp_path: Path, onnx_bytes: byt
         find_model(f"file://{folder}", target)
     with pytest.raises(ModelFileError, match="cannot be fetched"):
         find_model("file:///nowhere/at/all", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("uri", "bound", "message"),
+    [
+        ("http://{}/model.onnx", "BUCKET_SECONDS", "does not answer: nothing has arrived for 0.3"),
+        ("registry:production", "REGISTRY_SECONDS", "was not fetched within 0.3 s: check the"),
+    ],
+)
+def test_an_address_that_does_not_answer_is_given_up(
+    uri: str,
+    bound: str,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(find, bound, 0.3)
+    with socket.socket() as silent:  # the kernel connects callers, and nobody answers them
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = "{}:{}".format(*silent.getsockname())
+        monkeypatch.setenv("EUROSAT_REGISTRY", f"http://{address}/models.git")
+        assert main(["serve", uri.format(address)]) == 2
+    shown = capsys.readouterr().err
+    assert f"INFO eurosat.registry.find: fetching {uri.format(address)}" in shown
+    assert message in shown
+
+
+def test_what_arrives_slowly_is_not_given_up(tmp_path: Path) -> None:
+    def trickle() -> None:
+        for number in range(6):
+            time.sleep(0.2)
+            (tmp_path / str(number)).write_bytes(b"x")
+
+    assert find._finishes(trickle, 0.5, tmp_path)
+    assert not find._finishes(trickle, 0.5)
 
 
 def test_vertex_gives_the_model_and_the_port(onnx_model: Path, tmp_path: Path) -> None:

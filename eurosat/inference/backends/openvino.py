@@ -13,6 +13,7 @@ from eurosat.inference.backend import Backend, Format, Output, Patches, Probabil
 from eurosat.inference.backends import onnx, register_backend, register_format
 from eurosat.inference.card import CARD_KEY, ModelCard
 from eurosat.inference.signal_stack import kept_signal_stack
+from eurosat.operating_system import available_cores
 
 if TYPE_CHECKING:
     from eurosat.models.predictor import Predictor
@@ -40,6 +41,8 @@ class OpenVinoBackend(Backend):
             )
         settings = {
             "INFERENCE_NUM_THREADS": threads,
+            # Pinned threads of several workers would share the same cores, and leave others idle.
+            "ENABLE_CPU_PINNING": threads >= available_cores(),
             "PERFORMANCE_HINT": "LATENCY",
             # The parity gate measured float32; OpenVINO's default precision depends on the CPU.
             "INFERENCE_PRECISION_HINT": "f32",

@@ -1,0 +1,103 @@
+"""The order to stop, which SIGTERM or Ctrl-C may give at any moment."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+STOP_SECONDS = 7.8
+"""Time from the order to the end. Docker and Cloud Run send SIGKILL 10 s after SIGTERM."""
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stopped(KeyboardInterrupt):
+    """The order to stop was given.
+
+    LitServe shuts down on `KeyboardInterrupt`. If Python itself meets a plain `KeyboardInterrupt`
+    in ``exec`` of a text, as `dataclasses` uses at import, it remembers the exception for ever and
+    ends the process by SIGINT rather than with its exit code (bpo-1054041).
+    """
+
+
+class StopOrder:
+    """Ends the block with `Stopped` at the first SIGTERM or SIGINT, and swallows the exception.
+
+    Further signals change nothing. The handler sets a plain flag, because a handler that takes a
+    lock (`threading.Event`, logging) waits for ever if the signal interrupted the lock's owner.
+
+    The main thread may compute in a library for long, or a library may swallow the exception.
+    Therefore a thread, which hears of the signal by a pipe, ends all processes after
+    `STOP_SECONDS`.
+    """
+
+    def __init__(self) -> None:
+        """Prepare the order; the handlers are installed when the block is entered."""
+        self.given = False
+        self.exit_code = 0  # 1 if a failure of the service gave the order
+        self._held = False
+        self._main = os.getpid()
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Self:
+        """Install the handlers, and start the thread that enforces the end."""
+        reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        threading.Thread(target=self._enforce, args=(reader,), name="stop", daemon=True).start()
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1) and None)
+        self._earlier = {number: signal.signal(number, self._take) for number in _SIGNALS}
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        """End the child processes that are left, and swallow the exception of the order."""
+        self._held = True
+        end_children()
+        self._ended.set()
+        signal.set_wakeup_fd(-1)
+        for number, handler in self._earlier.items():
+            # A second signal must not change the exit code while Python ends.
+            signal.signal(number, signal.SIG_IGN if self.given else handler)
+        os.close(self._writer)
+        return kind is Stopped
+
+    def hold(self) -> None:
+        """Let the order wait, so that no process is half started when the order ends the block."""
+        self._held = True
+
+    def release(self) -> None:
+        """End the block now if the order came since `hold`."""
+        self._held = False
+        if self.given:
+            raise Stopped
+
+    def _take(self, *_: Any) -> None:
+        if os.getpid() != self._main:
+            sys.exit(0)  # a forked process that has no handler of its own yet
+        first, self.given = not self.given, True
+        if first and not self._held:
+            raise Stopped
+
+    def _enforce(self, reader: int) -> None:
+        while number := os.read(reader, 1):
+            if number[0] in _SIGNALS and not self._ended.wait(STOP_SECONDS):
+                end_children()
+                os._exit(self.exit_code)
+        os.close(reader)
+
+
+def end_children() -> None:
+    """Kill this process's child processes, and wait for their ends."""
+    children = multiprocessing.active_children()
+    for process in children:
+        process.kill()
+    for process in children:
+        process.join(1)
