@@ -6,15 +6,19 @@ that its parent has ended, and lacks Unix domain sockets in ZeroMQ; `refuse_wind
 that depend on these.
 """
 
+import logging
 import math
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from eurosat.errors import EuroSATError, PlatformError
+
+_log = logging.getLogger(__name__)
 
 WINDOWS = sys.platform == "win32"
 
@@ -25,6 +29,8 @@ ENDING_SIGNALS: tuple[int, ...] = tuple(
 
 KILL: int = getattr(signal, "SIGKILL", signal.SIGTERM)
 """Signal that ends a process at once; on Windows, SIGTERM does."""
+
+_SHARED_MEMORY = Path("/dev/shm")
 
 
 def refuse_windows(verb: str) -> None:
@@ -54,6 +60,31 @@ class ParentProcess:
     def has_ended(self) -> bool:
         """Whether the parent has ended: the system gives an orphan another parent."""
         return os.getppid() != self._number
+
+
+def find_temporary_folder() -> None:
+    """Put temporary files into shared memory if no folder for temporary files can be written.
+
+    Processes that this process starts do the same.
+
+    Raises:
+        PlatformError: The shared memory cannot be written either.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        if not os.access(_SHARED_MEMORY, os.W_OK):
+            raise PlatformError(
+                f"no folder for temporary files can be written ({error.strerror}): set TMPDIR to a "
+                "folder that can be written and has free space"
+            ) from error
+        os.environ["TMPDIR"] = str(_SHARED_MEMORY)
+        _log.warning(
+            "no folder for temporary files can be written (%s): temporary files lie in %s, which "
+            "takes memory; set TMPDIR to another folder",
+            error.strerror,
+            _SHARED_MEMORY,
+        )
 
 
 def socket_address(path: Path) -> str:

@@ -13,25 +13,33 @@ paths exist.
 """
 
 import asyncio
+import logging
 import re
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from eurosat.api_key import carries_key
 from eurosat.errors import EuroSATError
 from eurosat.serving import metrics
+from eurosat.serving.bodies import Bodies, Body
 from eurosat.serving.limits import Limits
 from eurosat.serving.problems import problem
 
+_log = logging.getLogger(__name__)
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 _MARK = "_eurosat_public"
 
@@ -92,12 +100,16 @@ def is_public(endpoint: object) -> bool:
 class Admission:
     """ASGI middleware around the whole application.
 
-    The middleware answers 401 to a request without the API key, 413 to a body that is too large,
-    503 with ``Retry-After`` when too many requests are in flight, and 504 to a request that takes
-    too long. The middleware counts and times every request, and stores the request's ``id``, the
-    path of its ``route`` and its start (``started``, by `time.perf_counter`) in ``request.state``.
-    The id is the service's own: an id that the caller sends goes back in the header, and is in no
-    log. HEAD is answered wherever GET is.
+    The middleware answers 401 to a request without the API key, 408 to a body that arrives too
+    slowly, 413 to a body that is too large, 503 with ``Retry-After`` when too many requests are in
+    flight or memory is short, and 504 to a request that takes too long. A request is in flight from
+    the end of its body. The middleware answers 500 to a request whose route raises an error, and
+    counts and times every request.
+
+    ``request.state`` has the request's ``id``, the path of its ``route`` and its start
+    (``started``, by `time.perf_counter`). The id is the service's own: an id that the caller sends
+    goes back in the header, and is in no log. HEAD is answered wherever GET is. A path prefix that
+    a proxy removes and names in ``X-Forwarded-Prefix`` is ASGI's ``root_path``.
     """
 
     def __init__(self, app: ASGIApp, *, limits: Limits, api_key: str | None) -> None:
@@ -111,6 +123,7 @@ class Admission:
         self.app = app
         self.limits = limits
         self.api_key = api_key
+        self.bodies = Bodies(limits)
         self.in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -118,119 +131,140 @@ class Admission:
         match scope["type"]:
             case "http":
                 await self._answer(scope, receive, send)
-            case "websocket" if not _chosen_route(scope).public:
-                await send({"type": "websocket.close", "code": 1008})  # policy violation
+            case "websocket" if not (route := _chosen_route(scope)).public:
+                metrics.REQUESTS.labels(route.path, 403).inc()
+                request_id = uuid.uuid4().hex
+                refusal = problem(
+                    403, "the path takes no websocket: send an HTTP request", request_id
+                )
+                refusal.headers["X-Request-ID"] = request_id
+                await WebSocket(scope, receive, send).send_denial_response(refusal)
             case _:
                 await self.app(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
+        headers = dict(scope["headers"])
         if scope["method"] == "HEAD":  # uvicorn leaves out the body
             scope = {**scope, "method": "GET"}
+        if not scope.get("root_path") and (prefix := _prefix(headers)):
+            scope = {**scope, "path": prefix + scope["path"], "root_path": prefix}
         route = _chosen_route(scope)
         request_id = uuid.uuid4().hex
         scope.setdefault("state", {}).update(id=request_id, route=route.path, started=started)
-        echoed = (_caller_id(dict(scope["headers"])) or request_id).encode()
-        status: int | str = 0
-        body = _Body(receive, self.limits.max_body_bytes, self._too_large())
+        echoed = (_caller_id(headers) or request_id).encode()
+        body = Body(receive, self.bodies)
+        status = 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 gone = await body.caller_has_gone()
-                status = metrics.DISCONNECTED if gone else message["status"]
+                status = metrics.CALLER_HAS_GONE if gone else message["status"]
                 given = {name.lower() for name, _ in message["headers"]}
                 added = {**_SAFE_HEADERS, b"x-request-id": echoed}
                 message["headers"] = [
-                    *message["headers"],
+                    *((name, _without_host(name, value)) for name, value in message["headers"]),
                     *((name, value) for name, value in added.items() if name not in given),
                 ]
             await send(message)
 
-        async def refuse(code: int, message: str, headers: dict[str, str]) -> None:
-            await problem(code, message, request_id, headers)(scope, body.receive, send_with_id)
-
+        time_limit = asyncio.timeout(self.limits.timeout)
         try:
-            refusal = self._refusal(route.public, dict(scope["headers"]))
-            if refusal is not None:
-                await refuse(*refusal)
-            elif route.public:
-                await self.app(scope, body.receive, send_with_id)
-            elif not await self._admit(scope, body.receive, send_with_id) and not status:
-                await refuse(504, self._too_slow(), {})
-        finally:  # a request without an answer failed
+            async with time_limit:
+                self._check(route.public, headers, body)
+                if route.public:
+                    await self.app(scope, body.receive, send_with_id)
+                else:
+                    await body.read(time_limit)
+                    await self._admit(scope, body, send_with_id)
+                if not status:
+                    raise RuntimeError("the route gave no answer")
+        except (Exception, asyncio.CancelledError) as error:
+            failure = self._failure(error, request_id, time_limit.expired())
+            if status:  # uvicorn closes the connection of an answer that breaks off
+                status = failure.status_code
+            else:
+                answer = problem(failure.status_code, failure.detail, request_id, failure.headers)
+                await answer(scope, body.receive, send_with_id)
+        finally:
+            body.release()
+            if status == metrics.CALLER_HAS_GONE:
+                _log.info(
+                    "request %s to %s: the caller closed the connection before the answer",
+                    request_id,
+                    route.path,
+                )
             metrics.REQUESTS.labels(route.path, status or 500).inc()
             metrics.DURATION.labels(route.path).observe(time.perf_counter() - started)
 
-    def _refusal(
-        self, public: bool, headers: dict[bytes, bytes]
-    ) -> tuple[int, str, dict[str, str]] | None:
-        """Return the status, message and headers of a refusal, or None to admit the request."""
+    def _check(self, public: bool, headers: dict[bytes, bytes], body: Body) -> None:
+        """Check what can be said before the body arrives.
+
+        Raises:
+            HTTPException: The request is refused.
+        """
         if not public and not carries_key(
             self.api_key, headers.get(b"x-api-key", b""), headers.get(b"authorization", b"")
         ):
-            message = "the API key is missing or wrong: send the right key as the header X-API-Key"
-            return 401, message, {"WWW-Authenticate": "Bearer"}
-        if _length(headers) > self.limits.max_body_bytes:
-            return 413, self._too_large(), {}
-        if not public and self.in_flight >= self.limits.max_in_flight:
-            count = self.in_flight
-            message = f"{count} requests are being answered, which is the limit: try again in 1 s"
-            return 503, message, {"Retry-After": "1"}
-        return None
+            raise HTTPException(
+                401,
+                "the API key is missing or wrong: send the right key as the header X-API-Key",
+                {"WWW-Authenticate": "Bearer"},
+            )
+        body.check_size(_length(headers))
+        if not public:
+            self._check_load()
 
-    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        """Run the route and count it as load; return False if the route exceeded the time limit."""
+    def _check_load(self) -> None:
+        if self.in_flight >= self.limits.max_in_flight:
+            raise HTTPException(
+                503,
+                f"{self.in_flight} requests are being answered, which is the limit: try again in "
+                "1 s",
+                {"Retry-After": "1"},
+            )
+
+    async def _admit(self, scope: Scope, body: Body, send: Send) -> None:
+        """Run the route and count it as load."""
+        self._check_load()  # again, because the body took its time
         self.in_flight += 1
         metrics.IN_FLIGHT.inc()
         try:
-            async with asyncio.timeout(self.limits.timeout):
-                await self.app(scope, receive, send)
-        except TimeoutError:
-            return False
+            await self.app(scope, body.receive, send)
         finally:
             self.in_flight -= 1
             metrics.IN_FLIGHT.dec()
-        return True
 
-    def _too_large(self) -> str:
-        limit = f"{self.limits.max_body_bytes / 2**20:g} MiB"
-        return f"the body is larger than the limit of {limit}: send fewer or smaller images"
-
-    def _too_slow(self) -> str:
-        limit = f"{self.limits.timeout:g} s"
-        return f"the answer took longer than the limit of {limit}: send fewer images, or try again"
-
-
-class _Body:
-    """The body of a request, up to the limit of its size, and whether the caller has gone."""
-
-    def __init__(self, receive: Receive, limit: int, too_large: str) -> None:
-        self._receive = receive
-        self._limit = limit
-        self._too_large = too_large
-        self._received = 0
-        self._complete = False
-        self._gone = False
-
-    async def receive(self) -> Message:
-        """Receive the next part of the body, or the message that the caller has gone."""
-        message = await self._receive()
-        self._gone |= message["type"] == "http.disconnect"
-        self._complete |= not message.get("more_body", False)
-        self._received += len(message.get("body", b""))
-        if self._received > self._limit:
-            raise HTTPException(413, self._too_large)
-        return message
-
-    async def caller_has_gone(self) -> bool:
-        """Return whether the caller has closed the connection; known once the body is complete.
-
-        Before, the question would take a part of the body from the route.
-        """
-        if self._complete and not self._gone:
-            self._gone = await Request({"type": "http"}, self._receive).is_disconnected()
-        return self._gone
+    def _failure(self, error: BaseException, request_id: str, too_slow: bool) -> HTTPException:
+        """Describe the error that ended a request, and log an error that nobody expects."""
+        match error:
+            case HTTPException():
+                return error
+            case ClientDisconnect():
+                return HTTPException(metrics.CALLER_HAS_GONE, "the connection was closed")
+            case TimeoutError() if too_slow:
+                return HTTPException(
+                    504,
+                    f"the answer took longer than the limit of {self.limits.timeout:g} s: send "
+                    "fewer images, or try again",
+                )
+            case asyncio.CancelledError():
+                return HTTPException(
+                    503, "the service stops: send the request again", {"Retry-After": "5"}
+                )
+            case MemoryError():
+                _log.error("request %s failed for lack of memory", request_id, exc_info=error)
+                return HTTPException(
+                    503,
+                    "the service has too little memory for the request: try again in 5 s, or send "
+                    "fewer or smaller images",
+                    {"Retry-After": "5"},
+                )
+        _log.error("request %s failed", request_id, exc_info=error)
+        return HTTPException(
+            500, "an internal error occurred: look up the request's id in the service's log"
+        )
 
 
 class _Chosen(NamedTuple):
@@ -257,7 +291,7 @@ def _chosen_route(scope: Scope) -> _Chosen:
 
 
 def _length(headers: dict[bytes, bytes]) -> int:
-    """Return the ``Content-Length``; 0 without the header, because `_limited` counts the bytes."""
+    """Return the ``Content-Length``; 0 without the header, because `Body` counts the bytes."""
     given = headers.get(b"content-length", b"0")
     return int(given) if given.isdigit() else 0
 
@@ -266,3 +300,16 @@ def _caller_id(headers: dict[bytes, bytes]) -> str | None:
     """Return the caller's own id of the request, which goes back to the caller and nowhere else."""
     given = headers.get(b"x-request-id", b"").decode("latin-1")
     return given if _REQUEST_ID.fullmatch(given) else None
+
+
+def _prefix(headers: dict[bytes, bytes]) -> str:
+    """Return the path prefix that a proxy removed from the path; empty without a prefix."""
+    given = headers.get(b"x-forwarded-prefix", b"").decode("latin-1").rstrip("/")
+    return given if _PREFIX.fullmatch(given) else ""
+
+
+def _without_host(name: bytes, value: bytes) -> bytes:
+    """Keep the path of a redirect only: a proxy may have another host and scheme."""
+    if name != b"location":
+        return value
+    return urlsplit(value)._replace(scheme=b"", netloc=b"").geturl()

@@ -86,7 +86,8 @@ class GreedyBatchLoop(LitLoop):  # type: ignore[misc]  # LitServe ships no types
             answers, status = list(zip(probabilities, features, strict=True)), LitAPIStatus.OK
         except Exception as error:
             _log.exception("a batch of %d images failed", sum(map(len, patches)))
-            answers, status = [repr(error)] * len(waiting), LitAPIStatus.ERROR
+            reason = error if isinstance(error, MemoryError) else repr(error)
+            answers, status = [reason] * len(waiting), LitAPIStatus.ERROR
         elapsed = time.monotonic() - now
         for _ in waiting:
             metrics.STAGE_DURATION.labels("model").observe(elapsed)

@@ -112,7 +112,7 @@ class Client:
             total=retries,
             backoff_factor=0.2,  # 5 retries wait 6 s in total; a restart takes about 2 s
             backoff_jitter=0.1,
-            status_forcelist=(429, 502, 503, 504),
+            status_forcelist=(408, 429, 502, 503, 504),
             allowed_methods=None,  # any method: classifying twice is harmless
             retry_after_max=_LONGEST_WAIT,
         )

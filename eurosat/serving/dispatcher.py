@@ -95,7 +95,8 @@ class Dispatcher:
 
         Raises:
             WorkerLostError: Two workers exited while they had these patches.
-            ModelFailedError: The model raised an error.
+            MemoryError: The worker has too little memory.
+            ModelFailedError: The model raised another error.
         """
         uid = uuid.uuid4().hex
         request = _InFlight(patches, ResponseBufferItem(asyncio.Event()))
@@ -112,7 +113,7 @@ class Dispatcher:
             raise WorkerLostError
         content, status = request.answer.response
         if status == LitAPIStatus.ERROR:
-            raise ModelFailedError(content)
+            raise content if isinstance(content, MemoryError) else ModelFailedError(content)
         return Output(*content)
 
     def _send(self, uid: str, request: _InFlight) -> None:

@@ -5,7 +5,7 @@ Every process writes its values into files of its own in that folder, and the va
 that was killed stay there. The sums therefore never lose what a killed process had counted.
 
 The labels have few values: routes are the application's own routes or "other", statuses are those
-of HTTP or "disconnected", classes are the model's.
+of HTTP or 499, classes are the model's.
 """
 
 import os
@@ -26,17 +26,18 @@ from prometheus_client import (
 )
 from prometheus_client.registry import Collector
 
+from eurosat.serving import metric_files  # noqa: F401  # before the first metric
 from eurosat.serving.process_metrics import ProcessCollector
 
-DISCONNECTED = "disconnected"
-"""Status of a request whose caller closed the connection before the answer."""
+CALLER_HAS_GONE = 499
+"""Status of a request whose caller closed the connection before the answer, as nginx has it."""
 
 FAILURES = (500, 503, 504)
 """Statuses by which the service says that it failed, which the objective of availability counts."""
 
 REQUESTS = Counter(
     "eurosat_requests",
-    "HTTP requests by route and by status; refused, failed and disconnected requests included.",
+    "HTTP requests by route and by status; requests that are refused or fail included.",
     ["route", "status"],
 )
 DURATION = Histogram(
@@ -55,7 +56,7 @@ STAGE_DURATION = Histogram(
 )
 IN_FLIGHT = Gauge(
     "eurosat_requests_in_flight",
-    "Requests to protected routes that are being answered.",
+    "Requests to protected routes whose body has arrived and that are being answered.",
     multiprocess_mode="livesum",
 )
 QUEUE_DEPTH = Gauge(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
@@ -67,8 +67,11 @@ def add_pages(app: FastAPI, examples: Mapping[str, bytes], key_needed: bool) -> 
 
     @app.get("/openapi.json", include_in_schema=False)
     @public
-    async def openapi() -> Response:
-        return JSONResponse(_with_key(app) if key_needed else app.openapi())
+    async def openapi(request: Request) -> Response:
+        description = _with_key(app) if key_needed else app.openapi()
+        if prefix := request.scope["root_path"]:
+            description = description | {"servers": [{"url": prefix}]}
+        return JSONResponse(description)
 
     @app.get("/docs", include_in_schema=False)
     @public

@@ -26,6 +26,7 @@ from eurosat.operating_system import available_cores
 from eurosat.serving import metrics
 from eurosat.serving.admission import Admission, check_path, protected_paths
 from eurosat.serving.api import ClassifierAPI
+from eurosat.serving.connection import connections
 from eurosat.serving.decoder import Decoder
 from eurosat.serving.dispatcher import Dispatcher
 from eurosat.serving.heartbeat import START_SECONDS, Heartbeats
@@ -293,6 +294,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
                 log_config=None,  # uvicorn logs in the service's own format
                 generate_client_file=False,
                 access_log=False,
+                http=connections(self.limits),
             )
         finally:
             end_children()

@@ -58,11 +58,12 @@ def serve(
         api_servers: Number of API processes, which read requests and write responses.
         max_batch_size: Largest number of images in one call of the model.
         max_in_flight: Largest number of requests that one API process answers at the same time; a
-            further request gets status 503.
+            further request gets status 503. A request counts from the end of its body.
         max_body_mib: Largest size of a request in MiB; a larger request gets status 413.
         max_images: Largest number of images in a request; a request with more images gets status
             413.
-        timeout: Longest time for a response in seconds; a slower request gets status 504.
+        timeout: Longest time for a response in seconds; a slower request gets status 504, or 408
+            if its body is late.
         examples: Folder of example images for the page; if not given, the example images that the
             model file contains.
         log_url: Folder, or URL of a folder in a bucket such as gs://BUCKET/log, for the prediction
@@ -77,19 +78,21 @@ def serve(
             uploaded.
         log_level: Lowest level of messages that are logged.
     """
+    from eurosat.logs import Logs
+    from eurosat.operating_system import find_temporary_folder
     from eurosat.serving.folder import service_folder
     from eurosat.serving.stop import StopOrder
 
-    with StopOrder() as stop, service_folder() as folder:
-        # prometheus_client reads the variable at import; every process writes into the folder.
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder / "metrics")
-        (folder / "metrics").mkdir()
-        from eurosat.logs import Logs
-        from eurosat.monitoring.log.settings import log_settings
-        from eurosat.serving.limits import Limits
-        from eurosat.serving.start import start
+    with StopOrder() as stop, Logs(log_level):
+        find_temporary_folder()
+        with service_folder() as folder:
+            # prometheus_client reads the variable at import; every process writes into the folder.
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder / "metrics")
+            (folder / "metrics").mkdir()
+            from eurosat.monitoring.log.settings import log_settings
+            from eurosat.serving.limits import Limits
+            from eurosat.serving.start import start
 
-        with Logs(log_level):
             return start(
                 model,
                 host=host,

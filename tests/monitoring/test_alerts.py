@@ -98,7 +98,7 @@ SCENARIOS = [
             OK: "0+1x720",
             f'eurosat_requests_total{{{PREDICT},status="422"}}': "0+100x720",
             f'eurosat_requests_total{{{PREDICT},status="401"}}': "0+100x720",
-            f'eurosat_requests_total{{{PREDICT},status="disconnected"}}': "0+100x720",
+            f'eurosat_requests_total{{{PREDICT},status="499"}}': "0+100x720",
             'eurosat_requests_total{route="/health",status="503"}': "0+100x720",
         },
         {"1h": NONE, "6h": NONE},

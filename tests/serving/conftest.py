@@ -115,15 +115,23 @@ def start_service(
     running: list[Service] = []
 
     def start(
-        *options: str, model: Path | None = None, env: dict[str, str] | None = None
+        *options: str,
+        model: Path | None = None,
+        env: dict[str, str] | None = None,
+        within: str = "",
+        cwd: str | None = None,
     ) -> Service:
+        """Start a service, ``within`` a shell that has run these commands."""
         port = free_port()
         log = tmp_path_factory.mktemp("service") / "service.log"
         command = [sys.executable, "-m", "eurosat", "serve", str(model or onnx_model)]
         command += ["--host=127.0.0.1", *options]
+        if within:
+            command = ["sh", "-ec", f'{within}\nexec "$0" "$@"', *command]
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command,
+                cwd=cwd,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=os.environ | {"PORT": str(port), "OMP_NUM_THREADS": "1"} | (env or {}),

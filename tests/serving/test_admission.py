@@ -1,8 +1,11 @@
 """A route needs the key and counts as load unless it is declared public."""
 
+import asyncio
 import http.client
+import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,17 +13,21 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
+import uvicorn
 from fastapi import APIRouter, FastAPI, WebSocket
 from fastapi.routing import iter_route_contexts
 from prometheus_client import REGISTRY
+from pydantic import BaseModel, field_validator
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route, Router
+from starlette.types import Receive, Scope, Send
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from eurosat.serving.admission import is_public, public
-from tests.serving.conftest import KEY, Front
+from tests.serving.conftest import KEY, Front, free_port
 
 WITH_KEY = {"X-API-Key": KEY}
 
@@ -277,6 +284,148 @@ def test_a_failure_of_a_route_is_counted(front: Front, app: FastAPI) -> None:
     assert REGISTRY.get_sample_value(
         "eurosat_requests_total", {"route": "/broken", "status": "500"}
     )
+
+
+def counted(route: str, status: int) -> float:
+    labels = {"route": route, "status": str(status)}
+    return REGISTRY.get_sample_value("eurosat_requests_total", labels) or 0
+
+
+class Images(BaseModel):
+    """A body that FastAPI reads."""
+
+    images: list[str]
+
+    @field_validator("images")
+    @classmethod
+    def too_many(cls, images: list[str]) -> list[str]:
+        raise MemoryError
+
+
+def test_a_lack_of_memory_is_503(front: Front, app: FastAPI) -> None:
+    @app.get("/little-memory")
+    @public
+    async def little_memory() -> None:
+        raise MemoryError
+
+    @app.get("/little-memory/caused")
+    @public
+    async def caused() -> None:
+        try:
+            raise MemoryError
+        except MemoryError as error:  # as FastAPI does while it reads a body
+            raise HTTPException(400, "There was an error parsing the body") from error
+
+    @app.post("/little-memory/body")
+    @public
+    async def validated(body: Images) -> None:
+        raise AssertionError("the body was validated")
+
+    for path, body in {
+        "/little-memory": None,
+        "/little-memory/caused": None,
+        "/little-memory/body": {"images": ["a"]},
+    }.items():
+        method = "GET" if body is None else "POST"
+        answer = requests.request(method, front.url + path, json=body, timeout=30)
+        assert answer.status_code == 503, path
+        assert answer.headers["Retry-After"] == "5"
+        assert answer.json()["id"] == answer.headers["X-Request-ID"]
+        assert "too little memory" in answer.json()["error"]
+        assert counted(path, 503) == 1
+
+
+def test_whatever_a_route_does_is_counted_and_answered_with_an_id(
+    front: Front, app: FastAPI, caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.get("/raises")
+    @public
+    async def raises() -> None:
+        raise RuntimeError("on purpose")
+
+    @app.get("/stops")
+    @public
+    async def stops() -> None:
+        raise asyncio.CancelledError  # as uvicorn does with the last requests at its end
+
+    async def silent(scope: object, receive: object, send: object) -> None:
+        pass
+
+    async def breaks_off(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        raise RuntimeError("on purpose")
+
+    app.mount("/silent", public(silent))
+    app.mount("/breaks-off", public(breaks_off))
+    for path, route, status in (
+        ("/raises", "/raises", 500),
+        ("/silent/", "/silent", 500),
+        ("/stops", "/stops", 503),
+    ):
+        caplog.clear()
+        answer = front.get(path)
+        assert answer.status_code == status, path
+        assert answer.json()["id"] == answer.headers["X-Request-ID"]
+        assert counted(route, status) == 1
+        assert len([record for record in caplog.records if record.exc_info]) == (status == 500)
+        if status == 500:
+            assert answer.json()["id"] in caplog.text
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        front.get("/breaks-off/")
+    assert counted("/breaks-off", 500) == 1
+    assert counted("/breaks-off", 200) == 0
+
+
+def test_a_refused_websocket_is_counted_and_answered_with_an_id(front: Front) -> None:
+    before = counted("other", 403)
+    with pytest.raises(InvalidStatus) as refused:
+        connect(front.url.replace("http", "ws") + "/talk")
+    answer = refused.value.response
+    assert json.loads(answer.body)["id"] == answer.headers["X-Request-ID"]
+    assert counted("other", 403) == before + 1
+
+
+@pytest.mark.parametrize("prefix", ["", "/eurosat", "/a/b.c"])
+def test_redirects_and_openapi_have_the_prefix_that_a_proxy_removed(
+    front: Front, prefix: str
+) -> None:
+    headers = {**WITH_KEY, "X-Forwarded-Prefix": prefix} if prefix else WITH_KEY
+    redirect = front.get("/info/?a=1", headers=headers, allow_redirects=False)
+    assert redirect.status_code == 307
+    assert redirect.headers["Location"] == f"{prefix}/info?a=1"  # whatever the proxy's host
+    servers = front.get("/openapi.json", headers=headers).json().get("servers")
+    assert servers == ([{"url": prefix}] if prefix else None)
+    for path in ("/info", "/page/app.js", "/examples/a.jpg"):
+        assert front.get(path, headers=headers).status_code == 200, path
+    assert front.get("/info", headers=headers | {"X-API-Key": "wrong"}).status_code == 401
+
+
+@pytest.mark.parametrize("prefix", ["//evil.example", "https://evil.example", "/a b", "a", "/a//b"])
+def test_a_prefix_that_is_no_path_is_ignored(front: Front, prefix: str) -> None:
+    headers = {**WITH_KEY, "X-Forwarded-Prefix": prefix}
+    redirect = front.get("/info/", headers=headers, allow_redirects=False)
+    assert redirect.headers["Location"] == "/info"
+    assert "servers" not in front.get("/openapi.json", headers=headers).json()
+
+
+def test_the_root_path_of_the_server_is_the_prefix(front: Front) -> None:
+    config = uvicorn.Config(
+        front.app, port=free_port(), lifespan="off", log_config=None, root_path="/eurosat"
+    )
+    listener = uvicorn.Server(config)
+    thread = threading.Thread(target=listener.run)
+    thread.start()
+    while not listener.started:
+        time.sleep(0.01)
+    behind = Front(front.app, f"http://127.0.0.1:{config.port}")
+    try:
+        redirect = behind.get("/info/", headers=WITH_KEY, allow_redirects=False)
+        assert redirect.headers["Location"] == "/eurosat/info"
+        assert behind.get("/openapi.json").json()["servers"] == [{"url": "/eurosat"}]
+    finally:
+        listener.should_exit = True
+        thread.join()
 
 
 def test_openapi_asks_for_the_key_where_admission_does(front: Front, app: FastAPI) -> None:

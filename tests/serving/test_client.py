@@ -194,7 +194,7 @@ def test_a_busy_service_is_asked_again_when_it_says(
     assert time.monotonic() - start > 2
 
 
-@pytest.mark.parametrize("status", [429, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
 def test_pictures_are_sent_again_as_they_were(
     status: int, service: Service, pictures: dict[str, bytes]
 ) -> None:

@@ -229,11 +229,11 @@ def post(service: Service, data: bytes) -> requests.Response:
     return requests.post(f"{service.url}/predict", files={"file": data}, timeout=60)
 
 
-def disconnected(service: Service) -> float:
-    return service.metric('eurosat_requests_total{route="/predict",status="disconnected"}')
+def callers_gone(service: Service) -> float:
+    return service.metric('eurosat_requests_total{route="/predict",status="499"}')
 
 
-def test_a_caller_that_leaves_counts_as_disconnected_and_not_as_a_failure(
+def test_a_caller_that_leaves_counts_as_499_and_not_as_a_failure(
     start_service: StartService, pictures: dict[str, bytes]
 ) -> None:
     service = start_service("--metrics_port", str(port := free_port()), "--timeout=60")
@@ -255,25 +255,32 @@ def test_a_caller_that_leaves_counts_as_disconnected_and_not_as_a_failure(
         f"Content-Length: {len(body)}\r\n\r\n"
     ).encode()
 
-    def leave(data: bytes) -> None:
+    def leave(data: bytes, in_flight: int) -> None:
         with socket.create_connection((str(address.hostname), int(address.port or 0))) as caller:
             caller.sendall(data)
-            wait_until(lambda: service.metric("eurosat_requests_in_flight") == 1)
+            time.sleep(0.2)
+            wait_until(lambda: service.metric("eurosat_requests_in_flight") == in_flight)
 
-    leave(head + body[:100])  # in the middle of the body
-    wait_until(lambda: disconnected(service) == 1)
+    leave(head + body[:100], 0)  # in the middle of the body, which is not yet load
+    wait_until(lambda: callers_gone(service) == 1)
+    leave(
+        head.replace(b"/predict", b"/vertex/predict").replace(b"multipart/form-data", b"a") + b"{",
+        0,
+    )
     (worker,) = service.workers()
     os.kill(worker, signal.SIGSTOP)
     try:
-        leave(head + body)  # before the answer
+        leave(head + body, 1)  # before the answer
         time.sleep(0.3)
     finally:
         os.kill(worker, signal.SIGCONT)
-    wait_until(lambda: disconnected(service) == 2)
+    wait_until(lambda: callers_gone(service) == 2)
     for status in ("400", "500", "503", "504"):
         labels = f'{{route="/predict",status="{status}"}}'
         assert service.metric(f"eurosat_requests_total{labels}") == 0
-    assert "Traceback" not in service.log.read_text()
+    log = service.log.read_text()
+    assert "Traceback" not in log
+    assert log.count("the caller closed the connection before the answer") == 3
 
 
 @pytest.mark.parametrize(
