@@ -25,6 +25,9 @@ SWEEPS_VENV := .venv-sweeps
 # The tools of a release, which needs none of the packages that eurosat needs.
 RELEASE_VENV := .venv-release
 
+# The clients of Triton and KServe, for the tests of the service. KServe's client depends on a server.
+CLIENTS_VENV := .venv-clients
+
 PACKAGE_VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 .PHONY: help environment monitor fit test test-fast test-long test-wheel coverage lint check-workflows docs links dist \
@@ -68,16 +71,16 @@ $(SWEEPS_VENV)/.complete: requirements/sweeps.txt
 	fi
 	@touch $@
 
-$(RELEASE_VENV)/.complete: requirements/release.txt
-	$(PYTHON) -m venv $(RELEASE_VENV)
-	$(call INSTALL,$(RELEASE_VENV)) --no-deps --require-hashes --requirement $<
+$(RELEASE_VENV)/.complete $(CLIENTS_VENV)/.complete: .venv-%/.complete: requirements/%.txt
+	$(PYTHON) -m venv .venv-$*
+	$(call INSTALL,.venv-$*) --no-deps --require-hashes --requirement $<
 	@touch $@
 
 # Each process of pytest-xdist takes a block of neighbouring tests, and one that has finished takes
 # tests from the end of another's block.
 PROCESSES := --numprocesses auto --dist worksteal
 
-test: environment $(SWEEPS_VENV)/.complete $(RELEASE_VENV)/.complete  ## run the tests, one process per core
+test: environment $(SWEEPS_VENV)/.complete $(RELEASE_VENV)/.complete $(CLIENTS_VENV)/.complete  ## run the tests, one process per core
 	$(BIN)/python -m pytest $(PROCESSES) --durations=15
 
 test-long: environment  ## run the tests that take many minutes each
@@ -287,6 +290,7 @@ lock:  ## pin what pyproject.toml asks for (needs uv); UPGRADE=--upgrade takes t
 	$(call COMPILE,cloud) pyproject.toml --extra cloud --constraint requirements/dev.txt
 	$(call COMPILE,release) --group release --constraint requirements/dev.txt
 	echo sweeps | $(call COMPILE,sweeps) - $(UPGRADE)
+	printf 'tritonclient[http]\nkserve; python_version < "3.14"\n' | $(call COMPILE,clients) - $(UPGRADE)
 
 clean:  ## remove the environments, decoded data, runs and releases; and keep data/raw
-	rm -rf $(VENV) $(SWEEPS_VENV) $(RELEASE_VENV) outputs dist build $(filter-out data/raw,$(wildcard data/*))
+	rm -rf $(VENV) $(SWEEPS_VENV) $(RELEASE_VENV) $(CLIENTS_VENV) outputs dist build $(filter-out data/raw,$(wildcard data/*))

@@ -15,7 +15,7 @@ _KEPT = {
     # These variables select the resources and the temporary folders of the machine.
     *("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "TEMP", "TMP", "TMPDIR", "XDG_CACHE_HOME"),
     # These variables configure Python and the suite.
-    *("CI", "PYTHONUNBUFFERED", "EUROSAT_SWEEPS_PYTHON"),
+    *("CI", "PYTHONUNBUFFERED", "EUROSAT_SWEEPS_PYTHON", "EUROSAT_CLIENTS_PYTHON"),
 }
 _KEPT_STARTS = ("COVERAGE_", "OPENBLAS_", "PIP_", "PYTEST_")
 _DONE = "EUROSAT_TESTS_HOME"

@@ -140,10 +140,11 @@ def openapi() -> dict[str, Any]:
     from eurosat.inference import ModelCard
     from eurosat.labels import CLASSES
     from eurosat.serving.limits import Limits
+    from eurosat.serving.open_inference import open_inference_routes
     from eurosat.serving.pages import add_pages
-    from eurosat.serving.protocols import open_inference_routes, vertex_routes
     from eurosat.serving.routes import routes
     from eurosat.serving.service import Service
+    from eurosat.serving.vertex import vertex_routes
 
     card = ModelCard(
         version="1",

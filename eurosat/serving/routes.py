@@ -6,6 +6,7 @@ import io
 import json
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 from PIL import Image
@@ -16,7 +17,8 @@ from eurosat.inference.backend import Patches
 from eurosat.serving import metrics
 from eurosat.serving.admission import public
 from eurosat.serving.decoder import Upload
-from eurosat.serving.service import Service, from_base64
+from eurosat.serving.json_body import media_type, read_images
+from eurosat.serving.service import Service
 
 _ERROR = {
     "type": "object",
@@ -27,8 +29,8 @@ _MEANINGS = {
     400: "The body is malformed.",
     401: "The API key is missing or wrong.",
     408: "The body arrives too slowly.",
-    413: "The body is too large, or holds too many images.",
-    415: "The body is neither a form nor JSON.",
+    413: "The body is too large, or holds too many images or values.",
+    415: "The body is of another type, or is compressed.",
     422: "No image in the body can be read.",
     503: "Too many requests are being answered, or workers exited; Retry-After has the wait.",
     504: "The answer took longer than the time limit.",
@@ -224,6 +226,16 @@ def routes(service: Service, health_route: str | None, *, with_metrics: bool) ->
     return router
 
 
+class _Images(msgspec.Struct):
+    """The body of the service's own routes in JSON."""
+
+    images: list[str]
+
+    def texts(self) -> list[str]:
+        """Return the image files in base64."""
+        return self.images
+
+
 async def read_uploads(request: Request, max_images: int) -> list[Upload | str]:
     """Read the image files in the body of a request.
 
@@ -235,10 +247,10 @@ async def read_uploads(request: Request, max_images: int) -> list[Upload | str]:
         The image files; a string is the reason why an image file is missing.
 
     Raises:
-        HTTPException: The body is neither a form nor JSON (415), is malformed (400), holds too many
-            files (413), or holds no images (422).
+        HTTPException: The body is neither a form nor JSON, or is compressed (415), is malformed
+            (400), holds too many files or values (413), or holds no images (422).
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = media_type(request)
     if kind == "multipart/form-data":
         most = max(max_images, _COUNTED_FILES)
         try:
@@ -266,18 +278,13 @@ async def read_uploads(request: Request, max_images: int) -> list[Upload | str]:
             for file in files
         ]
     if kind == "application/json":
-        try:
-            content = json.loads(await request.body())
-        except ValueError as error:
-            raise HTTPException(
-                400, f'the body is not JSON ({error}): send {{"images": ["<base64>"]}}'
-            ) from error
-        images = content.get("images") if isinstance(content, dict) else None
-        if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
-            raise HTTPException(
-                422, 'the body has no list of images: send {"images": ["<base64>"]}'
-            )
-        return [from_base64(image, f"image {i}") for i, image in enumerate(images)]
+        return await read_images(
+            request,
+            _Images,
+            name="image",
+            max_images=max_images,
+            example='{"images": ["<base64>"]}',
+        )
     raise HTTPException(
         415,
         "the body is neither multipart/form-data nor application/json: send images as the form "

@@ -32,14 +32,15 @@ from eurosat.serving.dispatcher import Dispatcher
 from eurosat.serving.heartbeat import START_SECONDS, Heartbeats
 from eurosat.serving.limits import Limits
 from eurosat.serving.monitor import Monitor
+from eurosat.serving.open_inference import open_inference_routes
 from eurosat.serving.pages import add_pages
 from eurosat.serving.prediction_log import ServiceLog
 from eurosat.serving.problems import add_problem_handlers
-from eurosat.serving.protocols import open_inference_routes, vertex_routes
 from eurosat.serving.routes import routes
 from eurosat.serving.service import Service
 from eurosat.serving.stop import StopOrder, end_children
 from eurosat.serving.transport import AnswerTransport, RequestChannel
+from eurosat.serving.vertex import vertex_routes
 from eurosat.serving.worker_states import WorkerStates
 
 _log = logging.getLogger(__name__)

@@ -45,15 +45,18 @@ PUBLIC = {
     "/v2",
     "/v2/health/live",
     "/v2/health/ready",
-    "/v2/models/eurosat",
-    "/v2/models/eurosat/ready",
+    "/v2/models/{name}",
+    "/v2/models/{name}/ready",
+    "/v2/models/{name}/versions/{version}",
+    "/v2/models/{name}/versions/{version}/ready",
 }
 PROTECTED = {
     "/explain",
     "/info",
     "/predict",
     "/v1/endpoints/1:predict",  # AIP_PREDICT_ROUTE
-    "/v2/models/eurosat/infer",
+    "/v2/models/{name}/infer",
+    "/v2/models/{name}/versions/{version}/infer",
 }
 
 

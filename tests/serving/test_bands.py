@@ -38,7 +38,12 @@ def test_bands_are_served_as_they_were_trained(
     picture = Image.open(io.BytesIO(base64.b64decode(explained["picture"].partition(",")[2])))
     assert (picture.size, picture.mode) == ((64, 64), "RGB")  # though B08 is no part of it
 
-    tensor = {"name": "x", "shape": [1, 2, 64, 64], "datatype": "UINT16", "data": raw.tolist()}
+    tensor = {
+        "name": "patches",
+        "shape": [1, 2, 64, 64],
+        "datatype": "UINT16",
+        "data": raw.tolist(),
+    }
     before = [service.metric("eurosat_predictions_total"), service.metric("eurosat_confidence_sum")]
     found = service.post("/v2/models/eurosat/infer", json={"inputs": [tensor]}).json()["outputs"]
     np.testing.assert_allclose(found[0]["data"], expected, atol=1e-5)

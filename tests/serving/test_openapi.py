@@ -23,7 +23,7 @@ def test_no_made_up_request_breaks_it_or_its_description(service: Service, tmp_p
         cwd=tmp_path,
     )
     assert tried.returncode == 0, tried.stdout[-3000:] + tried.stderr[-3000:]
-    assert "Tested: 12" in tried.stdout
+    assert "Tested: 15" in tried.stdout
     assert "Traceback" not in service.log.read_text()
     assert not [
         line

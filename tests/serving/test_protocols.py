@@ -81,47 +81,6 @@ def test_every_protocol_gives_the_same(service: Service, pictures: dict[str, byt
         assert labels["data"] == [entry["label"] for entry in single]
 
 
-def test_open_inference_metadata_and_health(service: Service) -> None:
-    assert service.get("/v2/health/live").json() == {"live": True}
-    assert service.get("/v2/health/ready").json() == {"ready": True}
-    assert service.get("/v2/models/eurosat/ready").json() == {"ready": True}
-    metadata = service.get("/v2/models/eurosat").json()
-    assert metadata["inputs"] == [
-        {"name": "patches", "datatype": "UINT8", "shape": [-1, 3, 64, 64]}
-    ]
-
-
-def test_outputs_of_open_inference_can_be_chosen(
-    service: Service, pictures: dict[str, bytes]
-) -> None:
-    tensor = {"name": "x", "shape": [1], "datatype": "BYTES", "data": [b64(pictures["River.jpg"])]}
-    body = {"inputs": [tensor], "outputs": [{"name": "label"}]}
-    outputs = service.post("/v2/models/eurosat/infer", json=body).json()["outputs"]
-    assert [output["name"] for output in outputs] == ["label"]
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"datatype": "UINT16"},
-        {"shape": [1, 13, 64, 64]},
-        {"data": [1.5] * 3 * 64 * 64},
-        {"data": [256] * 3 * 64 * 64},
-        {"data": [-1] * 3 * 64 * 64},
-        {"data": [1, 2, 3]},
-        {"data": [[1], [2, 3]]},
-        {"data": ["a"] * 3 * 64 * 64},
-        {"data": [None] * 3 * 64 * 64},
-        {"data": [10**30] * 3 * 64 * 64},
-    ],
-)
-def test_wrong_tensors_are_refused_in_words(service: Service, changes: dict[str, Any]) -> None:
-    tensor = {"name": "x", "shape": [1, 3, 64, 64], "datatype": "UINT8", "data": [0] * 3 * 64 * 64}
-    answer = service.post("/v2/models/eurosat/infer", json={"inputs": [tensor | changes]})
-    assert answer.status_code == 422
-    assert "UINT8 of shape [n, 3, 64, 64]" in answer.json()["error"]
-
-
 def test_vertex_and_health_are_where_vertex_says(
     start_service: StartService, pictures: dict[str, bytes]
 ) -> None:
@@ -212,9 +171,13 @@ def predictions(pictures: dict[str, bytes]) -> dict[str, list[tuple[dict[str, An
     raw = np.concatenate(list(map(pixels, files)))
 
     def tensor(datatype: str, shape: tuple[int, ...], data: list[Any]) -> dict[str, Any]:
-        entry = {"name": "x", "shape": list(shape), "datatype": datatype, "data": data}
+        entry = {"name": "patches", "shape": list(shape), "datatype": datatype, "data": data}
         return {"json": {"inputs": [entry]}}
 
+    infer = [
+        (tensor("BYTES", (3,), list(map(b64, files))), 3),
+        (tensor("UINT8", raw.shape, raw.ravel().tolist()), 3),
+    ]
     return {
         "/predict": [
             ({"files": {"file": files[0]}}, 1),
@@ -224,10 +187,8 @@ def predictions(pictures: dict[str, bytes]) -> dict[str, list[tuple[dict[str, An
         ],
         "/explain": [({"files": {"file": files[0]}}, 1)],
         "/vertex/predict": [({"json": {"instances": [{"b64": b64(d)} for d in files]}}, 3)],
-        "/v2/models/eurosat/infer": [
-            (tensor("BYTES", (3,), list(map(b64, files))), 3),
-            (tensor("UINT8", raw.shape, raw.ravel().tolist()), 3),
-        ],
+        "/v2/models/{name}/infer": infer,
+        "/v2/models/{name}/versions/{version}/infer": infer,
     }
 
 
@@ -242,7 +203,9 @@ def test_every_prediction_of_every_protocol_is_observed(
     }
     assert set(requests) == routes, "a new protocol adds its requests to `predictions`"
     counts = ("eurosat_predictions_total", "eurosat_confidence_count")
-    for path, entries in requests.items():
+    version = service.get("/v2").json()["version"]
+    for route, entries in requests.items():
+        path = route.format(name="eurosat", version=version)
         for options, images in entries:
             before = [service.metric(count) for count in counts]
             assert service.post(path, **options).status_code == 200
@@ -272,7 +235,7 @@ def test_a_request_that_fails_observes_nothing(
 ) -> None:
     before = service.metric("eurosat_confidence_count")
     tensor = {
-        "name": "x",
+        "name": "patches",
         "shape": [2],
         "datatype": "BYTES",
         "data": [b64(pictures["Forest.jpg"]), b64(b"no image")],
