@@ -127,4 +127,4 @@ def _has_order_of_eurosat(pixels: npt.NDArray[Any]) -> bool:
     """
     means = pixels.mean(axis=(0, 1))
     position = GEOTIFF_ORDER.index("B10")
-    return bool(means[position] < 2 * np.delete(means, position).min())
+    return bool(means[position] <= 2 * np.delete(means, position).min())

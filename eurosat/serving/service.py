@@ -37,6 +37,9 @@ _BASE64_PIECE = 64 * 1024
 Four characters encode three bytes, so the length is a multiple of four.
 """
 
+_REASONS = 3
+"""Largest number of images whose reasons are in the message of an answer."""
+
 MAX_PATCHES = 1024
 """Largest number of patches in a request, tiles included."""
 
@@ -266,7 +269,7 @@ class Service:
         pictures = await self.read(uploads, tiles=tiles)
         readable = [picture for picture in pictures if isinstance(picture, Picture)]
         if not readable:
-            raise HTTPException(422, "; ".join(str(picture) for picture in pictures))
+            raise HTTPException(422, _reasons([str(picture) for picture in pictures]))
         found = iter(await self.predict(request, [picture.patches for picture in readable]))
         return [
             {"error": picture} if isinstance(picture, str) else self._describe(picture, next(found))
@@ -301,6 +304,12 @@ class Service:
                 for name, value in zip(self.card.classes, probabilities.tolist(), strict=True)
             },
         }
+
+
+def _reasons(reasons: Sequence[str]) -> str:
+    """Join the first reasons why images cannot be read."""
+    rest = len(reasons) - _REASONS
+    return "; ".join(reasons[:_REASONS]) + (f"; and {rest} more images" if rest > 0 else "")
 
 
 def _decoded_bytes(upload: Upload) -> int:

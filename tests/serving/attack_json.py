@@ -1,17 +1,8 @@
-"""JSON that is made to exhaust the service: it is refused at once, in little memory."""
+"""Hostile JSON bodies."""
 
-import base64
-import threading
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
-import pytest
-import requests
-
-from eurosat.data.synthetic import synthetic_patch
-from tests.conftest import jpeg
-from tests.serving.conftest import Service, StartService
+from tests.serving.attacks import Attack
 
 SIZE = 16 * 2**20 - 1000
 """Size of the bodies in bytes: a little below the limit."""
@@ -44,7 +35,7 @@ def numbers(data: str, entry: str, count: int = SIZE, **options: str) -> bytes:
 FEW = tensor("%", "[1,3,64,64]")
 REST = f"],{FEW[0][1:]}[1]{FEW[1]}"
 
-BODIES: dict[str, tuple[str, Callable[[], bytes]]] = {
+_BODIES: dict[str, tuple[str, Callable[[], bytes]]] = {
     "instances": ("/vertex/predict", lambda: many('{"instances":[', "{}", "]}")),
     "empty instances": ("/vertex/predict", lambda: many('{"instances":[', '{"b64":""}', "]}")),
     "images": ("/predict", lambda: many('{"images":[', '""', "]}")),
@@ -85,78 +76,9 @@ BODIES: dict[str, tuple[str, Callable[[], bytes]]] = {
 }  # fmt: skip
 
 
-def api_process(service: Service) -> Path:
-    """The folder in /proc of the process that answers requests."""
-    children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
-    found = [
-        Path("/proc") / number
-        for number in children.read_text("utf-8").split()
-        if not any(
-            name in Path(f"/proc/{number}/cmdline").read_text("utf-8")
-            for name in ("spawn_main", "resource_tracker", "forkserver")
-        )
-    ]
-    assert found
-    return max(found, key=lambda folder: memory(folder, "VmRSS"))
+def _attack(path: str, make: Callable[[], bytes]) -> Callable[[], Attack]:
+    return lambda: Attack((400, 413, 422), body=make(), path=path)
 
 
-def memory(process: Path, name: str) -> float:
-    """A figure of a process' memory in MB."""
-    lines = (process / "status").read_text("utf-8").splitlines()
-    (line,) = (line for line in lines if line.startswith(name))
-    return int(line.split()[1]) / 1000
-
-
-class Watch:
-    """Asks for the health, and reads the memory of the process that answers, all the time."""
-
-    def __init__(self, service: Service) -> None:
-        self.worst_delay = 0.0
-        self.process = api_process(service)
-        self.before = self.peak = memory(self.process, "VmRSS")
-        self._service = service
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._ask)
-
-    def __enter__(self) -> "Watch":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _ask(self) -> None:
-        with requests.Session() as session:
-            while not self._done.wait(0.002):
-                start = time.perf_counter()
-                assert session.get(f"{self._service.url}/health", timeout=60).ok
-                self.worst_delay = max(self.worst_delay, time.perf_counter() - start)
-                self.peak = max(self.peak, memory(self.process, "VmRSS"))
-
-
-@pytest.fixture(scope="module")
-def attacked(start_service: StartService) -> Iterator[Service]:
-    """A service that answers as before after all attacks."""
-    service = start_service()
-    good = {"images": [base64.b64encode(jpeg(synthetic_patch("Forest", 7, 1))).decode()]}
-    expected = service.post("/predict", json=good).json()["probabilities"]
-    yield service
-    assert service.post("/predict", json=good).json()["probabilities"] == expected
-    log = service.log.read_text()
-    assert "Traceback" not in log
-    assert "ERROR" not in log
-
-
-@pytest.mark.parametrize("name", BODIES)
-def test_the_body_is_refused_at_once_in_little_memory(attacked: Service, name: str) -> None:
-    path, make = BODIES[name]
-    body = make()
-    with Watch(attacked) as watch:
-        answer = attacked.post(path, data=body, headers={"Content-Type": "application/json"})
-    print(f"{name}: {watch.worst_delay * 1000:.0f} ms, {watch.peak - watch.before:.0f} MB")
-    assert answer.status_code in (400, 413, 422)
-    assert 20 < len(answer.json()["error"]) < 1000
-    # Before, 7.4 GB and 25 s. Other processes of the machine delay answers, too.
-    assert watch.peak - watch.before < 150
-    assert watch.worst_delay < 1
+BODIES = {name: _attack(*entry) for name, entry in _BODIES.items()}
+"""Requests with hostile JSON, by name."""
