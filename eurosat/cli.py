@@ -128,6 +128,7 @@ def _run_tool(verb: str, tool: Callable[..., int | None], arguments: Sequence[st
     epilog = getattr(sys.modules[tool.__module__], "epilog", None)
     parser = ArgumentParser(
         prog=f"eurosat {verb}",
+        allow_abbrev=False,
         description="\n\n".join(textwrap.fill(paragraph, width) for paragraph in paragraphs),
         epilog=epilog() if epilog else None,
         formatter_class=HelpFormatter,

@@ -62,10 +62,10 @@ def accuracy(probabilities: Probabilities, labels: Labels) -> float:
 
 
 def accuracy_macro(probabilities: Probabilities, labels: Labels) -> float:
-    """Compute the mean recall over the classes that are a label or a prediction of some image."""
-    hits, actual, predicted = _counts(probabilities, labels)
-    some = (actual + predicted) > 0
-    return float((hits[some] / np.maximum(actual[some], 1)).mean())
+    """Compute the mean recall over the classes that some image has, as ``per_class`` lists them."""
+    hits, actual, _ = _counts(probabilities, labels)
+    some = actual > 0
+    return float((hits[some] / actual[some]).mean())
 
 
 def f1_macro(probabilities: Probabilities, labels: Labels) -> float:

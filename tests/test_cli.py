@@ -2,7 +2,6 @@
 
 import csv
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -364,37 +363,6 @@ def test_predict_writes_a_csv(
     for row in rows:
         again = found[Path(row["file"]).name]
         assert float(again["Forest"]) == pytest.approx(float(row["Forest"]), rel=1e-4)
-
-
-FINDING_A_RATE = (
-    f"--config={CONFIGS / 'trainer' / 'lr_find.yaml'}",
-    "--data.batch_size=2",
-    "--model.optimizer=torch.optim.SGD",
-    "--model.optimizer.init_args.lr=0.123",
-)
-
-
-def test_the_learning_rate_finder_sets_the_rate(run: Callable[..., Run]) -> None:
-    found = run("fit", *FINDING_A_RATE)
-    with (found.folder / "metrics.csv").open() as file:
-        rates = {row["lr-SGD/pg1"] for row in csv.DictReader(file)} - {""}
-    assert rates
-    assert "0.123" not in rates
-
-
-def test_a_schedule_starts_from_the_learning_rate_that_was_found(
-    run: Callable[..., Run],
-) -> None:
-    found = run(
-        "fit",
-        *FINDING_A_RATE,
-        "--model.lr_scheduler=eurosat.models.WarmupCosine",
-    )
-    text = (found.folder / "run.jsonl").read_text()
-    (rate,) = re.findall(r"Learning rate set to ([0-9.e-]+)", text)
-    saved = torch.load(found.folder / "checkpoints" / "last.ckpt", weights_only=True)
-    (schedule,) = saved["lr_schedulers"]
-    assert schedule["base_lrs"] == pytest.approx([float(rate)] * 2)
 
 
 def test_a_checkpoint_of_a_gpu_is_measured_without_one(

@@ -17,6 +17,7 @@ from torchmetrics.functional.classification import multiclass_accuracy, multicla
 from eurosat import metrics as registry
 from eurosat.cli import main
 from eurosat.evaluation import write_report
+from eurosat.evaluation.predictions import Predictions
 from eurosat.metrics import (
     Metric,
     accuracy,
@@ -57,13 +58,24 @@ def test_values_are_those_of_torchmetrics(labels: np.ndarray) -> None:
     logits[:, 9] = -9  # a class that is never predicted, and may be no label either
     probabilities = torch.from_numpy(logits).softmax(dim=1)
     both = probabilities, torch.from_numpy(labels)
+    recalls = multiclass_accuracy(*both, 10, average="none")[np.unique(labels)]
     for score, expected in (
         (accuracy, multiclass_accuracy(*both, 10, average="micro")),
-        (accuracy_macro, multiclass_accuracy(*both, 10, average="macro")),
+        (accuracy_macro, recalls.mean()),
         (f1_macro, multiclass_f1_score(*both, 10, average="macro")),
         (log_loss, torch.nn.functional.cross_entropy(torch.from_numpy(logits), both[1])),
     ):
         assert score(probabilities.numpy(), labels) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_macro_accuracy_is_the_mean_of_the_accuracies_of_the_classes() -> None:
+    """A class that no image has is no part of the mean, even if a prediction names it."""
+    labels = np.array([0, 0, 1, 1])
+    probabilities = np.eye(4, dtype=np.float32)[[0, 0, 1, 3]]
+    names = ["a", "b", "absent", "named"]
+    found = Predictions(tuple(names), ["f"] * 4, np.arange(4), labels, probabilities)
+    per_class = [value for value in found.per_class_accuracy.values() if value is not None]
+    assert accuracy_macro(probabilities, labels) == 0.75 == np.mean(per_class)
 
 
 def test_scores_by_hand() -> None:

@@ -1,5 +1,6 @@
 """One LightningDataModule loads every source, every choice of bands and every trainer verb."""
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import lightning
 import numpy as np
 import torch
 from albumentations import BaseCompose, BasicTransform
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 from torch.utils.data import DataLoader, Dataset
 
 from eurosat.bands import (
@@ -24,10 +26,13 @@ from eurosat.data.opened import OpenedData
 from eurosat.data.sources import find_source
 from eurosat.data.splits import SplitKind, SplitName, make_splits, warn_of_lost_classes
 from eurosat.data.store import Store, prepare, store_folder
+from eurosat.data.trained import TrainedOn
 from eurosat.data.transforms import Augmentation
 from eurosat.errors import DataSourceError, SettingsError, SplitError
 from eurosat.labels import CLASSES
 from eurosat.pixels import decode, find_images, resize
+
+_log = logging.getLogger(__name__)
 
 
 class EuroSATDataModule(lightning.LightningDataModule):
@@ -42,14 +47,14 @@ class EuroSATDataModule(lightning.LightningDataModule):
         classes: tuple[str, ...] = CLASSES,
         root: str = "data",
         verify: bool = True,
-        synthetic_images: int = 4000,
+        synthetic_images: PositiveInt = 4000,
         split: SplitKind = "stratified",
         split_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
-        split_seed: int = 42,
+        split_seed: NonNegativeInt = 42,
         split_files: str | None = None,
         augmentations: list[BasicTransform | BaseCompose] | None = None,
-        batch_size: int = 32,
-        num_workers: int = 0,
+        batch_size: PositiveInt = 32,
+        num_workers: NonNegativeInt = 0,
         images: str | list[str] | None = None,
     ) -> None:
         """Keep the settings; ``prepare_data`` reads the first file.
@@ -106,16 +111,21 @@ class EuroSATDataModule(lightning.LightningDataModule):
         self.revision = revision
         self.root = Path(root)
         self.verify = verify
-        self.synthetic_images = synthetic_images
+        # The parser's types of numbers would make a checkpoint unreadable.
+        self.synthetic_images = int(synthetic_images)
         self.split_kind: SplitKind = split
         self.split_fractions = split_fractions
-        self.split_seed = split_seed
+        self.split_seed = int(split_seed)
         self.split_files = Path(split_files) if split_files else None
         self.augmentations = augmentations or []
-        self.batch_size = batch_size
-        self.num_workers = num_workers
+        self.batch_size = int(batch_size)
+        self.num_workers = int(num_workers)
         self.images = [images] if isinstance(images, str) else list(images or [])
         self._opened: OpenedData | None = None
+        self.other_data_allowed = False
+        """Whether a checkpoint of other images or of another split is accepted."""
+        self.other_data = False
+        """Whether the loaded checkpoint is of other images or of another split."""
 
     @property
     def opened(self) -> OpenedData:
@@ -175,9 +185,52 @@ class EuroSATDataModule(lightning.LightningDataModule):
         if self.trainer is None or self.trainer.is_global_zero:
             warn_of_lost_classes(splits, store.labels, store.card.classes)
 
+    @property
+    def trained_on(self) -> TrainedOn:
+        """Description of the images and their split."""
+        settings = {
+            "split": self.split_kind,
+            "split_fractions": list(self.split_fractions),
+            "split_seed": self.split_seed,
+            "split_files": str(self.split_files) if self.split_files else None,
+        }
+        card, splits = self.opened.store.card, self.opened.splits
+        return TrainedOn(card.source, card.fingerprint, splits.fingerprint, settings)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Describe the images and their split, for a checkpoint."""
+        return self.trained_on.state_dict() if self.is_open else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compare the images and their split with those of a checkpoint.
+
+        Raises:
+            DataSourceError: They differ, and ``other_data_allowed`` is false.
+        """
+        if not self.is_open:  # predict reads image files
+            return
+        try:
+            TrainedOn.of_state(state_dict).refuse(self.trained_on)
+        except DataSourceError as error:
+            if not self.other_data_allowed:
+                raise
+            _log.warning("the metrics are marked, because %s", str(error).partition(":")[0])
+            self.other_data = True
+
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Give shuffled, augmented batches of the training split."""
-        return self._loader("train", shuffle=True)
+        """Give shuffled, augmented batches of the training split.
+
+        A training that is resumed within an epoch gets the rest of the epoch. With
+        ``overfit_batches``, every epoch has the same batches.
+        """
+        loader = self._loader("train", shuffle=True)
+        if self.trainer is not None:
+            sampler = cast(BatchSampler, loader.sampler)
+            sampler.set_epoch(self.trainer.current_epoch)  # worker processes start at once
+            progress = cast(Any, self.trainer.fit_loop.epoch_loop.batch_progress)
+            if not progress.is_last_batch:
+                sampler.start = progress.current.processed
+        return loader
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Give every validation patch once, without augmentation."""
@@ -252,10 +305,11 @@ class EuroSATDataModule(lightning.LightningDataModule):
             )
         # Lightning sets this variable to the seed of seed_everything, which all ranks share.
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
+        overfits = self.trainer is not None and bool(cast(Any, self.trainer).overfit_batches)
         sampler = BatchSampler(
             opened.splits[split],
             self.batch_size,
-            shuffle=shuffle,
+            shuffle=shuffle and not overfits,
             seed=seed,
             ranks=self.trainer.world_size if self.trainer else 1,
             rank=self.trainer.global_rank if self.trainer else 0,

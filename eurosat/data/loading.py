@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import Dataset, DistributedSampler, SequentialSampler
 
 from eurosat.data.splits import Indices
 from eurosat.data.transforms import Augmentation
+from eurosat.errors import SplitError
 
 
 class Batch(TypedDict):
@@ -26,7 +27,7 @@ class Batch(TypedDict):
     index: Tensor
 
 
-class BatchSampler(DistributedSampler[tuple[int, Indices]]):
+class BatchSampler(DistributedSampler[tuple[int, Indices]], SequentialSampler):
     """Yields ``(epoch, indices)``, one whole batch at a time, for this rank.
 
     With shuffling, the order depends on the seed and the epoch only, and the last patches are left
@@ -34,7 +35,8 @@ class BatchSampler(DistributedSampler[tuple[int, Indices]]):
     together visit every patch exactly once, so that metrics are exact. Every rank gets the same
     number of batches, because collective operations need equal numbers.
 
-    The class is a ``DistributedSampler``, so Lightning does not replace it and sets its epoch.
+    The class is a ``DistributedSampler``, so Lightning does not replace it and sets its epoch. The
+    class is a ``SequentialSampler``, so ``--trainer.overfit_batches`` does not replace it either.
     """
 
     def __init__(
@@ -58,10 +60,10 @@ class BatchSampler(DistributedSampler[tuple[int, Indices]]):
             rank: Number of this process, from 0.
 
         Raises:
-            ValueError: There are fewer patches than processes.
+            SplitError: There are fewer patches than processes.
         """
         if len(indices) < ranks:
-            raise ValueError(
+            raise SplitError(
                 f"{len(indices)} patches cannot be divided among {ranks} processes: train with "
                 "fewer processes or with more patches"
             )
@@ -72,6 +74,9 @@ class BatchSampler(DistributedSampler[tuple[int, Indices]]):
             shuffle=shuffle,
             seed=seed,
         )
+        self.start = 0
+        """Number of batches that the next iteration leaves out, because the training that is
+        continued has taken them."""
         self.indices = indices
         self.batch_size = min(batch_size, len(indices) // ranks) if shuffle else batch_size
 
@@ -84,7 +89,7 @@ class BatchSampler(DistributedSampler[tuple[int, Indices]]):
         # A rank with one patch more puts its last two patches into one batch.
         return min(batches, len(self.indices) // self.num_replicas)
 
-    def __iter__(self) -> Iterator[tuple[int, Indices]]:
+    def __iter__(self) -> Iterator[tuple[int, Indices]]:  # type: ignore[override]
         """Yield this rank's batches of the current epoch."""
         order = self.indices
         if self.shuffle:
@@ -94,7 +99,8 @@ class BatchSampler(DistributedSampler[tuple[int, Indices]]):
         # then makes the additional batch, so the start of the batch is clipped.
         starts = np.minimum(np.arange(len(self)) * self.batch_size, len(own) - 1)
         ends = [*starts[1:], starts[-1] + self.batch_size if self.shuffle else len(own)]
-        for start, end in zip(starts, ends, strict=True):
+        taken, self.start = self.start, 0
+        for start, end in list(zip(starts, ends, strict=True))[taken:]:
             yield self.epoch, own[start:end]
 
 

@@ -43,8 +43,6 @@ def advise(phases: Sequence[Phase], config: Any, *, device: str, precision: str)
                 yield "compute in 16 bits: --trainer.precision bf16-mixed (now 32-true)"
             if not model.channels_last:
                 yield "keep the channels last in memory: --model.channels_last true"
-            if not model.compile:
-                yield "compile the backbone: --model.compile true"
             if device == "cuda" and trainer.deterministic:
                 yield (
                     "allow faster kernels, whose results differ from run to run: "

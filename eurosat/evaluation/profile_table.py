@@ -45,6 +45,7 @@ def bottleneck_lines(profile: Mapping[str, Any]) -> list[str]:
     bottleneck = profile["bottleneck"]
     name = " and ".join(bottleneck["phases"])
     return [
-        f"Bottleneck: {name} ({bottleneck['share']:.0%} of the time). Advice:",
+        f"Bottleneck: {name} ({bottleneck['share']:.0%} of the time). Changes to try, and to "
+        "measure with --profile:",
         *bottleneck["advice"],
     ]

@@ -131,6 +131,11 @@ def _headline(run: _Run) -> str:
         else:
             cells.append((escape(metric.title), metric.text(value)))
     cards = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in cells)
+    if run.metrics.get("other_data"):
+        note += (
+            "<p>The checkpoint was trained on other images or on another split, so test images may"
+            " be images that it was trained on.</p>"
+        )
     return f'<dl class="cards">{cards}</dl>{note}'
 
 

@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import timm
@@ -11,6 +10,7 @@ from torch import nn
 
 import eurosat.models.patchnet  # noqa: F401  # registers PatchNet with timm
 from eurosat.errors import CheckpointError, EuroSATError
+from eurosat.models.weights import WeightFile, build_from
 from eurosat.plugins import load_plugins
 
 ENTRY_POINTS = "eurosat.backbones"
@@ -24,7 +24,7 @@ def _load() -> None:
 
 def build_backbone(
     name: str,
-    pretrained: bool | str,
+    pretrained: bool | WeightFile,
     channels: int,
     classes: int,
     arguments: Mapping[str, Any],
@@ -33,7 +33,7 @@ def build_backbone(
 
     Args:
         name: Name of a timm model, or ``"patchnet"``.
-        pretrained: True for timm's published weights, or the path of a local weight file.
+        pretrained: True for timm's published weights, or the weights of a file.
         channels: Number of input channels.
         classes: Number of classes.
         arguments: Further arguments of the timm model.
@@ -49,31 +49,21 @@ def build_backbone(
             f"timm has no model '{name}': choose "
             + (" or ".join(close) or "a name that timm.list_models() lists")
         )
-    overlay = None
-    if isinstance(pretrained, str):
-        if not Path(pretrained).is_file():
-            raise CheckpointError(
-                f"there is no weight file {pretrained}: pass --model.pretrained <weights file>, or "
-                "--model.pretrained true for timm's published weights"
-            )
-        overlay = {"file": pretrained}
+    settings = {"in_chans": channels, "num_classes": classes, **arguments}
     try:
-        model: nn.Module = timm.create_model(
-            name,
-            pretrained=bool(pretrained),
-            pretrained_cfg_overlay=overlay,
-            in_chans=channels,
-            num_classes=classes,
-            **arguments,
-        )
+        if isinstance(pretrained, WeightFile):
+            return build_from(pretrained, name, settings)
+        model: nn.Module = timm.create_model(name, pretrained=pretrained, **settings)
         return model
+    except EuroSATError:
+        raise
     except Exception as error:
         if not pretrained:
             raise EuroSATError(
                 f"backbone {name} cannot be built ({error}): correct --model.backbone_args, or "
                 "choose another --model.backbone"
             ) from error
-        source = pretrained if isinstance(pretrained, str) else "the model hub"
+        source = pretrained.path if isinstance(pretrained, WeightFile) else "the model hub"
         raise CheckpointError(
             f"pretrained weights of {name} cannot be loaded from {source} "
             f"({type(error).__name__}: {error}): pass a local file with --model.pretrained "

@@ -5,6 +5,7 @@ from typing import Any, Literal, cast
 
 import lightning
 import torch
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveInt
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -13,20 +14,24 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
 
 from eurosat.bands import is_rgb
-from eurosat.errors import EuroSATError, PatchSizeError
+from eurosat.errors import EuroSATError
 from eurosat.labels import CLASSES
 from eurosat.models.backbones import build_backbone
 from eurosat.models.factories import SharedFactory
 from eurosat.models.mixing import Mixing
+from eurosat.models.patch_size import UNRECORDED_PATCH_SIZE, check_backbone, check_patch_size
 from eurosat.models.preprocess import Preprocess
+from eurosat.models.restoring import (
+    check_resumable,
+    keep_settings,
+    keep_settings_of_callbacks,
+    restore_schedule,
+)
 from eurosat.models.schedules import WarmupCosine
 from eurosat.models.scores import score_collection
-
-_UNRECORDED_PATCH_SIZE = 64
-"""Height and width of the patches of a checkpoint that does not record them, in pixels."""
+from eurosat.models.weights import heads_of, read_weights
 
 
 class EuroSATClassifier(lightning.LightningModule):
@@ -41,21 +46,21 @@ class EuroSATClassifier(lightning.LightningModule):
         backbone: str = "resnet18",
         pretrained: bool | str = False,
         freeze_backbone: bool = False,
-        unfreeze_at_epoch: int | None = None,
+        unfreeze_at_epoch: NonNegativeInt | None = None,
         backbone_args: dict[str, Any] | None = None,
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
-        label_smoothing: float = 0.0,
-        mixup_alpha: float = 0.0,
-        cutmix_alpha: float = 0.0,
-        mix_probability: float = 1.0,
-        ema_decay: float | None = None,
+        label_smoothing: ClosedUnitInterval = 0.0,
+        mixup_alpha: NonNegativeFloat = 0.0,
+        cutmix_alpha: NonNegativeFloat = 0.0,
+        mix_probability: ClosedUnitInterval = 1.0,
+        ema_decay: ClosedUnitInterval | None = None,
         channels_last: bool = True,
         compile: bool = False,
         bands: str | list[str] = "rgb",
         classes: tuple[str, ...] = CLASSES,
-        patch_size: int | None = None,
+        patch_size: PositiveInt | None = None,
     ) -> None:
         """Build the backbone.
 
@@ -63,7 +68,9 @@ class EuroSATClassifier(lightning.LightningModule):
             backbone: Name of a timm model (`timm.list_models()`), or 'patchnet', this project's
                 small network for patches of 64x64 pixels.
             pretrained: true to start from timm's published weights, the path of a weight file to
-                start from the file, false to start from random weights. With true or a
+                start from the file, false to start from random weights. The file may be a .ckpt
+                file of a run, also of other classes; the classification layer is always new. With
+                a .ckpt file of a run, patches are normalised as in that run. With true or another
                 file, RGB patches are normalised with the mean and standard deviation of timm's
                 configuration of the backbone, whatever the file was trained with. With false, and
                 for other bands, patches are normalised with EuroSAT's mean and standard deviation.
@@ -110,21 +117,33 @@ class EuroSATClassifier(lightning.LightningModule):
                 "pretrained": False,
                 "bands": bands,
                 "classes": list(classes),
-                "patch_size": patch_size,
+                # The parser's type of number would make a checkpoint unreadable.
+                "patch_size": int(patch_size) if patch_size else None,
             },
             logger=False,
         )
         self.classes = tuple(classes)
         self.preprocess = Preprocess(bands)
+        weights = read_weights(pretrained) if isinstance(pretrained, str) else None
+        if weights is not None:
+            weights.check_channels(self.preprocess.channels)
         self.backbone = build_backbone(
-            backbone, pretrained, len(self.preprocess.channels), len(classes), backbone_args or {}
+            backbone,
+            weights or bool(pretrained),
+            len(self.preprocess.channels),
+            len(classes),
+            backbone_args or {},
         )
-        if pretrained and is_rgb(self.preprocess.channels):
-            # timm's statistics are for pixel values of 0 to 1.
-            weights = cast(Any, self.backbone).pretrained_cfg
+        if weights is not None and weights.statistics is not None:
             self.preprocess.set_statistics(
-                [255 * value for value in weights["mean"]],
-                [255 * value for value in weights["std"]],
+                *(each.flatten().tolist() for each in weights.statistics)
+            )
+        elif pretrained and is_rgb(self.preprocess.channels):
+            # timm's statistics are for pixel values of 0 to 1.
+            published = cast(Any, self.backbone).pretrained_cfg
+            self.preprocess.set_statistics(
+                [255 * value for value in published["mean"]],
+                [255 * value for value in published["std"]],
             )
         if channels_last:
             self.backbone = self.backbone.to(memory_format=torch.channels_last)
@@ -148,14 +167,12 @@ class EuroSATClassifier(lightning.LightningModule):
             if mixup_alpha > 0 or cutmix_alpha > 0
             else None
         )
-        self.ema_decay = ema_decay
-        self.learning_rate: float | None = None  # Lightning's LearningRateFinder sets it.
+        self.ema_decay = None if ema_decay is None else float(ema_decay)
+        self._schedules: list[dict[str, Any]] = []
         self._build_metrics()
 
     def _build_metrics(self) -> None:
-        count = len(self.classes)
-        self.train_loss = MeanMetric()
-        self.train_accuracy = MulticlassAccuracy(count, average="micro")
+        self.train_loss, self.train_accuracy = MeanMetric(), MeanMetric()
         self.evaluation_metrics = nn.ModuleDict(
             {f"{stage}_metrics": score_collection(f"{stage}/") for stage in ("val", "test")}
         )
@@ -178,42 +195,27 @@ class EuroSATClassifier(lightning.LightningModule):
             return
         if self.patch_size is None:
             self.hparams["patch_size"] = size
-        _check_patch_size(size, self.patch_size)
+        check_patch_size(size, self.patch_size)
         if stage == "fit":
-            self._check_backbone(size)
+            check_backbone(self, size)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the patch size of a checkpoint.
+        """Take the patch size of a checkpoint, and for a fit the progress of the training.
 
         Raises:
             PatchSizeError: The data have patches of another size.
+            CheckpointError: The checkpoint holds weights only, and the training is to continue.
         """
         # A checkpoint of an older revision lacks the size.
-        size = checkpoint.get("hyper_parameters", {}).get("patch_size") or _UNRECORDED_PATCH_SIZE
+        size = checkpoint.get("hyper_parameters", {}).get("patch_size") or UNRECORDED_PATCH_SIZE
         if self.patch_size is None:
             self.hparams["patch_size"] = size
-        _check_patch_size(cast(int, self.patch_size), size)
-
-    def _check_backbone(self, size: int) -> None:
-        """Classify one empty patch, because some backbones take one size or no small patches."""
-        # In the setup hook self.device is the device of the training already, but the weights are
-        # not there yet.
-        device = self.preprocess.mean.device
-        patch = torch.zeros(1, len(self.preprocess.channels), size, size, device=device)
-        training = self.training
-        self.eval()
-        try:
-            with torch.no_grad():
-                # Calling forward runs the backbone without compiling it for one patch.
-                self.backbone.forward(self.preprocess(patch))
-        except Exception as error:
-            raise PatchSizeError(
-                f"backbone {self.hparams['backbone']} cannot take the data's patches of "
-                f"{size}x{size} pixels ({error}): choose another --model.backbone, or set the "
-                f"patch size in --model.backbone_args, such as {{img_size: {size}}}"
-            ) from error
-        finally:
-            self.train(training)
+        check_patch_size(cast(int, self.patch_size), size)
+        if self._trainer is not None and self.trainer.state.fn == "fit":
+            check_resumable(checkpoint)
+            # Lightning would restore the settings of the schedules too.
+            self._schedules, checkpoint["lr_schedulers"] = checkpoint["lr_schedulers"], []
+            keep_settings_of_callbacks(cast(Any, self.trainer).callbacks, checkpoint["callbacks"])
 
     def forward(self, patches: Tensor) -> Tensor:
         """Classify raw patches.
@@ -230,17 +232,19 @@ class EuroSATClassifier(lightning.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Return the loss of one training batch."""
         patches = self.preprocess(batch["image"])
-        targets = batch["label"]
+        targets = functional.one_hot(batch["label"], len(self.classes)).to(patches.dtype)
         if self.mixing is not None:
-            one_hot = functional.one_hot(targets, len(self.classes)).to(patches.dtype)
             seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
             draw = (seed, self.current_epoch, batch_idx, self.global_rank)
-            patches, targets = self.mixing(patches, one_hot, draw)
+            patches, targets = self.mixing(patches, targets, draw)
         logits = self.backbone(patches).float()
-        loss = functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        labels = batch["label"] if self.mixing is None else targets
+        loss = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         with cast(Any, self.trainer).profiler.profile("update_metrics"):
             self.train_loss.update(loss.detach(), weight=len(logits))
-            self.train_accuracy.update(logits.detach(), batch["label"])
+            # A prediction of a blended patch counts by the fraction of the predicted class.
+            hits = targets.gather(1, logits.detach().argmax(dim=1, keepdim=True))
+            self.train_accuracy.update(hits)
             self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
             self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
         return loss
@@ -276,9 +280,7 @@ class EuroSATClassifier(lightning.LightningModule):
                 (plain if parameter.ndim <= 1 or name in never else decayed).append(parameter)
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
         optimizer: Optimizer = self.optimizer([group for group in groups if group["params"]])
-        if self.learning_rate is not None:
-            for group in optimizer.param_groups:
-                group["lr"] = self.learning_rate
+        keep_settings(optimizer)
         if self.lr_scheduler is None:
             return optimizer
         scheduler = self.lr_scheduler(optimizer)
@@ -287,10 +289,11 @@ class EuroSATClassifier(lightning.LightningModule):
             "interval": self.lr_scheduler_interval,
         }
         if isinstance(scheduler, WarmupCosine):
-            scheduler.total_steps = int(self.trainer.estimated_stepping_batches)
+            scheduler.span(self.trainer.estimated_stepping_batches)
             settings["interval"] = "step"
         if isinstance(scheduler, ReduceLROnPlateau):
-            settings["monitor"] = "val/loss"
+            settings["monitor"] = getattr(scheduler, "monitor", "val/loss")
+            settings["frequency"] = self.trainer.check_val_every_n_epoch or 1
         return cast(OptimizerLRScheduler, {"optimizer": optimizer, "lr_scheduler": settings})
 
     def configure_callbacks(self) -> list[Callback]:
@@ -300,7 +303,7 @@ class EuroSATClassifier(lightning.LightningModule):
         return [EMAWeightAveraging(decay=self.ema_decay)]
 
     def on_fit_start(self) -> None:
-        """Apply a learning rate that was found, and refuse to unfreeze with several processes.
+        """Refuse to unfreeze with several processes.
 
         Raises:
             EuroSATError: ``unfreeze_at_epoch`` is set, and several processes train.
@@ -312,8 +315,13 @@ class EuroSATClassifier(lightning.LightningModule):
                 "classification layer first, then resume with --model.freeze_backbone false "
                 "--ckpt_path <last.ckpt>"
             )
-        if self.learning_rate is not None:  # The schedule began with the configured rate.
-            self.trainer.strategy.setup_optimizers(self.trainer)
+
+    def on_train_start(self) -> None:
+        """Restore the progress of the schedules."""
+        configured = self.trainer.lr_scheduler_configs
+        for config, state in zip(configured, self._schedules, strict=False):
+            restore_schedule(config.scheduler, state)
+        self._schedules = []
 
     def on_train_epoch_start(self) -> None:
         """Unfreeze the backbone from the epoch ``unfreeze_at_epoch`` on."""
@@ -325,24 +333,13 @@ class EuroSATClassifier(lightning.LightningModule):
         super().train(mode)
         if mode and self.frozen:
             self.backbone.eval()
-            self._head.train()
+            for head in heads_of(self.backbone):
+                head.train()
         return self
-
-    @property
-    def _head(self) -> nn.Module:
-        return cast(nn.Module, cast(Any, self.backbone).get_classifier())
 
     def _set_frozen(self, frozen: bool) -> None:
         self.frozen = frozen
         self.backbone.requires_grad_(not frozen)
-        self._head.requires_grad_(True)
+        for head in heads_of(self.backbone):
+            head.requires_grad_(True)
         self.train(self.training)
-
-
-def _check_patch_size(found: int, expected: int | None) -> None:
-    if found != expected:
-        raise PatchSizeError(
-            f"the data have patches of {found}x{found} pixels, and the model takes "
-            f"{expected}x{expected}: give data with patches of the model's size, or train a new "
-            "model on the data without --ckpt_path and --model.patch_size"
-        )

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from eurosat.errors import SettingsError
+
 
 class SharedFactory:
     """A factory that all copies of the module share.
@@ -16,8 +18,18 @@ class SharedFactory:
         self.factory = factory
 
     def __call__(self, *arguments: Any) -> Any:
-        """Call the factory."""
-        return self.factory(*arguments)
+        """Call the factory.
+
+        Raises:
+            SettingsError: The factory refuses its settings.
+        """
+        try:
+            return self.factory(*arguments)
+        except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
+            raise SettingsError(
+                f"the optimiser or the schedule refuses its settings ({type(error).__name__}: "
+                f"{error}): correct --model.optimizer or --model.lr_scheduler"
+            ) from error
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SharedFactory":
         """Return this object itself."""

@@ -6,6 +6,8 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from eurosat.errors import SettingsError
+
 
 class WarmupCosine(LambdaLR):
     """Linear warm-up, then a cosine decay to ``final`` (Loshchilov & Hutter, 2017).
@@ -31,6 +33,20 @@ class WarmupCosine(LambdaLR):
         self.final = final
         self.total_steps = 1
         super().__init__(optimizer, self._factor)
+
+    def span(self, steps: float) -> None:
+        """Set the number of optimiser steps of the training.
+
+        Raises:
+            SettingsError: The training has no end.
+        """
+        if math.isinf(steps):
+            raise SettingsError(
+                "--trainer.max_epochs -1 gives the training no end, and WarmupCosine needs one: "
+                "set --trainer.max_epochs or --trainer.max_steps, or choose another "
+                "--model.lr_scheduler"
+            )
+        self.total_steps = int(steps)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the step, but not the length, which may have changed since."""

@@ -23,7 +23,7 @@ from eurosat.serving.infer import (
 )
 from eurosat.serving.json_body import media_type, read_body
 from eurosat.serving.routes import ERRORS
-from eurosat.serving.service import Service
+from eurosat.serving.service import Service, join_reasons
 
 MODEL_NAME = "eurosat"
 """The model's name in Open Inference paths."""
@@ -181,7 +181,7 @@ async def _decode(service: Service, uploads: list[Upload | str]) -> list[Patches
     pictures = await service.read(uploads, tiles=False)
     unreadable = [picture for picture in pictures if isinstance(picture, str)]
     if unreadable:
-        raise HTTPException(422, "; ".join(unreadable))
+        raise HTTPException(422, join_reasons(unreadable))
     return [picture.patches for picture in pictures if isinstance(picture, Picture)]
 
 

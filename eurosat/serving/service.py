@@ -269,7 +269,7 @@ class Service:
         pictures = await self.read(uploads, tiles=tiles)
         readable = [picture for picture in pictures if isinstance(picture, Picture)]
         if not readable:
-            raise HTTPException(422, _reasons([str(picture) for picture in pictures]))
+            raise HTTPException(422, join_reasons([str(picture) for picture in pictures]))
         found = iter(await self.predict(request, [picture.patches for picture in readable]))
         return [
             {"error": picture} if isinstance(picture, str) else self._describe(picture, next(found))
@@ -306,7 +306,7 @@ class Service:
         }
 
 
-def _reasons(reasons: Sequence[str]) -> str:
+def join_reasons(reasons: Sequence[str]) -> str:
     """Join the first reasons why images cannot be read."""
     rest = len(reasons) - _REASONS
     return "; ".join(reasons[:_REASONS]) + (f"; and {rest} more images" if rest > 0 else "")

@@ -23,15 +23,18 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.distributed import DistNetworkError, DistStoreError
 
 from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.data.trained import TrainedOn
 from eurosat.errors import (
     CheckpointError,
     DivergenceError,
     EuroSATError,
     MonitorError,
     RunDirectoryError,
+    SettingsError,
 )
 from eurosat.logs import Logs
 from eurosat.models.classifier import EuroSATClassifier
+from eurosat.training.adoption import adopt_split
 from eurosat.training.callbacks.checkpoints import LastCheckpoint, best_checkpoint
 from eurosat.training.callbacks.guards import DivergenceGuard, MonitorGuard, TerminationGuard
 from eurosat.training.callbacks.record import RunRecord
@@ -60,7 +63,7 @@ from eurosat.training.run_folder import (
     requested_or_stopped,
 )
 from eurosat.training.termination import recorded_termination
-from eurosat.training.trainer import Trainer
+from eurosat.training.trainer import Trainer, check_trainer
 
 # Processes that Lightning starts for DDP inherit it, so that all of them share one run folder.
 _RUN_DIRECTORY_VARIABLE = "EUROSAT_RUN_DIRECTORY"
@@ -162,6 +165,7 @@ class EuroSATCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Name the run folder, and take bands and classes from the checkpoint."""
         config = self.config[self.subcommand]
+        check_trainer(config.trainer)
         if not config.trainer.plugins:  # which may know the machines
             check_machines(self._cluster, config.trainer.num_nodes)
         self._adopt_checkpoint(config)
@@ -220,6 +224,22 @@ class EuroSATCLI(LightningCLI):
         config = self.config[self.subcommand]
         return self.subcommand == "predict" or bool(config.trainer.fast_dev_run)
 
+    def instantiate_classes(self) -> None:
+        """Build trainer, model and data.
+
+        Raises:
+            SettingsError: A class refuses its settings.
+        """
+        try:
+            super().instantiate_classes()
+        except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
+            raise SettingsError(
+                f"the settings cannot be used ({type(error).__name__}: {error}): correct them, and "
+                "see 'eurosat "
+                f"{self.subcommand} --help'"
+            ) from error
+        self.datamodule.other_data_allowed = self.config[self.subcommand].other_data
+
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Build the trainer with the loggers and callbacks that every run has."""
         config = self.config[self.subcommand]
@@ -250,11 +270,7 @@ class EuroSATCLI(LightningCLI):
             TerminationGuard(),
         ]
         cast(Any, trainer).callbacks += [
-            LastCheckpoint(
-                filename="last",
-                enable_version_counter=False,
-                save_on_train_epoch_end=trainer.check_val_every_n_epoch != 1 or None,
-            ),
+            LastCheckpoint(filename="last", enable_version_counter=False),
             LearningRateMonitor(logging_interval="epoch"),
             TestResults(self.run_directory),
             RunRecord(
@@ -318,13 +334,15 @@ class EuroSATCLI(LightningCLI):
         if not Path(path).is_file():
             raise CheckpointError(f"there is no checkpoint {path}: give a .ckpt file of a run")
         try:
-            saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)[
-                "hyper_parameters"
-            ]
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            saved = content["hyper_parameters"]
             bands, classes = saved["bands"], tuple(saved["classes"])
+            trained = TrainedOn.of_checkpoint(content)
         except Exception as error:
             raise CheckpointError(
                 f"{path} is not a checkpoint of this project ({type(error).__name__}: {error})"
             ) from error
         for part in (config.data, config.model):
             part.bands, part.classes = bands, classes
+        if self.subcommand != "predict" and not config.other_data:
+            adopt_split(config.data, trained)

@@ -16,10 +16,10 @@ Resume = Literal["auto"]
 """Values of ``--resume``."""
 
 _OF_A_CHECKPOINT = (
-    "--ckpt_path is required. The checkpoint sets the model, the bands and the classes, but not "
-    "the data: repeat --data.source, --data.revision, --data.synthetic_images and all options "
-    "--data.split* of the training. With another split, {} images may be images that the "
-    "checkpoint was trained on."
+    "--ckpt_path is required. The checkpoint sets the model, the bands, the classes and the split, "
+    "but not the images: repeat --data.source, --data.revision and --data.synthetic_images of the "
+    "training. Other images and another split are refused unless --other_data is true, because "
+    "{} images may be images that the checkpoint was trained on."
 )
 
 _DESCRIPTIONS = {
@@ -38,7 +38,14 @@ _USAGE = "eurosat {} [--config FILE ...] [--option VALUE ...]"
 
 
 class SettingsParser(LightningArgumentParser):
-    """Lightning's parser with the run's folder as the default ``save_dir`` of every logger."""
+    """Lightning's parser with the run's folder as the default ``save_dir`` of every logger.
+
+    The parser refuses abbreviated options, which could be another option than the user means.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Build the parser; see `LightningArgumentParser`."""
+        super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def add_class_arguments(
         self, theclass: Any, nested_key: str | None = None, *args: Any, **kwargs: Any
@@ -100,6 +107,14 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         "other settings, the command fails. If the run is finished, the command does nothing. "
         "Without --run_directory, the command continues the experiment's newest unfinished run "
         "with the same settings. If there is no run to continue, a new run begins.",
+    )
+    parser.add_argument(
+        "--other_data",
+        type=bool,
+        default=False,
+        help="Accept a checkpoint (--ckpt_path) that was trained on other images than those of "
+        "--data.source, or on another split of the images, and take the split from the command "
+        "line. metrics.json and the log then say so.",
     )
     parser.add_argument(
         "--test_after_fit",

@@ -107,7 +107,7 @@ class PhaseProfiler(Profiler):
     def start(self, action_name: str) -> None:
         """Start an action."""
         hook = action_name.rpartition(".")[2]
-        # The learning rate finder trains inside an action; its steps are not profiled.
+        # A callback may train inside an action; such steps are not profiled.
         if hook == "on_train_start" and len(self._frames) == 1 and not self._running:
             self._begin()
         frame = _Frame(self._phase_of(action_name, hook))

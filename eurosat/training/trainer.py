@@ -15,6 +15,7 @@ from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.loggers import Logger
 
+from eurosat.errors import SettingsError
 from eurosat.files import atomic_write
 from eurosat.hardware import check_cuda, computes_bf16, idle_gpu
 
@@ -122,6 +123,28 @@ class Trainer(lightning.Trainer):
             **kwargs: See `lightning.Trainer.predict`.
         """
         return super().predict(*args, ckpt_path=ckpt_path, **kwargs)  # type: ignore[misc]
+
+
+def check_trainer(settings: Any) -> None:
+    """Refuse settings of Lightning's Trainer that a recorded run excludes.
+
+    Args:
+        settings: The settings of `Trainer`, as parsed.
+
+    Raises:
+        SettingsError: A setting excludes the record of a run or the data module.
+    """
+    if settings.barebones:
+        raise SettingsError(
+            "--trainer.barebones turns off loggers and checkpoints, which every run has: use "
+            "--profile to find what a training spends its time on"
+        )
+    strategy = str(settings.strategy)
+    if strategy.startswith("ddp_") and any(w in strategy for w in ("spawn", "fork", "notebook")):
+        raise SettingsError(
+            f"--trainer.strategy {strategy} starts processes that do not get the data: use "
+            "--trainer.strategy ddp"
+        )
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -73,7 +73,7 @@ def test_fewer_patches_than_a_batch_still_train() -> None:
 
 
 def test_more_processes_than_patches_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 patches cannot be divided among 3 processes"):
+    with pytest.raises(SplitError, match="2 patches cannot be divided among 3 processes"):
         BatchSampler(np.arange(2), 1, shuffle=False, ranks=3)
 
 

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
 from torch.optim import SGD, AdamW
 
 from eurosat.bands import BANDS, RGB
-from eurosat.errors import CheckpointError, EuroSATError
+from eurosat.errors import EuroSATError
 from eurosat.hardware import computes_bf16
 from eurosat.labels import CLASSES
 from eurosat.models.classifier import EuroSATClassifier
@@ -70,29 +69,6 @@ def test_the_checkpoint_alone_predicts(trained: Run, tmp_path: Path) -> None:
     assert torch.equal(model(patches), again(patches))
 
 
-def test_local_pretrained_weights_are_loaded_but_for_the_head(tmp_path: Path) -> None:
-    teacher = timm.create_model("resnet10t", num_classes=1000)
-    torch.save(teacher.state_dict(), tmp_path / "weights.pth")
-    model = EuroSATClassifier(backbone="resnet10t", pretrained=str(tmp_path / "weights.pth"))
-    assert torch.equal(model.backbone.layer1[0].conv1.weight, teacher.layer1[0].conv1.weight)
-    assert model.backbone.fc.out_features == 10
-    assert model.preprocess.mean.flatten().tolist() == pytest.approx([123.675, 116.28, 103.53])
-    assert model.hparams["pretrained"] is False  # a checkpoint must load without the file
-
-
-def test_pretrained_weights_that_cannot_be_had(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(CheckpointError, match=r"no weight file nowhere.pth"):
-        EuroSATClassifier(pretrained="nowhere.pth")
-    (tmp_path / "junk.pth").write_bytes(b"junk")
-    with pytest.raises(CheckpointError, match="cannot be loaded from"):
-        EuroSATClassifier(pretrained=str(tmp_path / "junk.pth"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match=r"--model.pretrained <weights file>"):
-        EuroSATClassifier(pretrained=True)
-
-
 def test_a_frozen_backbone_keeps_weights_and_batch_norm_statistics() -> None:
     model = EuroSATClassifier(**SMALL, freeze_backbone=True, optimizer=AdamW)
     model.train()
@@ -104,6 +80,23 @@ def test_a_frozen_backbone_keeps_weights_and_batch_norm_statistics() -> None:
     optimizer.step()
     changed = [n for n, v in model.backbone.state_dict().items() if not torch.equal(v, before[n])]
     assert changed == ["head.weight", "head.bias"]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "arguments", "heads"),
+    [
+        ("deit_tiny_distilled_patch16_224", {"img_size": 64}, ("head.", "head_dist.")),
+        ("levit_128s", {}, ("head.", "head_dist.")),
+    ],
+)
+def test_both_classifiers_of_a_distilled_model_are_trained(
+    backbone: str, arguments: dict[str, Any], heads: tuple[str, ...]
+) -> None:
+    model = EuroSATClassifier(backbone, backbone_args=arguments, freeze_backbone=True).train()
+    trained = [name for name, weight in model.backbone.named_parameters() if weight.requires_grad]
+    assert {f"{name.partition('.')[0]}." for name in trained} == set(heads)
+    assert model.backbone.head.training
+    assert model.backbone.head_dist.training
 
 
 def test_an_epoch_can_unfreeze_the_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,6 +172,20 @@ def test_blended_targets_are_the_shares_of_the_blended_pixels(mixup: float, cutm
         assert torch.allclose(mixed.mean(dim=(1, 2, 3)), soft @ torch.arange(4.0), atol=1e-5)
     assert torch.equal(blend(patches, targets, (1, 3))[0], blend(patches, targets, (1, 3))[0])
     assert not torch.equal(blend(patches, targets, (1, 3))[1], blend(patches, targets, (1, 4))[1])
+
+
+@pytest.mark.training
+def test_the_training_accuracy_of_blended_patches_counts_fractions() -> None:
+    """A prediction of a blended patch is right by the fraction of the predicted class."""
+    model = EuroSATClassifier(**SMALL, mixup_alpha=1.0)
+    model.mixing = lambda patches, targets, _: (patches, 0.75 * targets + 0.25 * targets.roll(1, 0))
+    model.trainer = Trainer(accelerator="cpu", devices=1)
+    model.log = lambda *_, **__: None  # type: ignore[method-assign]
+    model.backbone.forward = lambda patches: torch.eye(10)[torch.tensor([0, 0, 3])]
+    batch = {"image": raw(count=3), "label": torch.tensor([0, 1, 2])}
+    model.training_step(batch, 0)
+    # Targets: 0.75 of class 0, then 0.25 of class 0, then none of class 3.
+    assert model.train_accuracy.compute() == pytest.approx((0.75 + 0.25) / 3)
 
 
 def test_a_probability_of_zero_blends_nothing() -> None:

@@ -173,8 +173,17 @@ def test_a_validation_metric_that_nothing_logs_is_named_before_training(
             "--trainer.callbacks=lightning.pytorch.callbacks.EarlyStopping",
             "--trainer.callbacks.monitor=val/accuracy",
         ),
+        (
+            "--model.lr_scheduler=lightning.pytorch.cli.ReduceLROnPlateau",
+            "--model.lr_scheduler.init_args.monitor=val/accuracy",
+        ),
+        (
+            "--model.lr_scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau",
+            "--model.lr_scheduler.init_args.mode=max",
+            "--trainer.num_sanity_val_steps=0",
+        ),
     ],
-    ids=["checkpoint", "early stopping"],
+    ids=["checkpoint", "early stopping", "schedule", "torch's schedule"],
 )
 def test_the_worst_value_is_not_taken_for_the_best(
     watching: tuple[str, ...],
@@ -184,7 +193,7 @@ def test_the_worst_value_is_not_taken_for_the_best(
     code, folder = fit(*watching)
     assert code == 2
     error = capsys.readouterr().err
-    assert ", which keeps the worst value: set mode to m" in error
+    assert ", which takes the worst value for the best: set mode to m" in error
     assert not (folder / "metrics.csv").exists()
 
 

@@ -174,13 +174,6 @@ def test_a_trace_shows_training_steps(run: Callable[..., Run]) -> None:
     assert 'href="trace.json.gz"' in (fitted.folder / "report.html").read_text()
 
 
-def test_the_search_for_a_learning_rate_is_not_the_training(run: Callable[..., Run]) -> None:
-    finder = "--trainer.callbacks=lightning.pytorch.callbacks.LearningRateFinder"
-    steps = "--trainer.callbacks.init_args.num_training_steps=8"
-    profile = run("fit", *QUICK, "--profile", finder, steps).json("profile.json")
-    assert profile["steps"] == STEPS - WARM_UP_STEPS
-
-
 def test_a_training_that_fails_leaves_the_profile_of_what_it_did(
     run: Callable[..., Run], tmp_path: Path
 ) -> None:

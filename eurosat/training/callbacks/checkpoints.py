@@ -117,7 +117,14 @@ class BestCheckpoint(ResumableCheckpoint):
 
 
 class LastCheckpoint(ResumableCheckpoint):
-    """Keeps the checkpoint to resume from; Lightning's ``save_last`` copies the best checkpoint."""
+    """Keeps the checkpoint to resume from; Lightning's ``save_last`` copies the best checkpoint.
+
+    The checkpoint is saved after every validation and at the end of every epoch.
+    """
+
+    def _should_save_on_train_epoch_end(self, trainer: lightning.Trainer) -> bool:
+        """Leave out a validation at the end of an epoch, where the epoch's end saves."""
+        return not trainer.validating or trainer.is_last_batch
 
 
 def best_checkpoint(trainer: lightning.Trainer) -> BestCheckpoint:

@@ -105,29 +105,41 @@ _HINT = (
 
 
 class MonitorGuard(Callback):
-    """Refuses, before training, a callback that monitors an unknown metric or its worst value."""
+    """Refuses, before training, to monitor an unknown metric or the worst value of a metric.
 
-    def on_sanity_check_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Compare the monitored metrics with the metrics that the sanity check logged.
+    Checkpoints, early stopping and the schedule of the learning rate may monitor a metric.
+    """
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Compare the monitored metrics with the list of metrics.
 
         Raises:
-            MonitorError: A callback monitors a validation metric that the run does not log, or
-                would keep the worst value of a metric.
+            MonitorError: A validation metric is monitored that the run does not log, or the worst
+                value of a metric would count as the best.
         """
         better = {f"val/{metric.name}": metric.better for metric in metrics()}
-        logged = sorted(name for name in trainer.callback_metrics if name.startswith("val/"))
-        for callback in cast(Any, trainer).callbacks:
-            monitor = getattr(callback, "monitor", None)
-            if isinstance(monitor, str) and monitor.startswith("val/") and monitor not in logged:
+        watching = [
+            (type(callback).__name__, getattr(callback, "monitor", None), callback)
+            for callback in cast(Any, trainer).callbacks
+        ]
+        watching += [
+            (type(config.scheduler).__name__, config.monitor, config.scheduler)
+            for config in trainer.lr_scheduler_configs
+            if config.reduce_on_plateau
+        ]
+        for name, monitor, watcher in watching:
+            if not isinstance(monitor, str) or not monitor.startswith("val/"):
+                continue
+            if monitor not in better:
                 raise MonitorError(
-                    f"{type(callback).__name__} monitors {monitor}, which the run does not log: "
-                    f"choose one of {', '.join(logged)}"
+                    f"{name} monitors {monitor}, which the run does not log: choose one of "
+                    f"{', '.join(sorted(better))}"
                 )
-            mode = getattr(callback, "mode", None)
-            if mode in ("min", "max") and better.get(str(monitor), mode) != mode:
+            mode = getattr(watcher, "mode", None)
+            if mode in ("min", "max") and better[monitor] != mode:
                 raise MonitorError(
-                    f"{type(callback).__name__} monitors {monitor} with mode {mode}, which keeps "
-                    f"the worst value: set mode to {better[str(monitor)]}"
+                    f"{name} monitors {monitor} with mode {mode}, which takes the worst value for "
+                    f"the best: set mode to {better[monitor]}"
                 )
 
 

@@ -60,7 +60,8 @@ class TestResults(Callback):
         # MetricCollection sorts its metrics by name; metrics.json keeps the order of metrics().
         names = [metric.name for metric in metrics() if f"test/{metric.name}" in values]
         measured = {name: float(values[f"test/{name}"]) for name in names}
-        data = cast(EuroSATDataModule, cast(Any, trainer).datamodule).opened
+        datamodule = cast(EuroSATDataModule, cast(Any, trainer).datamodule)
+        data = datamodule.opened
         predictions = Predictions(
             classes=module.classes,
             files=[data.store.names[row[0]] for row in rows],
@@ -70,7 +71,9 @@ class TestResults(Callback):
         )
         write_json(
             self.run_directory / "metrics.json",
-            measured | {"per_class": predictions.per_class_accuracy},
+            measured
+            | {"per_class": predictions.per_class_accuracy}
+            | ({"other_data": True} if datamodule.other_data else {}),
         )
         self._write_predictions(predictions)
         self._write_mistakes(predictions, data)
