@@ -14,9 +14,7 @@ from PIL import Image
 
 from eurosat.models.classifier import EuroSATClassifier
 
-MODEL = EuroSATClassifier.load_from_checkpoint(
-    os.environ["CHECKPOINT"], map_location="cpu", weights_only=True
-).eval()
+MODEL = EuroSATClassifier.load_from_checkpoint(os.environ["CHECKPOINT"]).eval()
 app = FastAPI()
 
 

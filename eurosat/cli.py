@@ -16,6 +16,7 @@ from typing import Any
 from eurosat import __version__
 from eurosat.errors import EuroSATError
 from eurosat.operating_system import limit_threads, refuse_windows
+from eurosat.plain_text import plain
 
 TRAINER_VERBS = {
     "fit": "train a classifier, then test its best checkpoint",
@@ -76,7 +77,9 @@ def main(args: Sequence[str] | None = None) -> int:
             tool = getattr(importlib.import_module(f"eurosat.tools.{verb}"), verb)
             return _run_tool(verb, tool, arguments[1:])
     except EuroSATError as error:
-        print(f"eurosat {verb}: error: {error}", file=sys.stderr)
+        # A message may quote a model file or an image's name.
+        message = "\n".join(map(plain, str(error).split("\n")))
+        print(f"eurosat {verb}: error: {message}", file=sys.stderr)
         return error.exit_code
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("eurosat"):

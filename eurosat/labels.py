@@ -5,8 +5,10 @@ Every other module imports the class names from this module.
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
-from eurosat.errors import SettingsError
+from eurosat.errors import EuroSATError, SettingsError
+from eurosat.plain_text import plain
 
 CLASSES: tuple[str, ...] = (
     "AnnualCrop",
@@ -77,6 +79,19 @@ def check_classes(classes: tuple[str, ...]) -> None:
                 f"--data.classes names the class {other!r} twice, the second time as {name!r}: "
                 "case, spaces, hyphens and underscores do not tell classes apart; name each class "
                 "once, or rename one of the classes and its folder"
+            )
+
+
+def check_class_names(names: Iterable[str]) -> None:
+    """Check that class names can be printed.
+
+    Raises:
+        EuroSATError: A name has control characters.
+    """
+    for name in names:
+        if plain(name) != name:
+            raise EuroSATError(
+                f"the class name '{plain(name)}' has control characters: rename the class"
             )
 
 

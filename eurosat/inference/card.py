@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from eurosat.bands import is_rgb, resolve_channels
 from eurosat.errors import ModelFileError
+from eurosat.plain_text import plain
 
 CARD_KEY = "eurosat"
 """Key of the card, as JSON, in a file format's own metadata."""
@@ -22,9 +23,16 @@ A new field does not change the number.
 """
 
 
-_Text = Annotated[str, msgspec.Meta(min_length=1)]
-_Names = Annotated[tuple[_Text, ...], msgspec.Meta(min_length=1)]
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
+_Names = Annotated[tuple[_Text, ...], msgspec.Meta(min_length=1, max_length=10_000)]
 _Count = Annotated[int, msgspec.Meta(gt=0)]
+_Pixels = Annotated[int, msgspec.Meta(gt=0, le=2048)]
+"""At most 2048, because opening a model classifies a patch."""
+
+_Examples = Annotated[dict[str, str], msgspec.Meta(max_length=10_000)]
+
+_EXAMPLES_LIMIT = 64 * 2**20
+"""Largest size of all examples together, and of the reference, as base64, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ class ModelCard:
     version: _Text
     classes: _Names
     bands: _Names
-    patch_size: _Count
+    patch_size: _Pixels
     backbone: _Text
     format: _Text
     checkpoint: _Text
@@ -66,7 +74,7 @@ class ModelCard:
     metrics: dict[str, Any] | None = None
     git: dict[str, Any] | None = None
     export: dict[str, Any] = field(default_factory=dict)
-    examples: dict[str, str] = field(default_factory=dict, repr=False)
+    examples: _Examples = field(default_factory=dict, repr=False)
     reference: str = field(default="", repr=False)
     layout: _Count = _LAYOUT
 
@@ -101,7 +109,8 @@ class ModelCard:
 
         A field that the writer did not know gets its default. A field that only the writer knew is
         ignored, and is lost if the card is written again. `layout` changes only when the meaning
-        of a field changes, and this function reads every older layout, too.
+        of a field changes, and this function reads every older layout, too. Text is made plain, so
+        that the card can be printed.
 
         Args:
             text: The entry `CARD_KEY` of the file's metadata; None if there is no such entry.
@@ -119,7 +128,7 @@ class ModelCard:
         try:
             content = json.loads(text)
             _check_layout(content, file)
-            card = msgspec.convert(content, cls)
+            card = msgspec.convert(_plain(content), cls)
             _check_values(card)
         except (ValueError, RecursionError, msgspec.ValidationError) as error:
             raise ModelFileError(
@@ -140,12 +149,27 @@ def _check_layout(content: Any, file: str) -> None:
         )
 
 
+def _plain(content: Any) -> Any:
+    """Make every text of a JSON value plain."""
+    match content:
+        case str():
+            return plain(content)
+        case list():
+            return [_plain(value) for value in content]
+        case dict():
+            return {plain(name): _plain(value) for name, value in content.items()}
+    return content
+
+
 def _check_values(card: ModelCard) -> None:
     """Check what the types of the fields do not say.
 
     Raises:
-        ValueError: A name appears twice, a band is unknown, or an example is not base64.
+        ValueError: A name appears twice, a band is unknown, an example is not base64, or the
+            examples or the reference are too large.
     """
+    if max(sum(map(len, card.examples.values())), len(card.reference)) > _EXAMPLES_LIMIT:
+        raise ValueError("the examples or the reference are larger than 64 MiB")
     for names in (card.classes, card.bands):
         if len(set(names)) < len(names):
             raise ValueError(f"a name appears twice in {', '.join(names)}")

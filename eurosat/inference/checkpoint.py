@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eurosat.errors import ModelFileError, RunCardError
+from eurosat.errors import CheckpointError, ModelFileError, RunCardError
 from eurosat.inference.card import ModelCard
+from eurosat.plain_text import plain
 from eurosat.run_card import RunCard, read_run_card
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def open_checkpoint(path: Path) -> "tuple[Predictor, ModelCard]":
     checkpoint is in its run's folder.
 
     Args:
-        path: A ``.ckpt`` file. The file is loaded as weights only, so it cannot run code.
+        path: A ``.ckpt`` file, which is data and runs no code; see `eurosat.models.saved`.
 
     Returns:
         The model in evaluation mode on the CPU, and its card.
@@ -34,15 +35,11 @@ def open_checkpoint(path: Path) -> "tuple[Predictor, ModelCard]":
     from eurosat.models.predictor import Predictor
 
     try:
-        classifier = EuroSATClassifier.load_from_checkpoint(
-            path, map_location="cpu", weights_only=True
-        )
-    except Exception as error:
-        raise ModelFileError(
-            f"{path} is not a checkpoint of this project ({type(error).__name__}: {error}): give "
-            "a .ckpt file of a run"
-        ) from error
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        classifier = EuroSATClassifier.load_from_checkpoint(path)
+    except CheckpointError as error:
+        raise ModelFileError(str(error)) from error
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     run = _run_card(path.parent.parent)
     known = run.to_json()
     own_metrics = run.best_checkpoint == f"checkpoints/{path.name}"
@@ -63,7 +60,8 @@ def open_checkpoint(path: Path) -> "tuple[Predictor, ModelCard]":
         git=known["git"],
         reference=_reference(path),
     )
-    return Predictor(classifier).eval(), card
+    # A card is read in one way, which checks its values.
+    return Predictor(classifier).eval(), ModelCard.from_json(card.to_json(), str(path))
 
 
 def reference_file(checkpoint: Path) -> Path:
@@ -99,4 +97,4 @@ def _metrics(path: Path) -> dict[str, Any] | None:
 
 
 def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {plain(message)}", file=sys.stderr)

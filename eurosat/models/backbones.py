@@ -16,6 +16,9 @@ from eurosat.plugins import load_plugins
 ENTRY_POINTS = "eurosat.backbones"
 """Group of the entry points that name modules that register further models with timm."""
 
+_LOADING = ("cache_dir", "checkpoint_path")
+"""Arguments of timm's models that load files, beside those whose names begin with pretrained."""
+
 
 @cache
 def _load() -> None:
@@ -36,10 +39,11 @@ def build_backbone(
         pretrained: True for timm's published weights, or the weights of a file.
         channels: Number of input channels.
         classes: Number of classes.
-        arguments: Further arguments of the timm model.
+        arguments: Further arguments of the timm model; none of them may load weights.
 
     Raises:
-        EuroSATError: timm has no such model, or the model cannot be built.
+        EuroSATError: timm has no such model, an argument would load weights, or the model cannot be
+            built.
         CheckpointError: The pretrained weights cannot be loaded.
     """
     _load()
@@ -48,6 +52,12 @@ def build_backbone(
         raise EuroSATError(
             f"timm has no model '{name}': choose "
             + (" or ".join(close) or "a name that timm.list_models() lists")
+        )
+    loading = [name for name in arguments if name.startswith("pretrained") or name in _LOADING]
+    if loading:
+        raise EuroSATError(
+            f"backbone_args must not load weights, and {', '.join(loading)} would: leave it out, "
+            "and pass --model.pretrained <weights file>"
         )
     settings = {"in_chans": channels, "num_classes": classes, **arguments}
     try:

@@ -1,6 +1,7 @@
 """The LightningModule: preprocessing followed by any timm backbone."""
 
 import os
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import lightning
@@ -16,8 +17,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric, MetricCollection
 
 from eurosat.bands import is_rgb
-from eurosat.errors import EuroSATError
-from eurosat.labels import CLASSES
+from eurosat.errors import CheckpointError, EuroSATError
+from eurosat.labels import CLASSES, check_class_names
 from eurosat.models.backbones import build_backbone
 from eurosat.models.factories import SharedFactory
 from eurosat.models.mixing import Mixing
@@ -29,6 +30,7 @@ from eurosat.models.restoring import (
     keep_settings_of_callbacks,
     restore_schedule,
 )
+from eurosat.models.saved import read_saved
 from eurosat.models.schedules import WarmupCosine
 from eurosat.models.scores import score_collection
 from eurosat.models.weights import heads_of, read_weights
@@ -104,10 +106,11 @@ class EuroSATClassifier(lightning.LightningModule):
                 the service resize images.
 
         Raises:
-            EuroSATError: There is no such backbone.
+            EuroSATError: There is no such backbone, or a class name has control characters.
             CheckpointError: The pretrained weights are not available or do not fit.
         """
         super().__init__()
+        check_class_names(classes)
         # Hyperparameters of a checkpoint override the command line, so only the hyperparameters
         # that rebuild the network are saved, and none of the training.
         self.save_hyperparameters(
@@ -182,6 +185,31 @@ class EuroSATClassifier(lightning.LightningModule):
         """Height and width of a patch in pixels; None before the model has seen any data."""
         size: int | None = self.hparams["patch_size"]
         return size
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: str | Path, map_location: Any = "cpu"
+    ) -> "EuroSATClassifier":
+        """Open a checkpoint, which is data and runs no code; see `eurosat.models.saved`.
+
+        Args:
+            checkpoint_path: A ``.ckpt`` file of a run.
+            map_location: Device of the classifier.
+
+        Raises:
+            CheckpointError: The file is not a checkpoint of this project.
+        """
+        saved = read_saved(Path(checkpoint_path))
+        try:
+            classifier = cls(**saved.hyperparameters)
+            classifier.on_load_checkpoint({"hyper_parameters": saved.hyperparameters})
+            classifier.load_state_dict(saved.weights)
+        except Exception as error:  # The values of a damaged file raise errors of many types.
+            raise CheckpointError(
+                f"{checkpoint_path} is not a checkpoint of this project ({error}): give a .ckpt "
+                "file of a run"
+            ) from error
+        return classifier.to(map_location)
 
     def setup(self, stage: str) -> None:
         """Take the patch size of the data.

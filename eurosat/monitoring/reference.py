@@ -37,6 +37,9 @@ DIMENSIONS = 32
 _LAYOUT = 1
 """Number of the layout; the number grows when a field changes its meaning."""
 
+_LARGEST = 256 * 2**20
+"""Largest size of an unpacked reference in bytes."""
+
 
 @dataclass(frozen=True, eq=False)
 class Reference:
@@ -155,6 +158,10 @@ class Reference:
             ModelReferenceError: The content is damaged, no reference, or of a newer layout.
         """
         try:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                size = sum(entry.file_size for entry in archive.infolist())
+            if size > _LARGEST:
+                raise ValueError(f"it unpacks to {size} bytes, and {_LARGEST} are allowed")
             with np.load(io.BytesIO(content), allow_pickle=False) as file:
                 layout = int(file["layout"])
                 if layout > _LAYOUT:
@@ -171,7 +178,9 @@ class Reference:
                 values[field] = values[field].astype(np.float32)
             reference = cls(**values)
             reference._check()
-        except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except ModelReferenceError:
+            raise
+        except Exception as error:  # zipfile, zlib and NumPy raise errors of many types.
             raise ModelReferenceError(
                 f"{name} holds no reference of a model, or is damaged ({error}): export the model "
                 "again, or give a model file that 'eurosat export' wrote"

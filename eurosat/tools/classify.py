@@ -15,6 +15,7 @@ from eurosat.api_key import read_api_key
 from eurosat.errors import EuroSATError
 from eurosat.files import atomic_write
 from eurosat.pixels import find_images
+from eurosat.plain_text import plain
 from eurosat.serving.client import Client, Prediction
 
 
@@ -103,22 +104,17 @@ def _opened(output: str | None) -> Iterator[TextIO]:
 
 
 def _write_table(predictions: Sequence[Prediction], stream: TextIO) -> None:
-    file_width = max(len(_line(prediction.file)) for prediction in predictions)
-    label_width = max(len(prediction.label) for prediction in predictions)
+    file_width = max(len(plain(prediction.file)) for prediction in predictions)
+    label_width = max(len(plain(prediction.label)) for prediction in predictions)
     for prediction in predictions:
-        stream.write(f"{_line(prediction.file):<{file_width}}  ")
+        stream.write(f"{plain(prediction.file):<{file_width}}  ")
         if prediction.error is None:
             unlike = "  unlike a Sentinel-2 patch" if prediction.ood_flag else ""
             stream.write(
-                f"{prediction.label:<{label_width}}  {prediction.probability:6.1%}{unlike}\n"
+                f"{plain(prediction.label):<{label_width}}  {prediction.probability:6.1%}{unlike}\n"
             )
         else:
-            stream.write(f"rejected: {_line(prediction.error)}\n")
-
-
-def _line(text: str) -> str:
-    """Escape control characters, which a file's name may hold, so that a text stays on one line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+            stream.write(f"rejected: {plain(prediction.error)}\n")
 
 
 def _write_csv(predictions: Sequence[Prediction], stream: TextIO) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning
-import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor
@@ -34,6 +33,7 @@ from eurosat.errors import (
 )
 from eurosat.logs import Logs
 from eurosat.models.classifier import EuroSATClassifier
+from eurosat.models.saved import load_content, read_saved
 from eurosat.training.adoption import adopt_split
 from eurosat.training.callbacks.checkpoints import LastCheckpoint, best_checkpoint
 from eurosat.training.callbacks.guards import DivergenceGuard, MonitorGuard, TerminationGuard
@@ -129,6 +129,7 @@ class EuroSATCLI(LightningCLI):
         self._logs = Logs(rank=lambda: cast(Any, rank_zero_only).rank)
         self._folder: RunFolder | None = None
         self._resumption: Resumption | None = None
+        self._saved: dict[str, Any] | None = None
         try:
             with self._logs:
                 super().__init__(
@@ -158,9 +159,13 @@ class EuroSATCLI(LightningCLI):
         add_run_options(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse the arguments, and set the console's log level."""
+        """Parse the arguments, set the console's log level, and check the checkpoint."""
         super().parse_arguments(parser, args)
-        self._logs.set_level(self.config[self.config.subcommand].log_level)
+        config = self.config[self.config.subcommand]
+        self._logs.set_level(config.log_level)
+        if config.ckpt_path and Path(config.ckpt_path).is_file():
+            # LightningCLI parses the file's hyperparameters next, and imports what they name.
+            self._saved = read_saved(Path(config.ckpt_path)).hyperparameters
 
     def before_instantiate_classes(self) -> None:
         """Name the run folder, and take bands and classes from the checkpoint."""
@@ -331,17 +336,15 @@ class EuroSATCLI(LightningCLI):
             raise CheckpointError(
                 f"nothing to {self.subcommand}: pass --ckpt_path <.ckpt file of a run>"
             )
-        if not Path(path).is_file():
+        if self._saved is None:
             raise CheckpointError(f"there is no checkpoint {path}: give a .ckpt file of a run")
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            saved = content["hyper_parameters"]
-            bands, classes = saved["bands"], tuple(saved["classes"])
-            trained = TrainedOn.of_checkpoint(content)
+            trained = TrainedOn.of_checkpoint(load_content(Path(path)))
         except Exception as error:
             raise CheckpointError(
                 f"{path} is not a checkpoint of this project ({type(error).__name__}: {error})"
             ) from error
+        bands, classes = self._saved["bands"], tuple(self._saved["classes"])
         for part in (config.data, config.model):
             part.bands, part.classes = bands, classes
         if self.subcommand != "predict" and not config.other_data:

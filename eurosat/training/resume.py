@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from lightning.pytorch.loggers import CSVLogger
 
 from eurosat.errors import CheckpointError, RunDirectoryError
+from eurosat.models.saved import load_content
 from eurosat.run_card import read_run_card
 
 _log = logging.getLogger(__name__)
@@ -186,7 +186,7 @@ def has_other_processes() -> bool:
 
 
 def _progress(checkpoint: Path) -> tuple[int, int]:
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    content = load_content(checkpoint)
     return int(content["epoch"]), int(content["global_step"])
 
 

@@ -15,7 +15,7 @@ from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.loggers import Logger
 
-from eurosat.errors import SettingsError
+from eurosat.errors import CheckpointError, SettingsError
 from eurosat.files import atomic_write
 from eurosat.hardware import check_cuda, computes_bf16, idle_gpu
 
@@ -164,6 +164,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             return
         with atomic_write(Path(path)) as partial:
             torch.save(checkpoint, partial)
+
+    def load_checkpoint(self, path: str | Path, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """Load a checkpoint as weights only.
+
+        A checkpoint names its run's best checkpoint, and Lightning would download any address and
+        run the code of the file.
+
+        Raises:
+            CheckpointError: The path is an address.
+        """
+        if str(path).startswith("http"):
+            raise CheckpointError(f"{path} is no file: download the checkpoint first")
+        return super().load_checkpoint(path, *arguments, **options | {"weights_only": True})
 
 
 def _with_defaults(plugins: Any) -> list[Any]:

@@ -122,6 +122,12 @@ def test_a_newer_layout_is_refused_with_what_to_do(content: dict[str, Any]) -> N
         ({"export": None}, "Expected `object`, got `null` - at `$.export`"),
         ({"examples": {"a.png": "?"}}, "the example a.png is not base64"),
         ({"examples": {"a.png": ""}}, "the example a.png is empty"),
+        ({"patch_size": 2049}, "Expected `int` <= 2048 - at `$.patch_size`"),
+        ({"classes": [str(n) for n in range(10_001)]}, "length <= 10000 - at `$.classes`"),
+        ({"version": "v" * 1001}, "length <= 1000 - at `$.version`"),
+        ({"examples": {str(n): "AAAA" for n in range(10_001)}}, "length <= 10000"),
+        ({"examples": {"a.png": "A" * 2**26 + "AAAA"}}, "larger than 64 MiB"),
+        ({"reference": "A" * 2**26 + "AAAA"}, "larger than 64 MiB"),
         ({"examples": ["a.png"]}, "got `array` - at `$.examples`"),
         ({"layout": None}, "the number of its layout"),
         ({"layout": "1"}, "the number of its layout"),
@@ -141,6 +147,32 @@ def test_a_field_of_another_type_is_refused(
 def test_what_is_no_card_is_refused(text: str) -> None:
     with pytest.raises(ModelFileError, match=r"model card of odd\.onnx cannot be read"):
         ModelCard.from_json(text, "odd.onnx")
+
+
+@pytest.mark.parametrize(
+    "text", ["\x1b[2J", "a\nb", "\u202egnp", "\x9b0m", "\u2028", "\ud800", "\0"]
+)
+def test_text_of_a_card_is_plain(text: str, content: dict[str, Any]) -> None:
+    """A card with odd text opens, because a branch may have any name, and steers no terminal."""
+    escaped = text.encode("unicode_escape").decode()
+    names = {"version": text, "backbone": text, "classes": [text, "Forest"]}
+    metadata = {
+        "git": {"branch": text},
+        "metrics": {text: [{"of": text}]},
+        "examples": {text: "AA=="},
+    }
+    card = ModelCard.from_json(json.dumps(content | names | metadata), "odd.onnx")
+    assert card.to_json().isprintable()
+    assert (card.version, card.classes[0], card.backbone) == (escaped,) * 3
+    assert card.git == {"branch": escaped}
+    assert card.metrics == {escaped: [{"of": escaped}]}
+    assert list(card.examples) == [escaped]
+
+
+def test_text_of_other_scripts_stays(content: dict[str, Any]) -> None:
+    classes = ("Wälder", "森林", "جنگل\u200cها", "🌲")
+    text = json.dumps(content | {"classes": classes})
+    assert ModelCard.from_json(text, "own.onnx").classes == classes
 
 
 def test_a_card_survives_json(content: dict[str, Any]) -> None:

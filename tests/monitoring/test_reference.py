@@ -2,6 +2,9 @@
 
 import base64
 import dataclasses
+import io
+import resource
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +100,42 @@ def test_features_of_another_model_are_refused() -> None:
 def test_a_damaged_reference_is_refused(content: bytes) -> None:
     with pytest.raises(ModelReferenceError, match="holds no reference of a model, or is damaged"):
         Reference.from_bytes(content, "file")
+
+
+def archive(**entries: bytes) -> bytes:
+    """An .npz file with a whole layout, and with entries of any content."""
+    buffer = io.BytesIO()
+    np.savez(buffer, layout=1)
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as file:
+        for name, content in entries.items():
+            file.writestr(f"{name}.npy", content)
+    return buffer.getvalue()
+
+
+def array(header: str) -> bytes:
+    """The start of an .npy file that declares an array, and no values."""
+    start = header.ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(start).to_bytes(2, "little") + start.encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        archive(model_version=bytes(2**29)),
+        archive(model_version=array("{'descr': '<f4', 'fortran_order': False, 'shape': (2**40,)}")),
+        archive(
+            model_version=array(f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({2**45},)}}")
+        ),
+        archive(model_version=array("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}")),
+        archive(model_version=array("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}")),
+    ],
+    ids=["bomb", "expression", "giant", "objects", "negative"],
+)
+def test_a_hostile_reference_is_refused_without_its_memory(content: bytes) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ModelReferenceError, match="holds no reference of a model, or is damaged"):
+        Reference.from_bytes(content, "file")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 
 
 def test_the_reference_in_a_card_belongs_to_the_model() -> None:

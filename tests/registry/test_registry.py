@@ -133,7 +133,7 @@ def test_a_file_that_is_not_the_committed_one_is_refused(
     onnx.save(proto, MODEL)
     assert "differs from the file of HEAD's" in refused(["promote", MODEL], capsys)
     Path(MODEL).write_bytes(b"not a model")
-    assert "damaged or not an ONNX model" in refused(["promote", MODEL], capsys)
+    assert "damaged, not an ONNX model" in refused(["promote", MODEL], capsys)
     assert tags(repository) == set()
 
 

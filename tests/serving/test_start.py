@@ -44,7 +44,7 @@ def test_what_cannot_be_served_is_refused_in_words(
     assert "name a model file" in refused(capsys)
     assert "there is no model file nowhere.onnx" in refused(capsys, "nowhere.onnx")
     assert "is not a model file that an installed backend reads" in refused(capsys, str(text))
-    assert "is damaged or not an ONNX model" in refused(capsys, str(damaged))
+    assert "is damaged, not an ONNX model" in refused(capsys, str(damaged))
     assert "must hold one model file and holds none" in refused(capsys, str(empty))
     assert "--workers must be more than 0" in refused(capsys, str(onnx_model), "--workers=0")
     assert "there is no folder" in refused(capsys, str(onnx_model), "--examples=nowhere")

@@ -1,5 +1,6 @@
 """ONNX files in float32 and in int8: PyTorch's exporter makes them, and ONNX Runtime runs them."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,12 +45,22 @@ class OnnxBackend(Backend):
         # Threads that wait between layers spin for 50 us, which saves a quarter of the latency.
         # Threads that spin longer would use the server's cores between requests.
         options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
+        # The file holds all of its weights. Loaded from memory, with a folder that holds nothing, a
+        # file cannot have another file read as its external data; nor is it taken for ORT's format.
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", os.devnull
+        )
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=providers)
+            self._session = onnxruntime.InferenceSession(
+                path.read_bytes(), options, providers=providers
+            )
+            # The session keeps the bytes for other providers, which it would need on no machine.
+            self._session._model_bytes = b""
         except Exception as error:  # onnxruntime has no public base class for its errors.
             raise ModelFileError(
-                f"{path} is damaged or not an ONNX model ({error}): export the file again from its "
-                "checkpoint"
+                f"{path} is damaged, not an ONNX model, or has weights in another file ({error}): "
+                "export the file again from its checkpoint"
             ) from error
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.card = ModelCard.from_json(metadata.get(CARD_KEY), str(path))

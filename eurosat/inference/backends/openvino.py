@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from eurosat.errors import ModelFileError
 from eurosat.inference.backend import Backend, Format, Output, Patches, Probabilities, Write
@@ -49,12 +50,15 @@ class OpenVinoBackend(Backend):
         }
         try:
             core = openvino.Core()
-            model = core.read_model(path)
+            # From memory, OpenVINO opens no other file. The layers refer to the mapped weights.
+            self._weights = _map_weights(path)
+            weights = openvino.Tensor(self._weights, shared_memory=True)
+            model = core.read_model(path.read_text("utf-8"), weights)
             self.card = ModelCard.from_json(_rt_info(model, CARD_KEY), str(path))
-            _check_weights(path, _rt_info(model, _WEIGHTS_KEY))
+            _check_weights(path, self._weights, _rt_info(model, _WEIGHTS_KEY))
             with kept_signal_stack():
                 self._compiled = core.compile_model(model, "CPU", settings)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             raise ModelFileError(
                 f"{path} is damaged, not an OpenVINO model, or lacks its .bin file ({error}): copy "
                 "both files of the export again"
@@ -75,22 +79,36 @@ def _rt_info(model: Any, key: str) -> str | None:
     return str(model.get_rt_info(key).astype(str)) if model.has_rt_info(key) else None
 
 
-def _check_weights(path: Path, expected: str | None) -> None:
+def _map_weights(path: Path) -> npt.NDArray[np.uint8]:
+    """Map the .bin file beside an .xml file into memory.
+
+    Raises:
+        ModelFileError: The .bin file is missing.
+        ValueError: The .bin file is empty.
+    """
+    try:
+        return np.memmap(
+            path.with_suffix(".bin"), np.uint8, mode="c"
+        )  # OpenVINO takes no read-only array
+    except OSError as error:
+        raise _other_weights(path) from error
+
+
+def _check_weights(path: Path, weights: npt.NDArray[np.uint8], expected: str | None) -> None:
     """Check that the .bin file belongs to the .xml file, because OpenVINO accepts other weights.
 
     Raises:
-        ModelFileError: The .bin file is missing, damaged or of another model.
+        ModelFileError: The .bin file is damaged or of another model.
     """
-    weights = path.with_suffix(".bin")
-    if not weights.is_file() or _sha256(weights) != expected:
-        raise ModelFileError(
-            f"{weights} is missing, damaged, or belongs to another model than {path}: "
-            "copy both files of one export"
-        )
+    if hashlib.sha256(weights.data).hexdigest() != expected:
+        raise _other_weights(path)
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _other_weights(path: Path) -> ModelFileError:
+    return ModelFileError(
+        f"{path.with_suffix('.bin')} is missing, damaged, or belongs to another model than {path}: "
+        "copy both files of one export"
+    )
 
 
 def _build(predictor: "Predictor", card: ModelCard, calibration: Patches | None) -> Write:
@@ -142,7 +160,8 @@ def _save(model: Any, path: Path, card: ModelCard) -> None:
     model.set_rt_info(card.to_json(), CARD_KEY)
     model.set_rt_info("", _WEIGHTS_KEY)
     openvino.save_model(model, path, compress_to_fp16=False)
-    model.set_rt_info(_sha256(path.with_suffix(".bin")), _WEIGHTS_KEY)
+    weights = path.with_suffix(".bin").read_bytes()
+    model.set_rt_info(hashlib.sha256(weights).hexdigest(), _WEIGHTS_KEY)
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
