@@ -39,7 +39,7 @@ class _Process(NamedTuple):
 
 
 class ProcessCollector(Collector):
-    """CPU time and memory, summed over the main process and its children.
+    """CPU time and memory, summed over the main process and all processes below it.
 
     The CPU time of a child that ended moves to its parent, so the sum does not go back when a
     worker is killed.
@@ -60,7 +60,7 @@ class ProcessCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics, or nothing where the kernel has no numbers."""
         try:
-            main, children = self._consistent()
+            everyone = self._everyone()
             uptime = (self._proc / "stat").read_text("ascii")
             started = next(
                 int(line.split()[1]) for line in uptime.splitlines() if line.startswith("btime ")
@@ -68,37 +68,43 @@ class ProcessCollector(Collector):
         except (OSError, StopIteration):
             return
         ticks = os.sysconf("SC_CLK_TCK")
-        everyone = [main, *children]
         yield CounterMetricFamily(
             "process_cpu_seconds",
             "CPU time of all processes of the service, ended workers included.",
-            sum(process.ticks + process.ended_children_ticks for process in everyone) / ticks,
+            sum(process.ticks + process.ended_children_ticks for process in everyone.values())
+            / ticks,
         )
         yield GaugeMetricFamily(
             "process_resident_memory_bytes",
             "Memory of all processes of the service; shared pages count once for each process.",
-            sum(process.resident_pages for process in everyone) * os.sysconf("SC_PAGE_SIZE"),
+            sum(process.resident_pages for process in everyone.values())
+            * os.sysconf("SC_PAGE_SIZE"),
         )
         yield GaugeMetricFamily(
             "process_start_time_seconds",
             "Start of the service's main process, in seconds since 1970.",
-            started + main.started_ticks / ticks,
+            started + everyone[self._main].started_ticks / ticks,
         )
 
-    def _consistent(self) -> tuple[_Process, list[_Process]]:
-        """Read the main process and its children, without a child's end between the two."""
-        main = self._read(str(self._main))
-        children: list[_Process] = []
+    def _everyone(self) -> dict[int, _Process]:
+        """Read the main process and those below it by number, while none of them ends."""
         for _ in range(_ATTEMPTS):
-            children = self._children()
-            again = self._read(str(self._main))
-            if again.ended_children_ticks == main.ended_children_ticks:
+            found = self._family()
+            try:
+                again = {number: self._read(str(number)) for number in found}
+            except OSError:
+                continue
+            if all(
+                again[number].ended_children_ticks == process.ended_children_ticks
+                for number, process in found.items()
+            ):
                 break
-            main = again
-        return main, children
+        return found
 
-    def _children(self) -> list[_Process]:
-        found = []
+    def _family(self) -> dict[int, _Process]:
+        """Read the main process, the workers, the API processes and their decoders."""
+        found = {self._main: self._read(str(self._main))}
+        children: dict[int, dict[int, _Process]] = {}
         for folder in os.listdir(self._proc):
             if not folder.isdecimal():
                 continue
@@ -106,8 +112,12 @@ class ProcessCollector(Collector):
                 process = self._read(folder)
             except OSError:
                 continue  # the process has just ended
-            if process.parent == self._main:
-                found.append(process)
+            children.setdefault(process.parent, {})[int(folder)] = process
+        parents = [self._main]
+        for parent in parents:
+            below = children.get(parent, {})
+            found |= below
+            parents += below
         return found
 
     def _read(self, process: str) -> _Process:

@@ -18,6 +18,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from eurosat.serving.process_metrics import ProcessCollector
+from tests.serving.attacks import processes
 from tests.serving.conftest import Service, StartService, free_port
 
 PICTURE = "Forest.jpg"
@@ -119,7 +120,7 @@ def test_the_entropy_is_that_of_the_probabilities(
 def test_the_processes_are_the_main_process_and_its_children(service: Service) -> None:
     found = values(service.get("/metrics").text)
     resident = 0
-    for process in [service.process.pid, *children(service.process.pid)]:
+    for process in processes(service.process.pid):
         with open(f"/proc/{process}/statm", encoding="ascii") as file:
             resident += int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     measured = found["process_resident_memory_bytes", ()]
@@ -129,23 +130,20 @@ def test_the_processes_are_the_main_process_and_its_children(service: Service) -
     assert found["process_cpu_seconds_total", ()] > 0.5
 
 
-def children(process: int) -> list[int]:
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True)
-    return [int(line) for line in listed.stdout.split()]
-
-
 def test_the_cpu_time_of_a_child_that_ended_is_not_lost() -> None:
     def spent() -> float:
         (metric,) = (m for m in ProcessCollector().collect() if m.name == "process_cpu_seconds")
         return float(metric.samples[0].value)
 
-    child = subprocess.Popen(["sh", "-c", "i=0; while :; do i=$((i+1)); done"])
+    # The process that computes is the child of a child, as the decoders are.
+    loop = "i=0; while :; do i=$((i+1)); done"
+    child = subprocess.Popen(["sh", "-c", f"trap 'kill $!; wait; exit' TERM; ({loop}) & wait"])
     try:
         start = spent()
         wait_until(lambda: spent() > start + 0.5)
         running = spent()
     finally:
-        child.kill()
+        child.terminate()
         child.wait()
     assert spent() >= running
 
