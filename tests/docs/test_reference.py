@@ -32,6 +32,13 @@ def test_a_how_to_or_the_tutorial_uses_the_verb(verb: str) -> None:
     assert any(re.search(rf"\beurosat {verb}\b", text) for text in pages)
 
 
+def test_the_tests_that_the_threat_model_names_exist() -> None:
+    named = set(re.findall(r"`(test_\w+)`", WRITTEN[Path("docs/explanation/threat-model.md")]))
+    tests = "\n".join(path.read_text("utf-8") for path in REPOSITORY.glob("tests/**/test_*.py"))
+    assert len(named) > 30
+    assert named <= set(re.findall(r"^def (test_\w+)", tests, re.MULTILINE))
+
+
 @pytest.fixture(scope="module")
 def commands(generated: ModuleType) -> str:
     return generated.commands()
