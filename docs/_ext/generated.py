@@ -156,7 +156,8 @@ def openapi() -> dict[str, Any]:
         checkpoint="0" * 64,
     )
     # The description needs no worker.
-    service = Service(card, cast(Any, None), Limits(256, 16 * 2**20, 128, 30.0))
+    nothing = cast(Any, None)
+    service = Service(card, nothing, nothing, Limits(256, 16 * 2**20, 128, 30.0))
     app = FastAPI(title="EuroSAT classifier")
     app.include_router(routes(service, None, with_metrics=True))
     app.include_router(vertex_routes(service, "/vertex/predict"))

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -198,12 +199,12 @@ exec "$0" "$@"' "$0" "$@"; fi"""
 
 
 def test_a_full_folder_for_temporary_files_costs_the_metrics_only(
-    start_service: StartService, pictures: dict[str, bytes], tmp_path: Path
+    start_service: StartService, pictures: dict[str, bytes]
 ) -> None:
-    service = start_service(
-        within=isolated(f"mount -t tmpfs -o size=64k tmpfs {tmp_path}"),
-        env={"TMPDIR": str(tmp_path)},
-    )
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are too deep for sockets
+        service = start_service(
+            within=isolated(f"mount -t tmpfs -o size=64k tmpfs {folder}"), env={"TMPDIR": folder}
+        )
     large = pictures["Forest.jpg"] + bytes(2 * 2**20)  # more than Starlette keeps in memory
     for picture in (pictures["Forest.jpg"], large):
         assert service.predict(picture).status_code == 200
