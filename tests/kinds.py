@@ -29,6 +29,7 @@ KIND_OF_FIXTURE = {
     "export_once": "slow",
     "fit": "training",
     "good": "slow",
+    "hub_user": "process",
     "on_mlflow": "training",
     "on_tensorboard": "training",
     "run": "training",

@@ -23,8 +23,9 @@ import numpy.typing as npt
 from filelock import FileLock
 from tqdm import tqdm
 
+from eurosat.data.listing import Listing
 from eurosat.data.published import verify_published_files
-from eurosat.data.sources import Listing, Source
+from eurosat.data.sources import Source
 from eurosat.errors import DataSourceError
 from eurosat.operating_system import available_cores
 from eurosat.pixels import Patch

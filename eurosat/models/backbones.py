@@ -9,6 +9,7 @@ import timm
 from torch import nn
 
 import eurosat.models.patchnet  # noqa: F401  # registers PatchNet with timm
+from eurosat.downloads import cached_files, downloading, refuse_damaged
 from eurosat.errors import CheckpointError, EuroSATError
 from eurosat.models.weights import WeightFile, build_from
 from eurosat.plugins import load_plugins
@@ -63,19 +64,37 @@ def build_backbone(
     try:
         if isinstance(pretrained, WeightFile):
             return build_from(pretrained, name, settings)
-        model: nn.Module = timm.create_model(name, pretrained=pretrained, **settings)
+        if pretrained:
+            return _with_published_weights(name, settings)
+        model: nn.Module = timm.create_model(name, **settings)
         return model
     except EuroSATError:
         raise
     except Exception as error:
-        if not pretrained:
-            raise EuroSATError(
-                f"backbone {name} cannot be built ({error}): correct --model.backbone_args, or "
-                "choose another --model.backbone"
-            ) from error
-        source = pretrained.path if isinstance(pretrained, WeightFile) else "the model hub"
-        raise CheckpointError(
-            f"pretrained weights of {name} cannot be loaded from {source} "
-            f"({type(error).__name__}: {error}): pass a local file with --model.pretrained "
-            "<weights file>, or train from scratch with --model.pretrained false"
+        raise EuroSATError(
+            f"backbone {name} cannot be built ({error}): correct --model.backbone_args, or "
+            "choose another --model.backbone"
         ) from error
+
+
+def _with_published_weights(name: str, settings: Mapping[str, Any]) -> nn.Module:
+    """Build a timm model with the weights that timm publishes on the Hugging Face hub.
+
+    Raises:
+        CheckpointError: There are no such weights, or they cannot be downloaded or are damaged.
+    """
+    published = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    otherwise = (
+        "pass a local file with --model.pretrained <weights file>, or train from scratch with "
+        "--model.pretrained false"
+    )
+    if published is None or not published.has_weights:
+        raise CheckpointError(f"timm publishes no weights of {name}: {otherwise}")
+    repository = (published.hf_hub_id or "").partition("@")[0]
+    with downloading(f"the weights of {name}", CheckpointError, otherwise):
+        try:
+            model: nn.Module = timm.create_model(name, pretrained=True, **settings)
+        finally:  # A damaged file can make timm fail.
+            if repository:
+                refuse_damaged(cached_files("models", repository))
+    return model

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from eurosat.bands import GEOTIFF_ORDER
-from eurosat.data.sources import Listing, find_source
+from eurosat.data.listing import Listing
+from eurosat.data.sources import find_source
 from eurosat.errors import DataSourceError, SettingsError
 from eurosat.pixels import find_images
 from tests.conftest import geotiff, jpeg, write_zip

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from eurosat.bands import GEOTIFF_ORDER, render_rgb
+from eurosat.data.listing import Listing
 from eurosat.data.published import verify_published_files
-from eurosat.data.sources import Listing, find_source
+from eurosat.data.sources import find_source
 from eurosat.errors import DataSourceError
 from eurosat.labels import CLASSES, IMAGES_PER_CLASS
 from tests.conftest import geotiff, jpeg, write_zip
@@ -208,9 +209,16 @@ def test_a_source_that_is_not_there(source: str, message: str) -> None:
         find_source(source, rgb=True)
 
 
-def test_a_hub_that_cannot_be_reached_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("source", ["hub", "owner/name"])
+@pytest.mark.parametrize("revision", ["main", "v1.0", "c877bcd", "C877BCD4" * 5])
+def test_only_a_commit_pins_data(revision: str, source: str) -> None:
+    with pytest.raises(DataSourceError, match=r"is not a commit.*pass the 40 digits of a commit"):
+        find_source(source, rgb=True, revision=revision)
+
+
+def test_downloads_that_are_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(DataSourceError, match=r"download EuroSAT_RGB.zip .* --data.source"):
+    with pytest.raises(DataSourceError, match=r"HF_HUB_OFFLINE forbids.*EuroSAT_RGB.zip .* --data"):
         listing("hub")
 
 
@@ -270,5 +278,8 @@ def test_the_pinned_files_are_on_the_hub(rgb: bool) -> None:
 
     from eurosat.data.published import HUB_FILES, HUB_REPOSITORY
 
-    revision, file = HUB_FILES[rgb]
-    assert HfApi().file_exists(HUB_REPOSITORY, file, repo_type="dataset", revision=revision)
+    archive = HUB_FILES[rgb]
+    (found,) = HfApi().get_paths_info(
+        HUB_REPOSITORY, archive.file, repo_type="dataset", revision=archive.revision
+    )
+    assert found.lfs.sha256 == archive.sha256

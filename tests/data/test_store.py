@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from eurosat.data.datamodule import EuroSATDataModule
-from eurosat.data.sources import Listing, Source, find_source
+from eurosat.data.listing import Listing
+from eurosat.data.sources import Source, find_source
 from eurosat.data.store import Store, prepare
 from eurosat.errors import DataSourceError
 from eurosat.labels import CLASSES

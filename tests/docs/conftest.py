@@ -47,7 +47,7 @@ def template(session_folder: SessionFolder) -> Path:
         patches = {
             f"{name}/{name}_{number}": synthetic_patch(name, 7, number)
             for name in CLASSES
-            for number in range(10)
+            for number in range(1, 11)
         }
         jpegs = {name: jpeg(patch) for name, patch in patches.items()}
         geotiffs = {
