@@ -153,6 +153,8 @@ def _prepare() -> None:
     if _limited:
         return
     PngImagePlugin.MAX_TEXT_MEMORY = PngImagePlugin.MAX_TEXT_CHUNK = _TEXT_BYTES
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        os.dup2(nowhere.fileno(), 2)  # a pipe, which libraries would fill with their warnings
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the API process ends this process
     with rasterio.Env(), contextlib.suppress(ImportError, OSError, ValueError):
         import resource  # not on Windows

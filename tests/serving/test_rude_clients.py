@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -199,12 +200,13 @@ exec "$0" "$@"' "$0" "$@"; fi"""
 
 
 def test_a_full_folder_for_temporary_files_costs_the_metrics_only(
-    start_service: StartService, pictures: dict[str, bytes]
+    start_service: StartService, pictures: dict[str, bytes], request: pytest.FixtureRequest
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are too deep for sockets
-        service = start_service(
-            within=isolated(f"mount -t tmpfs -o size=64k tmpfs {folder}"), env={"TMPDIR": folder}
-        )
+    folder = tempfile.mkdtemp()  # pytest's own folders are too deep for sockets
+    request.addfinalizer(lambda: os.rmdir(folder))
+    service = start_service(
+        within=isolated(f"mount -t tmpfs -o size=64k tmpfs {folder}"), env={"TMPDIR": folder}
+    )
     large = pictures["Forest.jpg"] + bytes(2 * 2**20)  # more than Starlette keeps in memory
     for picture in (pictures["Forest.jpg"], large):
         assert service.predict(picture).status_code == 200
