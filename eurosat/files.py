@@ -12,6 +12,40 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from eurosat.errors import EuroSATError
+
+
+@contextmanager
+def writing_to(
+    output: Path, raised: type[EuroSATError], option: str = "--output"
+) -> Iterator[None]:
+    """Convert an error of the block's writing to an error that names the option to choose.
+
+    Args:
+        output: The file or folder that the block writes.
+        raised: The error to raise.
+        option: The option that chooses ``output``.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise raised(
+            f"{output} cannot be written ({error.strerror or error}): choose another {option}"
+        ) from error
+
+
+def check_writable_folder(
+    output: Path, raised: type[EuroSATError], option: str = "--output"
+) -> None:
+    """Create a folder if it is missing, and check that files can be written to it.
+
+    Raises:
+        EuroSATError: The folder cannot be written; the error's class is ``raised``.
+    """
+    with writing_to(output, raised, option):
+        output.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output).close()
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:

@@ -1,10 +1,13 @@
 """Where a result comes from: the revision of the code and the versions of the packages."""
 
 import importlib.metadata
+import logging
 import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,24 +35,32 @@ def git_state() -> GitState | None:
 
     Returns:
         None if git does not track this package, as in an environment inside another project's
-        repository.
+        repository, or if git cannot read the checkout, which a warning explains.
     """
+    revision, dirty, _ = os.environ.get(_REVISION, "").partition("-dirty")
+    named = GitState(revision, bool(dirty)) if revision else None
+    module = Path(__file__)
+    if not any((folder / ".git").exists() for folder in module.parents):
+        return named
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), *arguments],
+            ["git", "-C", str(module.parent), *arguments],
             capture_output=True,
             encoding="utf-8",
             check=True,
         ).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)
-        dirty = git("status", "--porcelain", "--untracked-files=no")
-        return GitState(git("rev-parse", "HEAD"), bool(dirty))
-    except (OSError, subprocess.CalledProcessError):
-        revision, dirty, _ = os.environ.get(_REVISION, "").partition("-dirty")
-        return GitState(revision, bool(dirty)) if revision else None
+        if not git("ls-files", module.name):
+            return named
+        changes = git("status", "--porcelain", "--untracked-files=no")
+        return GitState(git("rev-parse", "HEAD"), bool(changes))
+    except (OSError, subprocess.CalledProcessError) as error:
+        if named is None:
+            reason = " ".join(str(getattr(error, "stderr", None) or error).split())
+            _log.warning("the revision of the code is not recorded, because git fails: %s", reason)
+        return named
 
 
 def package_version(package: str) -> str | None:

@@ -363,6 +363,10 @@ def test_predict_writes_a_csv(
     for row in rows:
         again = found[Path(row["file"]).name]
         assert float(again["Forest"]) == pytest.approx(float(row["Forest"]), rel=1e-4)
+    # A folder that cannot be written is an error before the first image is read.
+    (tmp_path / "file").touch()
+    assert main(["predict", *arguments, "--predictions.path=file/found.csv"]) == 2
+    assert "choose another --predictions.path" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_a_gpu_is_measured_without_one(

@@ -1,5 +1,6 @@
 """What is recorded of the code's revision."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -32,6 +33,48 @@ def test_the_revision_is_that_of_the_package_and_not_of_a_repository_around_it(
     state = provenance.git_state()
     assert state is not None
     assert state.dirty is False
+
+
+@pytest.fixture
+def uncommitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout that holds the package and has no commit."""
+    module = tmp_path / "checkout" / "provenance.py"
+    module.parent.mkdir()
+    shutil.copy(provenance.__file__, module)
+    for command in (["init", "--quiet"], ["add", "."]):
+        subprocess.run(["git", "-C", str(module.parent), *command], check=True)
+    monkeypatch.setattr(provenance, "__file__", str(module))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.delenv("EUROSAT_REVISION", raising=False)
+    return module.parent
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}, "--add safe.directory {checkout}"),
+        ({"PATH": "/nowhere"}, "No such file or directory: 'git'"),
+        ({}, "unknown revision"),  # there is no commit
+    ],
+    ids=["another owner", "no git", "no commit"],
+)
+def test_a_revision_that_git_does_not_give_is_explained(
+    variables: dict[str, str],
+    words: str,
+    uncommitted: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert provenance.git_state() is None
+    (record,) = caplog.records
+    assert "the revision of the code is not recorded, because git fails" in record.message
+    assert words.format(checkout=uncommitted) in record.message
+    monkeypatch.setenv("EUROSAT_REVISION", "abc")
+    assert provenance.git_state() == provenance.GitState("abc", dirty=False)
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize(("named", "dirty"), [("abc", False), ("abc-dirty", True)])

@@ -25,6 +25,7 @@ from eurosat.export.parity import (
     check_features,
     compare,
 )
+from eurosat.files import writing_to
 from eurosat.inference.backend import Format, Patches, Write
 from eurosat.inference.backends import find_format
 from eurosat.inference.card import ModelCard
@@ -220,23 +221,16 @@ def _staging(output: Path) -> Iterator[Path]:
     Raises:
         ExportError: ``output`` cannot be written.
     """
-    try:
+    with writing_to(output, ExportError):
         output.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{output.stem}.", dir=output.parent))
-    except OSError as error:
-        raise ExportError(
-            f"{output} cannot be written ({error.strerror}): choose another --output"
-        ) from error
     try:
-        yield folder / output.name
-        # Companion files are moved first, so an existing model file always has its companions.
-        for path in (*companions(output), output):
-            (folder / path.name).chmod(0o644)
-            (folder / path.name).replace(path)
-    except OSError as error:
-        raise ExportError(
-            f"{output} cannot be written ({error.strerror}): choose another --output"
-        ) from error
+        with writing_to(output, ExportError):
+            yield folder / output.name
+            # Companion files are moved first, so an existing model file always has its companions.
+            for path in (*companions(output), output):
+                (folder / path.name).chmod(0o644)
+                (folder / path.name).replace(path)
     finally:
         shutil.rmtree(folder)
 

@@ -1,14 +1,13 @@
 """Compare a candidate with a baseline on the same test images, from model files to verdict."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from eurosat.errors import GateError
-from eurosat.files import atomic_write_folder
+from eurosat.files import atomic_write_folder, writing_to
 from eurosat.gate.checks import check, class_changes, corruption_changes
 from eurosat.gate.corruption import SEVERITIES
 from eurosat.gate.corruptions import corruptions
@@ -80,24 +79,13 @@ def compare_models(
     with ExitStack() as stack:
         # The output folder is opened before the long comparison, so that an unwritable folder is an
         # error at the start.
-        with _writing_to(output):
+        with writing_to(output, GateError):
             draft = stack.enter_context(atomic_write_folder(output))
         verdict = _compare(pair, held_out, settings)
-        with _writing_to(output):
+        with writing_to(output, GateError):
             write_report(verdict, draft)
             stack.close()
     return verdict
-
-
-@contextmanager
-def _writing_to(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise GateError(
-            f"the report cannot be written to {output} ({error.strerror or error}): choose another "
-            "--output"
-        ) from error
 
 
 def _compare(pair: Pair, held_out: HeldOut, settings: Settings) -> Verdict:

@@ -4,15 +4,13 @@ A version is a tag on a commit. The ``dvc.lock`` of the commit holds the checksu
 and DVC's cache or remote holds the file. The git registry needs no server.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dvc.api import DVCFileSystem, artifacts_show
-from dvc.exceptions import ArtifactNotFoundError, DvcException
-from dvc.repo import Repo
+from dvc.exceptions import DvcException
+from pygit2 import GitError
 from scmrepo.exceptions import SCMError
 
 from eurosat.errors import RegistryError
@@ -24,10 +22,10 @@ from eurosat.registry.push import Promoted, push_model
 from eurosat.registry.reference import Reference, Stage, check_referable
 from eurosat.registry.repository import (
     PLACE_VARIABLE,
+    Repository,
     find_repository,
-    md5_at,
+    named_repository,
     registered_files,
-    remote_settings,
     run_git,
 )
 
@@ -65,31 +63,34 @@ def promote(model: Path | Reference, stage: Stage, *, version: str | None, push:
     Raises:
         RegistryError: The model cannot be registered as requested. Nothing was registered.
     """
-    root = find_repository()
+    repository = find_repository(Path.cwd())
     made: list[str] = []
-    with _named_errors(), _taking_back(root, made):
+    with _named_errors(), _taking_back(repository.path, made):
         if isinstance(model, Reference):
-            name, known = model.name, _resolve(model, str(root))
+            name, known = model.name, _resolve(model, repository).name
         else:
-            name, path = _check_file(root, model)
+            name, path = _check_file(repository, model)
             check_referable(
                 name, version or "v0.0.1"
             )  # GTO accepts versions that no reference can name
-            known = _version_of(root, name, path) or _register(root, name, path, version, made)
+            known = _version_of(repository, name, path) or _register(
+                repository, name, path, version, made
+            )
         if version not in (None, known):
             raise RegistryError(f"{model} is {name} {known} already: remove --version")
-        (registered,) = (v for v in _versions(str(root), name) if v.name == known)
+        (registered,) = (v for v in _versions(repository, name) if v.name == known)
         tag = registered.stages.get(stage)
         if tag is None:
-            tag = _assign(root, name, known, stage, made)
+            tag = _assign(repository, name, known, stage, made)
         elif not push:
             raise RegistryError(
                 f"{name} {known} is in {stage} already: pass --push true to share it"
             )
         # The stage's tag needs the version's tag, which may be older.
-        promoted = Promoted(name, known, stage, registered.commit, [f"{name}@{known}", tag])
+        tags = [f"{repository.gto_name(name).replace(':', '=')}@{known}", tag]  # as GTO writes it
+        promoted = Promoted(name, known, stage, registered.commit, tags)
         if push:
-            push_model(root, promoted)
+            push_model(repository, promoted)
     return promoted
 
 
@@ -97,7 +98,7 @@ def fetch(reference: Reference, folder: Path) -> None:
     """Fetch a registered model through DVC, and verify its checksum.
 
     Args:
-        reference: The model. `PLACE_VARIABLE` names the git repository; the default is the
+        reference: The model. `PLACE_VARIABLE` names the repository; the default is the
             repository of the current folder.
         folder: An empty folder for the file.
 
@@ -105,27 +106,28 @@ def fetch(reference: Reference, folder: Path) -> None:
         RegistryError: The version or stage does not exist, or its file cannot be fetched or is
             damaged.
     """
-    place = os.environ.get(PLACE_VARIABLE) or str(find_repository(f", or set {PLACE_VARIABLE}"))
+    repository = named_repository() or find_repository(Path.cwd(), f", or set {PLACE_VARIABLE}")
     try:
-        version = _resolve(reference, place)
-    except (GTOException, SCMError) as error:
+        version = _resolve(reference, repository)
+    except (GTOException, SCMError, GitError) as error:
         raise RegistryError(
-            f"the registry {place} cannot be opened ({error}): check the path or address in "
+            f"the registry {repository} cannot be opened ({error}): check the path or address in "
             f"{PLACE_VARIABLE}, the network and your rights, or unset it to use the repository here"
         ) from error
-    with _named_errors():
-        found = artifacts_show(reference.name, version=version, repo=place)
-        files = DVCFileSystem(place, rev=found["rev"], config=remote_settings(place))
-        for name in registered_files(found["path"]):
+    with (
+        _named_errors(),
+        repository.opened(version.commit, repository.remote_settings()) as registered,
+    ):
+        for name in registered_files(repository.artifact_at(reference.name, version.commit)):
             target = folder / Path(name).name
-            expected = md5_at(place, name, found["rev"])
+            expected = repository.md5_at(name, version.commit)
             if expected is None:
                 raise RegistryError(
-                    f"DVC does not track {name} of {reference} at {version}: run `dvc add "
+                    f"DVC does not track {name} of {reference} at {version.name}: run `dvc add "
                     f"{name}`, commit, and promote it again"
                 )
             try:
-                files.get_file(name, str(target))
+                registered.dvcfs.get_file(name, str(target))
             except Exception as error:  # each kind of storage raises its own errors
                 raise RegistryError(
                     f"{name} of {reference} is neither in DVC's cache nor on its remote "
@@ -140,8 +142,9 @@ def fetch(reference: Reference, folder: Path) -> None:
                 )
 
 
-def _check_file(root: Path, model: Path) -> tuple[str, str]:
+def _check_file(repository: Repository, model: Path) -> tuple[str, str]:
     """Name and path of a file that can be registered: a committed model file that DVC tracks."""
+    root = repository.path
     status = ("status", "--porcelain", "--untracked-files=no")
     if changed := run_git(root, *status, advice="repair the repository"):
         first = changed.splitlines()[0].split(maxsplit=1)[-1]
@@ -154,10 +157,10 @@ def _check_file(root: Path, model: Path) -> tuple[str, str]:
         path = model.resolve().relative_to(root.resolve()).as_posix()
     except ValueError as error:
         raise RegistryError(
-            f"{model} lies outside of the git repository {root}: copy the file into the repository"
+            f"{model} lies outside of the DVC repository {root}: copy the file into the repository"
         ) from error
     for name in registered_files(path):
-        committed = md5_at(str(root), name, "HEAD")
+        committed = repository.md5_at(name, "HEAD")
         if committed is None:
             raise RegistryError(
                 f"DVC does not track {name} at HEAD: make the file with `dvc repro`, or run "
@@ -168,9 +171,8 @@ def _check_file(root: Path, model: Path) -> tuple[str, str]:
                 f"{name} differs from the file of HEAD's dvc.lock: run `dvc repro` or `dvc commit` "
                 "and commit, or restore the committed file with `dvc checkout`"
             )
-    with Repo.open(str(root), rev="HEAD") as committed_repository:  # the state that a fetch sees
-        declared = committed_repository.artifacts.read().get("dvc.yaml", {})
-    names = [name for name, artifact in declared.items() if artifact.path == path]
+    declared = repository.artifacts_at("HEAD")  # what a fetch sees
+    names = [name for name, artifact in declared.items() if artifact == path]
     if not names:
         raise RegistryError(
             f"HEAD's dvc.yaml declares no artifact with the path {path}: add it under "
@@ -179,31 +181,38 @@ def _check_file(root: Path, model: Path) -> tuple[str, str]:
     return names[0], path
 
 
-def _version_of(root: Path, name: str, path: str) -> str | None:
+def _version_of(repository: Repository, name: str, path: str) -> str | None:
     """The newest registered version with exactly this file."""
-    wanted = [md5_of(root / part) for part in registered_files(path)]
-    for version in _versions(str(root), name):
-        if [md5_at(str(root), part, version.commit) for part in registered_files(path)] == wanted:
+    files = registered_files(path)
+    wanted = [md5_of(repository.path / file) for file in files]
+    for version in _versions(repository, name):
+        if [repository.md5_at(file, version.commit) for file in files] == wanted:
             return version.name
     return None
 
 
-def _register(root: Path, name: str, path: str, version: str | None, made: list[str]) -> str:
-    card = open_model(root / path, threads=1).card
+def _register(
+    repository: Repository, name: str, path: str, version: str | None, made: list[str]
+) -> str:
+    card = open_model(repository.path / path, threads=1).card
     found = metric_named("accuracy").text((card.metrics or {}).get("accuracy"))
     accuracy = f", test accuracy {found}" if card.metrics else ""
     data = ", trained on synthetic data" if card.synthetic else ""
     registration = api.register(
-        str(root), name, "HEAD", version=version, message=f"{card.version}{accuracy}{data}"
+        repository.git,
+        repository.gto_name(name),
+        "HEAD",
+        version=version,
+        message=f"{card.version}{accuracy}{data}",
     )
     made.append(registration.tag)
     return str(registration.version)
 
 
-def _assign(root: Path, name: str, version: str, stage: Stage, made: list[str]) -> str:
+def _assign(repository: Repository, name: str, version: str, stage: Stage, made: list[str]) -> str:
     assignment = api.assign(
-        str(root),
-        name,
+        repository.git,
+        repository.gto_name(name),
         stage,
         version=version,
         message=f"{name} {version} to {stage}",
@@ -214,30 +223,35 @@ def _assign(root: Path, name: str, version: str, stage: Stage, made: list[str]) 
     return str(assignment.tag)
 
 
-def _resolve(reference: Reference, place: str) -> str:
+def _resolve(reference: Reference, repository: Repository) -> _Version:
     """The version that a reference names."""
-    versions = _versions(place, reference.name)
+    versions = _versions(repository, reference.name)
     for version in versions:
         if version.name == reference.version or reference.stage in version.stages:
-            return version.name
+            return version
     there = ", ".join(
         f"{version.name}{''.join(f' ({stage})' for stage in version.stages)}"
         for version in versions
     )
     raise RegistryError(
-        f"{reference} does not exist; {place} has {there or 'no version of this model'}: promote a "
-        "model with `eurosat promote`, or fetch the tags with `git fetch --tags`"
+        f"{reference} does not exist; {repository} has {there or 'no version of this model'}: "
+        "promote a model with `eurosat promote`, or fetch the tags with `git fetch --tags`"
     )
 
 
-def _versions(place: str, name: str) -> list[_Version]:
+def _versions(repository: Repository, name: str) -> list[_Version]:
     """Registered versions of a model, newest first, with their current stages.
 
     A stage belongs to the version whose tag for the stage has the highest number. GTO itself
     compares the tags' times, which are whole seconds and may be equal.
     """
     try:
-        rows = api.show(place, name, registered_only=True, versions_per_stage=-1)
+        rows = api.show(
+            repository.git,
+            repository.gto_name(name),
+            registered_only=True,
+            versions_per_stage=-1,
+        )
     except ArtifactNotFound:
         return []
     holders: dict[str, tuple[int, str, str]] = {}
@@ -275,11 +289,7 @@ def _named_errors() -> Iterator[None]:
     """Convert errors of GTO, DVC and git to `RegistryError`."""
     try:
         yield
-    except ArtifactNotFoundError as error:
-        raise RegistryError(f"dvc.yaml of the version declares no such artifact ({error})") from (
-            error
-        )
-    except (GTOException, DvcException, SCMError) as error:
+    except (GTOException, DvcException, SCMError, GitError) as error:
         raise RegistryError(
             f"the git registry failed ({error}): check the repository and its tags"
         ) from error

@@ -1,14 +1,13 @@
 """Sharing a promoted model: the file goes to the DVC remote, the tags go to git's origin."""
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
 
-from dvc.api import artifacts_show
 from dvc.repo import Repo
 
 from eurosat.errors import RegistryError
 from eurosat.registry.reference import Stage
-from eurosat.registry.repository import md5_at, registered_files, remote_settings, run_git
+from eurosat.registry.repository import Repository, registered_files, run_git
 
 PLACEHOLDER = "gs://your-bucket"
 """The placeholder bucket in the committed ``.dvc/config``."""
@@ -33,35 +32,37 @@ class Promoted:
     tags: list[str]
 
 
-def push_model(root: Path, promoted: Promoted) -> None:
+def push_model(repository: Repository, promoted: Promoted) -> None:
     """Push the file, then the tags.
 
     Args:
-        root: The git repository.
+        repository: The repository on this machine.
         promoted: The model.
 
     Raises:
         RegistryError: The file or the tags cannot be pushed, or DVC lacks the file. No tag was
             pushed.
     """
-    settings = remote_settings(str(root))
+    settings = repository.remote_settings()
     url = settings["remote"][settings["core"]["remote"]]["url"] if settings else PLACEHOLDER
     if url.startswith(PLACEHOLDER):
         raise RegistryError(
             "no DVC remote is configured: run `dvc remote modify storage url gs://BUCKET/PATH`"
         )
     # The path in the registered version may differ from the path in the working tree.
-    path = artifacts_show(promoted.name, version=promoted.version, repo=str(root))["path"]
+    path = repository.artifact_at(promoted.name, promoted.commit)
     names = registered_files(path)
-    repository = Repo(str(root), config=settings)
+    pushing = Repo(str(repository.path), config=settings)
     try:
-        repository.push(targets=names, revs=[promoted.commit], workspace=False)
+        # DVC reads a target as a path in the current folder.
+        targets = [os.path.relpath(repository.path / name) for name in names]
+        pushing.push(targets=targets, revs=[promoted.commit], workspace=False)
         # DVC only warns where it lacks a file.
-        storage = repository.cloud.get_remote_odb(command="push")
+        storage = pushing.cloud.get_remote_odb(command="push")
         missing = [
             name
             for name in names
-            if (md5 := md5_at(str(root), name, promoted.commit)) is None or not storage.exists(md5)
+            if (md5 := repository.md5_at(name, promoted.commit)) is None or not storage.exists(md5)
         ]
     except Exception as error:  # every kind of storage has errors of its own
         raise RegistryError(
@@ -77,4 +78,4 @@ def push_model(root: Path, promoted: Promoted) -> None:
         "check origin and your rights to it (`git remote --verbose`); if a colleague promoted the "
         "model, run `git fetch --tags` first"
     )
-    run_git(root, "push", "--atomic", "origin", *promoted.tags, advice=advice)
+    run_git(repository.path, "push", "--atomic", "origin", *promoted.tags, advice=advice)

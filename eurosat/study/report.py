@@ -10,6 +10,15 @@ from eurosat.study.figure import accuracy_figure
 from eurosat.study.plan import Study
 from eurosat.study.results import Summary
 
+_ONE_SPLIT = (
+    "All runs share one split. The intervals are of the mean over seeds, and do not say how the "
+    "accuracy differs on other images."
+)
+_RESPLIT = (
+    "Every seed draws another split of the same images. The intervals are of the mean over seeds "
+    "and splits. The splits share images, so the intervals are somewhat too narrow."
+)
+
 
 def write_results(study: Study, summaries: Sequence[Summary], output: Path) -> None:
     """Write ``runs.csv``, ``table.md`` and ``plot.png`` into a folder, each whole or not at all."""
@@ -49,6 +58,8 @@ def markdown_table(study: Study, summaries: Sequence[Summary]) -> str:
     synthetic = any(row["synthetic"] for summary in summaries for row in summary.rows)
     title = f"{study.title} – synthetic data" if synthetic else study.title
     text = f"{title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    if any(len(summary.rows) > 1 for summary in summaries):
+        text += f"\n{_RESPLIT if study.resplit else _ONE_SPLIT}\n"
     if any(len(summary.rows) == 1 for summary in summaries):
         text += "\n\\* one run: Wilson's interval over the test images, not over seeds\n"
     revisions = sorted({row["revision"] for summary in summaries for row in summary.rows})

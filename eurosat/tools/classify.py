@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from eurosat.api_key import read_api_key
 from eurosat.errors import EuroSATError
-from eurosat.files import atomic_write
+from eurosat.files import atomic_write, writing_to
 from eurosat.pixels import find_images
 from eurosat.plain_text import plain
 from eurosat.serving.client import Client, Prediction
@@ -91,16 +91,12 @@ def _opened(output: str | None) -> Iterator[TextIO]:
     if output is None:
         yield sys.stdout
         return
-    try:
-        with (
-            atomic_write(Path(output)) as partial,
-            partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
-        ):
-            yield stream
-    except OSError as error:
-        raise EuroSATError(
-            f"{output} cannot be written ({error.strerror}): choose another --output"
-        ) from error
+    with (
+        writing_to(Path(output), EuroSATError),
+        atomic_write(Path(output)) as partial,
+        partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
+    ):
+        yield stream
 
 
 def _write_table(predictions: Sequence[Prediction], stream: TextIO) -> None:

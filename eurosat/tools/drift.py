@@ -97,6 +97,8 @@ def _report(
     period: tuple[float | None, float | None],
     window: int,
 ) -> int:
+    from eurosat.errors import DriftError
+    from eurosat.files import writing_to
     from eurosat.monitoring.drift.assessment import assess
     from eurosat.monitoring.drift.page import write_assessment
     from eurosat.monitoring.drift.traffic import select
@@ -104,7 +106,8 @@ def _report(
 
     found = read_log(log, since=period[0], until=period[1])
     assessment = assess(reference, select(found, reference), names, size=window)
-    page = write_assessment(assessment, reference, output)
+    with writing_to(output, DriftError):
+        page = write_assessment(assessment, reference, output)
     print(assessment.sentence)
     for note in assessment.notes:
         print(note)

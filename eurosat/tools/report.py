@@ -19,6 +19,7 @@ def report(run_folders: list[str], *, output: Path | None = None) -> None:
             Default: each report is written into its run folder.
     """
     from eurosat.evaluation.run_report import write_report
+    from eurosat.files import writing_to
 
     folders = [Path(name) for name in run_folders]
     for folder in folders:
@@ -35,4 +36,6 @@ def report(run_folders: list[str], *, output: Path | None = None) -> None:
         )
     for folder in folders:
         destination = folder if output is None else output / folder.resolve().name
-        print(f"report in {write_report(folder, destination)}")
+        with writing_to(destination, ReportError):
+            written = write_report(folder, destination)
+        print(f"report in {written}")

@@ -28,6 +28,8 @@ def study(
             file>.
         only_results: Train nothing, and write the results of the finished runs.
     """
+    from eurosat.errors import StudyError
+    from eurosat.files import check_writable_folder
     from eurosat.study.plan import read_study
     from eurosat.study.report import markdown_table, write_results
     from eurosat.study.results import summarise
@@ -37,6 +39,7 @@ def study(
     if source is not None:  # one of the settings, so that runs of another source are other runs
         plan = replace(plan, settings={**plan.settings, "data.source": source})
     output = output or Path("outputs") / "studies" / plan.name
+    check_writable_folder(output, StudyError)
     runs = plan_runs(plan, output)
     extra = [f"--data.root={root}"] if root else []
     failed = []

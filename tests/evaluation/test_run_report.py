@@ -304,6 +304,12 @@ def test_a_folder_that_is_no_run_is_refused(run_folder, tmp_path, capsys):
     assert not (run_folder / "report.html").exists()
 
 
+def test_a_folder_that_cannot_be_written_is_named_with_its_option(run_folder, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["report", str(run_folder), f"--output={tmp_path / 'file'}"]) == 2
+    assert "cannot be written (Not a directory): choose another --output" in capsys.readouterr().err
+
+
 def test_two_runs_of_one_name_do_not_share_a_place(run_folder, tmp_path, capsys):
     shutil.copytree(run_folder, tmp_path / "other" / run_folder.name)
     folders = [str(run_folder), str(tmp_path / "other" / run_folder.name)]

@@ -1,6 +1,7 @@
 """`eurosat promote` and `eurosat serve registry:...`, on real repositories."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -206,6 +207,27 @@ def test_without_git(repository: Checkout) -> None:
         output = without.run(eurosat, *arguments, code=2)
         assert "git is not installed, and the registry is a git repository" in output
         assert "Traceback" not in output
+
+
+def test_a_repository_of_another_user_is_named(
+    repository: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    error = refused(["promote", MODEL], capsys)
+    assert "detected dubious ownership" in error
+    assert f"run `git config --global --add safe.directory {repository.folder}`" in error
+
+
+def test_a_registered_model_that_is_no_longer_declared_is_named(
+    repository: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repository.folder / "dvc.yaml").write_text("artifacts: {}\n")
+    repository.commit()
+    repository.run("gto", "register", "eurosat", "--version=v1.0.0")
+    error = refused(["serve", "registry:v1.0.0"], capsys)
+    assert "declares no artifact eurosat: declare the model under `artifacts:`" in error
 
 
 def test_what_is_not_registered_is_named(

@@ -53,6 +53,14 @@ def write(tmp_path: Path) -> Callable[..., Path]:
     return write_study
 
 
+def test_a_folder_that_cannot_be_written_is_named_before_the_first_run(
+    write: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["study", str(write()), f"--output={tmp_path / 'file' / 'runs'}"]) == 2
+    assert "cannot be written (Not a directory): choose another --output" in capsys.readouterr().err
+
+
 @pytest.fixture
 def finish(trained: Run) -> Callable[..., Path]:
     """Writes the run folder that a training would have left: the tiny run's, with changes."""
@@ -360,6 +368,24 @@ def test_code_that_changed_between_runs_is_told(
     assert main(["study", str(file), f"--output={output}", "--only_results=true"]) == 0
     told = "Code of the runs: 111111111111, 222222222222-dirty"
     assert told in (output / "table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("resplit", "said"),
+    [(False, "All runs share one split"), (True, "Every seed draws another split")],
+)
+def test_the_table_says_what_its_intervals_include(
+    resplit: bool,
+    said: str,
+    write: Callable[..., Path],
+    finish: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    output, file = tmp_path / "out", write(seeds=[3, 4], resplit=resplit)
+    for number, run in enumerate(plan_runs(read_study(file), output)):
+        finish(run.folder, 0.5 + number / 100)
+    assert main(["study", str(file), f"--output={output}", "--only_results=true"]) == 0
+    assert said in (output / "table.md").read_text()
 
 
 def test_rgb_and_bands_are_compared_and_other_data_are_not(

@@ -69,6 +69,15 @@ def test_a_log_of_the_service_is_compared(report: Report, tmp_path: Path) -> Non
     assert all(family["tests"] for family in window["families"].values())
 
 
+def test_a_folder_that_cannot_be_written_is_named_with_its_option(
+    report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "drift").touch()
+    assert report(write_log(tmp_path, known_log(300, 1))) == {}
+    error = capsys.readouterr().err
+    assert f"{tmp_path}/drift cannot be written (File exists): choose another --output" in error
+
+
 def test_damaged_objects_are_said_and_the_rest_is_compared(
     report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

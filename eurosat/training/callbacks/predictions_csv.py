@@ -7,8 +7,8 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback
 
-from eurosat.errors import UnreadImagesError
-from eurosat.files import write_csv
+from eurosat.errors import SettingsError, UnreadImagesError
+from eurosat.files import check_writable_folder, write_csv
 from eurosat.training.callbacks.gather import gather
 
 _log = logging.getLogger(__name__)
@@ -33,8 +33,14 @@ class PredictionsCSV(Callback):
         self._rows: list[tuple[str, list[float], bool, str]] = []
 
     def on_predict_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Discard earlier predictions."""
+        """Discard earlier predictions, and check that the file can be written.
+
+        Raises:
+            SettingsError: The file's folder cannot be written.
+        """
         self._rows = []
+        if trainer.is_global_zero:
+            check_writable_folder(self.path.parent, SettingsError, "--predictions.path")
 
     def on_predict_batch_end(
         self,
