@@ -225,12 +225,14 @@ class EuroSATDataModule(lightning.LightningDataModule):
         """
         loader = self._loader("train", shuffle=True)
         if self.trainer is not None:
-            sampler = cast(BatchSampler, loader.sampler)
-            sampler.set_epoch(self.trainer.current_epoch)  # worker processes start at once
-            progress = cast(Any, self.trainer.fit_loop.epoch_loop.batch_progress)
-            if not progress.is_last_batch:
-                sampler.start = progress.current.processed
+            cast(BatchSampler, loader.sampler).position = self._position
         return loader
+
+    def _position(self) -> tuple[int, int]:
+        """Give the epoch of the training, and the number of its batches that are done."""
+        trainer = cast(lightning.Trainer, self.trainer)
+        progress = cast(Any, trainer.fit_loop.epoch_loop.batch_progress)
+        return trainer.current_epoch, 0 if progress.is_last_batch else progress.current.processed
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Give every validation patch once, without augmentation."""

@@ -1,6 +1,6 @@
 """Batches: a sampler gives whole batches of indices, and a data set gathers their patches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -74,9 +74,10 @@ class BatchSampler(DistributedSampler[tuple[int, Indices]], SequentialSampler):
             shuffle=shuffle,
             seed=seed,
         )
-        self.start = 0
-        """Number of batches that the next iteration leaves out, because the training that is
-        continued has taken them."""
+        self.position: Callable[[], tuple[int, int]] | None = None
+        """Gives the epoch of the first iteration, and the number of batches that it leaves out
+        because the training that is continued has taken them. Lightning may ask for the loader
+        before it restores the training, and iterates afterwards."""
         self.indices = indices
         self.batch_size = min(batch_size, len(indices) // ranks) if shuffle else batch_size
 
@@ -91,6 +92,10 @@ class BatchSampler(DistributedSampler[tuple[int, Indices]], SequentialSampler):
 
     def __iter__(self) -> Iterator[tuple[int, Indices]]:  # type: ignore[override]
         """Yield this rank's batches of the current epoch."""
+        taken = 0
+        if self.position is not None:
+            self.epoch, taken = self.position()
+            self.position = None
         order = self.indices
         if self.shuffle:
             order = np.random.default_rng((self.seed, self.epoch)).permutation(order)
@@ -99,7 +104,6 @@ class BatchSampler(DistributedSampler[tuple[int, Indices]], SequentialSampler):
         # then makes the additional batch, so the start of the batch is clipped.
         starts = np.minimum(np.arange(len(self)) * self.batch_size, len(own) - 1)
         ends = [*starts[1:], starts[-1] + self.batch_size if self.shuffle else len(own)]
-        taken, self.start = self.start, 0
         for start, end in list(zip(starts, ends, strict=True))[taken:]:
             yield self.epoch, own[start:end]
 
