@@ -24,7 +24,13 @@ from eurosat.bands import (
 from eurosat.data.loading import Batch, BatchSampler, PatchDataset
 from eurosat.data.opened import OpenedData
 from eurosat.data.sources import find_source
-from eurosat.data.splits import SplitKind, SplitName, make_splits, warn_of_lost_classes
+from eurosat.data.splits import (
+    SplitKind,
+    SplitName,
+    check_trainable,
+    make_splits,
+    warn_of_lost_classes,
+)
 from eurosat.data.store import Store, prepare, store_folder
 from eurosat.data.trained import TrainedOn
 from eurosat.data.transforms import Augmentation
@@ -125,7 +131,8 @@ class EuroSATDataModule(lightning.LightningDataModule):
         self.other_data_allowed = False
         """Whether a checkpoint of other images or of another split is accepted."""
         self.other_data = False
-        """Whether the loaded checkpoint is of other images or of another split."""
+        """Whether the loaded checkpoint was trained on other images or on another split, at least
+        in part."""
 
     @property
     def opened(self) -> OpenedData:
@@ -195,7 +202,9 @@ class EuroSATDataModule(lightning.LightningDataModule):
             "split_files": str(self.split_files) if self.split_files else None,
         }
         card, splits = self.opened.store.card, self.opened.splits
-        return TrainedOn(card.source, card.fingerprint, splits.fingerprint, settings)
+        return TrainedOn(
+            card.source, card.fingerprint, splits.fingerprint, settings, self.other_data
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Describe the images and their split, for a checkpoint."""
@@ -209,12 +218,19 @@ class EuroSATDataModule(lightning.LightningDataModule):
         """
         if not self.is_open:  # predict reads image files
             return
+        trained = TrainedOn.of_state(state_dict)
         try:
-            TrainedOn.of_state(state_dict).refuse(self.trained_on)
+            trained.refuse(self.trained_on)
         except DataSourceError as error:
             if not self.other_data_allowed:
                 raise
             _log.warning("the metrics are marked, because %s", str(error).partition(":")[0])
+            self.other_data = True
+        if trained.other_data and not self.other_data:
+            _log.warning(
+                "the metrics are marked, because a part of the checkpoint's training had other "
+                "images or another split (--other_data true)"
+            )
             self.other_data = True
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -222,8 +238,13 @@ class EuroSATDataModule(lightning.LightningDataModule):
 
         A training that is resumed within an epoch gets the rest of the epoch. With
         ``overfit_batches``, every epoch has the same batches.
+
+        Raises:
+            SplitError: The training split is empty, or has images of one class only.
         """
         loader = self._loader("train", shuffle=True)
+        store = self.opened.store
+        check_trainable(self.opened.splits.train, store.labels, store.card.classes)
         if self.trainer is not None:
             cast(BatchSampler, loader.sampler).position = self._position
         return loader
@@ -255,7 +276,8 @@ class EuroSATDataModule(lightning.LightningDataModule):
         files = find_images(self.images)
         size = cast(Any, self.trainer).lightning_module.patch_size
         dataset = ImageFileDataset(files, self.channels, size, self.band_order)
-        return DataLoader(dataset, batch_size=self.batch_size, num_workers=self.num_workers)
+        batch_size = min(self.batch_size, len(files))
+        return DataLoader(dataset, batch_size=batch_size, num_workers=self.num_workers)
 
     def _predicting(self) -> bool:
         return self.trainer is not None and self.trainer.predicting

@@ -79,7 +79,7 @@ class BatchSampler(DistributedSampler[tuple[int, Indices]], SequentialSampler):
         because the training that is continued has taken them. Lightning may ask for the loader
         before it restores the training, and iterates afterwards."""
         self.indices = indices
-        self.batch_size = min(batch_size, len(indices) // ranks) if shuffle else batch_size
+        self.batch_size = min(batch_size, len(indices) // ranks if shuffle else len(indices))
 
     def __len__(self) -> int:
         """Number of batches that this rank gets in an epoch."""

@@ -25,11 +25,13 @@ from eurosat.data.files import (
 from eurosat.data.hub import download_archive, list_rows
 from eurosat.data.listing import Listing, band_order_of, match_labels
 from eurosat.data.published import HUB_FILES, HUB_REPOSITORY
-from eurosat.errors import DataSourceError
+from eurosat.errors import DataSourceError, SettingsError
 from eurosat.labels import CLASSES, check_classes
 from eurosat.pixels import Patch, as_channels, decode
 
 _SYNTHETIC_VERSION = 1  # raise it when the generator's patches change
+_MOST_SYNTHETIC = 1_000_000
+"""Limit of the patches of the synthetic source, which take 12 GB, or 106 GB with all bands."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def find_source(
 
     Raises:
         DataSourceError: There is no such source, it cannot be read, or it needs a commit.
-        SettingsError: A class is named twice.
+        SettingsError: A class is named twice, or the number of synthetic patches is over the limit.
     """
     classes = tuple(classes)
     check_classes(classes)
@@ -86,6 +88,11 @@ def find_source(
     path = Path(source).expanduser()
     find: Callable[[Path], list[ImageFile]]
     if source == "synthetic":
+        if synthetic_images > _MOST_SYNTHETIC:
+            raise SettingsError(
+                f"{synthetic_images} synthetic patches would fill the disk: pass at most "
+                f"--data.synthetic_images {_MOST_SYNTHETIC}"
+            )
         settings |= {"images": synthetic_images, "version": _SYNTHETIC_VERSION}
         return Source(
             "synthetic",

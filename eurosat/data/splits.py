@@ -153,6 +153,27 @@ def warn_of_lost_classes(
         )
 
 
+def check_trainable(
+    training: Indices, labels: npt.NDArray[np.int64], classes: Sequence[str]
+) -> None:
+    """Refuse a training on one class, which would learn to name this class for every image.
+
+    Args:
+        training: Positions of the training patches, int64.
+        labels: int64, shape (N,).
+        classes: Class names in label order.
+
+    Raises:
+        SplitError: All training patches are of one class.
+    """
+    found = np.unique(labels[training]).tolist()
+    if len(found) == 1:
+        raise SplitError(
+            f"all training images are of the class {classes[found[0]]}, and a classifier tells two "
+            "classes or more apart: add images of another class"
+        )
+
+
 def _stratified(labels: Indices, fractions: Fractions, seed: int) -> dict[SplitName, Indices]:
     generator = np.random.default_rng(seed)
     pieces: dict[SplitName, list[Indices]] = {split: [] for split in SPLITS}

@@ -16,12 +16,15 @@ class TrainedOn:
         images: SHA-256 over pixels, labels and names of all images.
         split: SHA-256 over the images of each split.
         settings: Settings of the data module that make the split, by name.
+        other_data: Whether an earlier part of the training had other images or another split, so
+            that no split of these images is free of training images.
     """
 
     source: str
     images: str
     split: str
     settings: Mapping[str, Any]
+    other_data: bool = False
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Mapping[str, Any]) -> Self | None:
@@ -31,8 +34,8 @@ class TrainedOn:
 
     @classmethod
     def of_state(cls, state: Mapping[str, Any]) -> Self:
-        """Read what `state_dict` gave; fields of a newer revision are ignored."""
-        return cls(**{item.name: state[item.name] for item in fields(cls)})
+        """Read what `state_dict` gave, in this revision or in an older or newer one."""
+        return cls(**{item.name: state[item.name] for item in fields(cls) if item.name in state})
 
     def state_dict(self) -> dict[str, Any]:
         """Give the description as plain values, which a checkpoint holds."""

@@ -29,6 +29,7 @@ from eurosat.models.restoring import (
     keep_settings,
     keep_settings_of_callbacks,
     restore_schedule,
+    unseen_metrics,
 )
 from eurosat.models.saved import read_saved
 from eurosat.models.schedules import WarmupCosine
@@ -172,6 +173,7 @@ class EuroSATClassifier(lightning.LightningModule):
         )
         self.ema_decay = None if ema_decay is None else float(ema_decay)
         self._schedules: list[dict[str, Any]] = []
+        self._unseen_metrics: dict[str, float] = {}
         self._build_metrics()
 
     def _build_metrics(self) -> None:
@@ -227,6 +229,10 @@ class EuroSATClassifier(lightning.LightningModule):
         if stage == "fit":
             check_backbone(self, size)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the metrics that a schedule has yet to see."""
+        checkpoint["unseen_metrics"] = unseen_metrics(self.trainer)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the patch size of a checkpoint, and for a fit the progress of the training.
 
@@ -243,6 +249,7 @@ class EuroSATClassifier(lightning.LightningModule):
             check_resumable(checkpoint)
             # Lightning would restore the settings of the schedules too.
             self._schedules, checkpoint["lr_schedulers"] = checkpoint["lr_schedulers"], []
+            self._unseen_metrics = checkpoint.get("unseen_metrics", {})
             keep_settings_of_callbacks(cast(Any, self.trainer).callbacks, checkpoint["callbacks"])
 
     def forward(self, patches: Tensor) -> Tensor:
@@ -349,7 +356,9 @@ class EuroSATClassifier(lightning.LightningModule):
         configured = self.trainer.lr_scheduler_configs
         for config, state in zip(configured, self._schedules, strict=False):
             restore_schedule(config.scheduler, state)
-        self._schedules = []
+            if config.reduce_on_plateau and config.monitor in self._unseen_metrics:
+                self.lr_scheduler_step(config.scheduler, self._unseen_metrics[config.monitor])
+        self._schedules, self._unseen_metrics = [], {}
 
     def on_train_epoch_start(self) -> None:
         """Unfreeze the backbone from the epoch ``unfreeze_at_epoch`` on."""

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eurosat.errors import SettingsError
+
 
 class Mixing:
     """Blends a batch with a permutation of itself.
@@ -22,7 +24,15 @@ class Mixing:
             cutmix_alpha: Parameter of CutMix's Beta distribution (Yun et al., 2019); 0 disables
                 CutMix.
             probability: Probability that a batch is blended, 0 to 1.
+
+        Raises:
+            SettingsError: A parameter is infinite.
         """
+        if not math.isfinite(mixup_alpha + cutmix_alpha):
+            raise SettingsError(
+                "--model.mixup_alpha and --model.cutmix_alpha are parameters of a Beta "
+                "distribution, which has no infinite parameters: pass numbers such as 0.2"
+            )
         self.mixup_alpha = mixup_alpha
         self.cutmix_alpha = cutmix_alpha
         self.probability = probability

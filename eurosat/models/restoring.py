@@ -3,11 +3,13 @@
 import inspect
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
-from lightning.pytorch.callbacks import Callback, Checkpoint
+import lightning
+from lightning.pytorch.callbacks import Callback, Checkpoint, StochasticWeightAveraging
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, LRScheduler
+from torch.optim.swa_utils import SWALR
 
 from eurosat.errors import CheckpointError
 
@@ -16,7 +18,11 @@ _log = logging.getLogger(__name__)
 _SET_BY_SCHEDULES = {"initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"}
 """Settings of schedules that torch keeps in the groups of the optimiser."""
 
-_DERIVED = {"base_lrs", "min_lrs", "default_min_lr", "mode_worse", "_schedule_phases"}
+_DERIVED = {
+    *("base_lrs", "min_lrs", "max_lrs", "lr_lambdas", "base_momentums", "max_momentums"),
+    *("total_size", "step_ratio", "use_beta1", "default_min_lr", "mode_worse"),
+    *("_anneal_func_type", "_scale_fn_custom", "_schedule_phases"),
+}
 """Attributes of torch's schedules that only depend on settings."""
 
 
@@ -49,9 +55,9 @@ def keep_settings(optimizer: Optimizer) -> None:
 
 def _with_own_settings(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
     own, saved = optimizer.param_groups, state["param_groups"]
-    settings = (_settings_of(optimizer) | _SET_BY_SCHEDULES | {"kind"}) - {"params"}
+    settings = (_settings_of(type(optimizer)) | _SET_BY_SCHEDULES | {"kind"}) - {"params"}
     # A checkpoint of an older revision does not name the class of its optimiser.
-    needed = set(own[0]) & _settings_of(optimizer)
+    needed = set(own[0]) & _settings_of(type(optimizer))
     same = all(
         group["kind"] == own[0]["kind"] if "kind" in group else needed <= group.keys()
         for group in saved
@@ -76,7 +82,8 @@ def _with_own_settings(optimizer: Optimizer, state: dict[str, Any]) -> dict[str,
 
 def _continued_rate(own: Mapping[str, Any], saved: Mapping[str, Any]) -> Any:
     before, now = saved.get("initial_lr"), own["initial_lr"]
-    if before is None or before == now:
+    # StochasticWeightAveraging replaces the initial rate by its own, and sets its own anew.
+    if before is None or before == now or "swa_lr" in saved:
         return saved["lr"]
     return now if saved["lr"] == before else saved["lr"] * now / before
 
@@ -87,11 +94,12 @@ def restore_schedule(schedule: LRScheduler, state: Mapping[str, Any]) -> None:
     Args:
         schedule: The schedule of the resumed training.
         state: The state of the schedule in the checkpoint. A state of another class of schedule
-            is not restored.
+            is not restored. Schedules within a schedule are restored in the same way.
     """
     own = schedule.state_dict()
-    settings = _settings_of(schedule) & own.keys() - {"last_epoch"}
-    if not settings <= state.keys():
+    settings = _settings_of(type(schedule)) & own.keys() - {"last_epoch"}
+    inner, inner_states = getattr(schedule, "_schedulers", []), state.get("_schedulers", [])
+    if not settings <= state.keys() or len(inner) != len(inner_states):
         _log.warning(
             "the learning rate's schedule begins anew, because the checkpoint has the state of "
             "another schedule than %s",
@@ -100,6 +108,36 @@ def restore_schedule(schedule: LRScheduler, state: Mapping[str, Any]) -> None:
         return
     progress = {name: value for name, value in state.items() if name not in settings | _DERIVED}
     schedule.load_state_dict(own | progress)
+    for each, its_state in zip(inner, inner_states, strict=True):
+        restore_schedule(each, its_state)
+    if isinstance(schedule, CosineAnnealingWarmRestarts) and any(
+        own[name] != state[name] for name in ("T_0", "T_mult")
+    ):
+        rates = [group["lr"] for group in schedule.optimizer.param_groups]
+        schedule.step(schedule.last_epoch)  # finds the position in the periods of the new length
+        for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+
+
+def unseen_metrics(trainer: lightning.Trainer) -> dict[str, float]:
+    """Values that schedules have yet to see when a checkpoint of an epoch's end is saved.
+
+    Lightning shows a metric to the schedules that watch it after the checkpoints are saved, and not
+    after a resume.
+
+    Returns:
+        Values by the metric's name.
+    """
+    progress = cast(Any, trainer.fit_loop.epoch_progress.current)
+    return {
+        config.monitor: float(trainer.callback_metrics[config.monitor])
+        for config in trainer.lr_scheduler_configs
+        if config.reduce_on_plateau
+        and config.interval == "epoch"
+        and config.monitor in trainer.callback_metrics
+        and progress.processed > progress.completed
+        and progress.processed % config.frequency == 0
+    }
 
 
 def keep_settings_of_callbacks(
@@ -115,14 +153,18 @@ def keep_settings_of_callbacks(
         state = states.get(callback.state_key)
         if state is None or isinstance(callback, Checkpoint):  # ResumableCheckpoint restores itself
             continue
-        for name in _settings_of(callback) & state.keys():
+        for name in _settings_of(type(callback)) & state.keys():
             state[name] = getattr(callback, name)
+        if isinstance(callback, StochasticWeightAveraging) and state["scheduler_state"]:
+            for name in _settings_of(SWALR) & state["scheduler_state"].keys() - {"last_epoch"}:
+                del state["scheduler_state"][name]
 
 
-def _settings_of(item: object) -> set[str]:
-    """Names of the parameters with which an object was made."""
+def _settings_of(kind: type) -> set[str]:
+    """Names of the attributes that hold the parameters with which an object is made."""
     found: set[str] = set()
-    for ancestor in type(item).__mro__[:-1]:
+    for ancestor in kind.__mro__[:-1]:
         if "__init__" in vars(ancestor):
-            found |= set(inspect.signature(vars(ancestor)["__init__"]).parameters)
+            for name in inspect.signature(vars(ancestor)["__init__"]).parameters:
+                found |= {name, f"_{name}"}
     return found

@@ -4,6 +4,7 @@ Lightning's own reader passes every saved hyperparameter on, and obeys names of 
 (``_instantiator``, ``_class_path``). This module reads a checkpoint without them.
 """
 
+import pickle
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -79,10 +80,25 @@ def read_saved(path: Path) -> SavedClassifier:
         _check_size(hyperparameters, weights)
     except Exception as error:  # torch, pickle and zipfile raise errors of many types.
         raise CheckpointError(
-            f"{path} is not a checkpoint of this project ({type(error).__name__}: {error}): give a "
-            ".ckpt file of a run"
+            f"{path} is not a checkpoint of this project ({_reason(error)}): give a .ckpt file "
+            "of a run"
         ) from error
     return SavedClassifier(hyperparameters, weights)
+
+
+def _reason(error: Exception) -> str:
+    """Say in a few words why a file is not read; torch gives paragraphs of advice."""
+    match error:
+        case IsADirectoryError():
+            return "it is a folder"
+        case zipfile.BadZipFile() | RuntimeError():
+            return "it is damaged, or of another format than torch's"
+        case pickle.UnpicklingError():
+            return "it holds objects of Python, which are never loaded"
+        case KeyError():
+            return f"it has no {error.args[0]}"
+        case _:
+            return f"{type(error).__name__}: {error}"
 
 
 def _hyperparameters(content: Any) -> dict[str, Any]:

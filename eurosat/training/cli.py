@@ -63,7 +63,7 @@ from eurosat.training.run_folder import (
     requested_or_stopped,
 )
 from eurosat.training.termination import recorded_termination
-from eurosat.training.trainer import Trainer, check_trainer
+from eurosat.training.trainer import Trainer, check_trainer, stopped_by_settings
 
 # Processes that Lightning starts for DDP inherit it, so that all of them share one run folder.
 _RUN_DIRECTORY_VARIABLE = "EUROSAT_RUN_DIRECTORY"
@@ -97,6 +97,12 @@ def run_trainer_verb(arguments: Sequence[str]) -> None:
         # process raised too, Lightning would kill the first process while it writes the record.
         if cast(Any, rank_zero_only).rank == 0:
             raise
+    except EuroSATError:
+        raise
+    except Exception as error:
+        if (named := stopped_by_settings(error)) is None:
+            raise
+        raise named from error
 
 
 class SaveConfig(SaveConfigCallback):
@@ -163,14 +169,15 @@ class EuroSATCLI(LightningCLI):
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
         self._logs.set_level(config.log_level)
-        if config.ckpt_path and Path(config.ckpt_path).is_file():
+        if config.ckpt_path and Path(config.ckpt_path).exists():
             # LightningCLI parses the file's hyperparameters next, and imports what they name.
             self._saved = read_saved(Path(config.ckpt_path)).hyperparameters
 
     def before_instantiate_classes(self) -> None:
         """Name the run folder, and take bands and classes from the checkpoint."""
         config = self.config[self.subcommand]
-        check_trainer(config.trainer)
+        check_trainer(config.trainer, str(self.subcommand))
+        config.test_after_fit &= config.trainer.limit_test_batches != 0
         if not config.trainer.plugins:  # which may know the machines
             check_machines(self._cluster, config.trainer.num_nodes)
         self._adopt_checkpoint(config)
@@ -309,7 +316,8 @@ class EuroSATCLI(LightningCLI):
                 f"was tested: go on from {kept.dirpath}/last.ckpt with --ckpt_path and a longer "
                 "--trainer.max_epochs, or validate more often (--trainer.check_val_every_n_epoch)"
             )
-        if self.config[self.subcommand].test_after_fit:
+        config = self.config[self.subcommand]
+        if config.test_after_fit:
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best)
         if self.trainer.is_global_zero:
             from eurosat.training.reference import write_reference
@@ -318,7 +326,6 @@ class EuroSATCLI(LightningCLI):
         if self._folder is not None and self._folder.chosen:  # a pipeline knows its next steps
             from eurosat.training.next_steps import show_next_steps
 
-            config = self.config[self.subcommand]
             show_next_steps(
                 self.run_directory,
                 best,

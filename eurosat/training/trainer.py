@@ -2,12 +2,14 @@
 
 import logging
 import os
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning
 import torch
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
@@ -34,7 +36,11 @@ class Trainer(lightning.Trainer):
         precision: Precision = "auto",
         logger: Logger | Iterable[Logger] | bool | None = False,
         max_epochs: int | None = 10,
-        log_every_n_steps: int | None = 1,
+        log_every_n_steps: NonNegativeInt | None = 1,
+        accumulate_grad_batches: PositiveInt = 1,
+        gradient_clip_val: NonNegativeFloat | None = None,
+        check_val_every_n_epoch: PositiveInt | None = 1,
+        num_nodes: PositiveInt = 1,
         deterministic: bool | Literal["warn"] | None = True,
         default_root_dir: str | Path | None = None,
         **kwargs: Any,
@@ -49,6 +55,13 @@ class Trainer(lightning.Trainer):
             max_epochs: Number of epochs; -1 trains without a limit.
             log_every_n_steps: A callback's metrics of single steps are written after every so
                 many steps. eurosat's own metrics are logged once per epoch, whatever the number.
+            accumulate_grad_batches: Number of batches whose gradients make one optimiser step. The
+                last step of an epoch takes the batches that are left.
+            gradient_clip_val: Largest gradient; 0 and null do not limit the gradient. The limit is
+                of the norm, or of each value with --trainer.gradient_clip_algorithm value.
+            check_val_every_n_epoch: Number of epochs from one validation to the next. null counts
+                the batches of --trainer.val_check_interval across epochs.
+            num_nodes: Number of machines.
             deterministic: Whether the same command with the same seed on the same machine gives
                 the same metrics. 'warn' only warns of an operation that is not deterministic.
             default_root_dir: Has no effect where there is a run folder, which --output_root and
@@ -71,6 +84,10 @@ class Trainer(lightning.Trainer):
             logger=logger,
             max_epochs=max_epochs,
             log_every_n_steps=log_every_n_steps,
+            accumulate_grad_batches=accumulate_grad_batches,
+            gradient_clip_val=gradient_clip_val,
+            check_val_every_n_epoch=check_val_every_n_epoch,
+            num_nodes=num_nodes,
             deterministic=deterministic,
             default_root_dir=default_root_dir,
             **kwargs,
@@ -125,15 +142,22 @@ class Trainer(lightning.Trainer):
         return super().predict(*args, ckpt_path=ckpt_path, **kwargs)  # type: ignore[misc]
 
 
-def check_trainer(settings: Any) -> None:
+def check_trainer(settings: Any, verb: str) -> None:
     """Refuse settings of Lightning's Trainer that a recorded run excludes.
 
     Args:
         settings: The settings of `Trainer`, as parsed.
+        verb: The verb that uses the trainer.
 
     Raises:
-        SettingsError: A setting excludes the record of a run or the data module.
+        SettingsError: A setting excludes the record of a run or the data module, or leaves the verb
+            no batch.
     """
+    limit = {"fit": "train", "validate": "val"}.get(verb, verb)
+    if settings[f"limit_{limit}_batches"] == 0:
+        raise SettingsError(
+            f"--trainer.limit_{limit}_batches 0 leaves nothing to {verb}: leave the option out"
+        )
     if settings.barebones:
         raise SettingsError(
             "--trainer.barebones turns off loggers and checkpoints, which every run has: use "
@@ -145,6 +169,27 @@ def check_trainer(settings: Any) -> None:
             f"--trainer.strategy {strategy} starts processes that do not get the data: use "
             "--trainer.strategy ddp"
         )
+
+
+def stopped_by_settings(error: Exception) -> SettingsError | None:
+    """Turn an error that Lightning or an optimiser of torch raises into a named error.
+
+    Lightning checks some settings only where it uses them, and raises errors of many types.
+
+    Args:
+        error: Any error of a run.
+
+    Returns:
+        The named error; None if the error was raised elsewhere, such as in eurosat.
+    """
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    if not frame.f_globals.get("__name__", "").startswith(("lightning.", "torch.optim.")):
+        return None
+    return SettingsError(
+        f"the run cannot go on with these settings ({type(error).__name__}: "
+        f"{str(error).strip()}): correct the setting that the message is about; run.jsonl in the "
+        "run folder has the traceback"
+    )
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eurosat.data.splits import SPLITS, Splits, make_splits, warn_of_lost_classes
+from eurosat.data.splits import SPLITS, Splits, check_trainable, make_splits, warn_of_lost_classes
 from eurosat.errors import SplitError
 from eurosat.labels import CLASSES
 from tests.conftest import shared_data
@@ -198,3 +198,10 @@ def test_the_real_geotiffs_split_by_longitude(tmp_path: Path) -> None:
     splits = data.opened.splits
     assert -12 < longitudes.min() < longitudes.max() < 35  # Europe
     assert longitudes[splits.train].max() < longitudes[splits.test].min()
+
+
+def test_one_class_is_not_trained() -> None:
+    labels = np.array([1, 1, 1, 0])
+    check_trainable(np.array([0, 3]), labels, ["burnt", "intact"])
+    with pytest.raises(SplitError, match="all training images are of the class intact, and"):
+        check_trainable(np.array([0, 1, 2]), labels, ["burnt", "intact"])

@@ -76,6 +76,20 @@ def test_metrics_of_other_data_are_marked(
     assert "other_data" not in of_seed_7.json("metrics.json")
 
 
+def test_a_training_that_went_on_with_other_data_stays_marked(
+    of_seed_7: Run, run: Callable[..., Run], caplog: pytest.LogCaptureFixture
+) -> None:
+    last = of_seed_7.folder / "checkpoints" / "last.ckpt"
+    options = ("--other_data=true", "--trainer.max_epochs=2", "--checkpoint.monitor=null")
+    mixed = run("fit", f"--ckpt_path={last}", *options, model=())
+    assert mixed.json("metrics.json")["other_data"] is True
+    caplog.clear()
+    measured = run("test", f"--ckpt_path={mixed.best}", model=())
+    assert measured.json("run.json")["split"]["seed"] == 42
+    assert measured.json("metrics.json")["other_data"] is True
+    assert "a part of the checkpoint's training had other images" in caplog.text
+
+
 def test_an_older_checkpoint_is_tested_with_a_warning(
     of_seed_7: Run, run: Callable[..., Run], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

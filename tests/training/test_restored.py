@@ -8,10 +8,15 @@ import pytest
 import torch
 from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    ConstantLR,
     CosineAnnealingWarmRestarts,
+    CyclicLR,
+    ExponentialLR,
     LRScheduler,
     OneCycleLR,
     ReduceLROnPlateau,
+    SequentialLR,
     StepLR,
 )
 
@@ -83,6 +88,58 @@ def test_an_older_checkpoint_goes_on_with_its_rate(
     assert older["optimizer_states"][0]["state"][0]["step"] == 12
 
 
+def test_a_schedule_sees_the_metric_of_the_last_epoch(run: Callable[..., Run]) -> None:
+    """Without the metric, the worse third epoch would go unseen and the rate would stay."""
+    options = (
+        *(
+            "--trainer.max_epochs=4",
+            "--model.optimizer.init_args.lr=0.01",
+            "--test_after_fit=false",
+        ),
+        "--model.lr_scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau",
+        *(
+            "--model.lr_scheduler.init_args.patience=0",
+            "--model.lr_scheduler.init_args.threshold=9",
+        ),
+        *("--checkpoint.save_top_k=-1", "--checkpoint.filename=e{epoch}"),
+        *("--checkpoint.monitor=null", "--checkpoint.save_on_train_epoch_end=true"),
+    )
+    whole = run("fit", *options)
+    checkpoint = whole.folder / "checkpoints" / "e1.ckpt"
+    resumed = run("fit", *options, f"--ckpt_path={checkpoint}", model=())
+    one, other = (torch.load(last(each), weights_only=True) for each in (whole, resumed))
+    assert one["optimizer_states"][0]["param_groups"][0]["lr"] < 0.01
+    assert one["lr_schedulers"] == other["lr_schedulers"]
+    assert all(torch.equal(value, other["state_dict"][n]) for n, value in one["state_dict"].items())
+
+
+AVERAGING = (
+    *("--trainer.max_epochs=3", "--model.optimizer=torch.optim.SGD"),
+    "--model.optimizer.init_args.lr=0.01",
+    "--trainer.callbacks=lightning.pytorch.callbacks.StochasticWeightAveraging",
+    *("--trainer.callbacks.swa_epoch_start=1", "--trainer.callbacks.annealing_epochs=3"),
+    *("--checkpoint.monitor=null", "--checkpoint.save_top_k=-1", "--checkpoint.filename=e{epoch}"),
+)
+
+
+def test_averaged_weights_go_on_exactly_and_with_new_settings(run: Callable[..., Run]) -> None:
+    averaging = (*AVERAGING, "--trainer.callbacks.swa_lrs=0.05")
+    whole = run("fit", *averaging)
+    first = whole.folder / "checkpoints" / "e1.ckpt"
+    resumed = run("fit", *averaging, f"--ckpt_path={first}", model=())
+    one, other = (torch.load(last(each), weights_only=True) for each in (whole, resumed))
+    assert all(torch.equal(value, other["state_dict"][n]) for n, value in one["state_dict"].items())
+
+    changed = (*AVERAGING, "--trainer.callbacks.swa_lrs=0.02")
+    changed += ("--trainer.callbacks.annealing_epochs=1",)
+    content = torch.load(
+        last(run("fit", *changed, f"--ckpt_path={first}", model=())), weights_only=True
+    )
+    assert content["optimizer_states"][0]["param_groups"][0]["swa_lr"] == 0.02
+    schedule = content["callbacks"]["StochasticWeightAveraging"]["scheduler_state"]
+    assert schedule["anneal_epochs"] == 1
+
+
 @pytest.mark.parametrize(
     ("options", "warning"),
     [
@@ -137,6 +194,11 @@ def step(schedule: LRScheduler, optimizer: torch.optim.Optimizer, count: int) ->
         schedule.step(1.0) if isinstance(schedule, ReduceLROnPlateau) else schedule.step()
 
 
+def sequence(optimizer: torch.optim.Optimizer, gamma: float, milestone: int) -> SequentialLR:
+    parts: list[LRScheduler] = [ConstantLR(optimizer, 0.5, 3), ExponentialLR(optimizer, gamma)]
+    return SequentialLR(optimizer, parts, [milestone])
+
+
 @pytest.mark.parametrize("optimiser", [SGD, AdamW])
 @pytest.mark.parametrize(
     "make",
@@ -145,8 +207,15 @@ def step(schedule: LRScheduler, optimizer: torch.optim.Optimizer, count: int) ->
         lambda optimizer: CosineAnnealingWarmRestarts(optimizer, 3, 2),
         lambda optimizer: OneCycleLR(optimizer, 0.3, total_steps=20),
         lambda optimizer: ReduceLROnPlateau(optimizer, patience=1),
+        lambda optimizer: sequence(optimizer, 0.9, 4),
     ],
-    ids=["StepLR", "CosineAnnealingWarmRestarts", "OneCycleLR", "ReduceLROnPlateau"],
+    ids=[
+        "StepLR",
+        "CosineAnnealingWarmRestarts",
+        "OneCycleLR",
+        "ReduceLROnPlateau",
+        "SequentialLR",
+    ],
 )
 def test_with_the_same_settings_a_schedule_continues_exactly(
     make: Callable[..., LRScheduler], optimiser: Any
@@ -166,6 +235,55 @@ def test_with_the_same_settings_a_schedule_continues_exactly(
         assert resumed.param_groups[0]["lr"] == whole.param_groups[0]["lr"]
         step(schedule, whole, 1)
         step(again, resumed, 1)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            lambda optimizer: CyclicLR(optimizer, 0.1, 0.2),
+            lambda optimizer: CyclicLR(optimizer, 0.1, 0.3, 3, 5, base_momentum=0.7),
+        ),
+        (
+            lambda optimizer: OneCycleLR(optimizer, 0.3, total_steps=20),
+            lambda optimizer: OneCycleLR(optimizer, 0.3, 30, anneal_strategy="linear"),
+        ),
+        (
+            lambda optimizer: CosineAnnealingWarmRestarts(optimizer, 2),
+            lambda optimizer: CosineAnnealingWarmRestarts(optimizer, 3, 2),
+        ),
+        (
+            lambda optimizer: sequence(optimizer, 0.9, 9),
+            lambda optimizer: sequence(optimizer, 0.5, 8),
+        ),
+        (
+            lambda optimizer: ChainedScheduler([StepLR(optimizer, 1)]),
+            lambda optimizer: ChainedScheduler([StepLR(optimizer, 9)]),
+        ),
+    ],
+    ids=["CyclicLR", "OneCycleLR", "CosineAnnealingWarmRestarts", "SequentialLR", "Chained"],
+)
+def test_the_settings_of_a_schedule_are_the_new_ones(
+    before: Callable[..., LRScheduler], after: Callable[..., LRScheduler]
+) -> None:
+    def trained(make: Callable[..., LRScheduler]) -> LRScheduler:
+        optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
+        schedule = make(optimizer)
+        step(schedule, optimizer, 5)
+        return schedule
+
+    def settings(state: Any) -> Any:
+        """Give what does not depend on the rates of the steps so far."""
+        if isinstance(state, list):
+            return [settings(each) for each in state]
+        if isinstance(state, dict):
+            return {name: settings(value) for name, value in state.items() if name != "_last_lr"}
+        return state
+
+    resumed = trained(after)
+    expected = settings(resumed.state_dict())
+    restore_schedule(resumed, trained(before).state_dict())
+    assert settings(resumed.state_dict()) == expected
 
 
 def test_a_plateau_keeps_its_reductions_and_takes_a_new_patience() -> None:

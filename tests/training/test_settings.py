@@ -1,14 +1,20 @@
 """Settings are checked at the door: a mistake ends with a sentence and exit code 2."""
 
-import random
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from eurosat.cli import main
-from tests.conftest import SMALL_MODEL, TINY
+from eurosat.models import EuroSATClassifier
+from tests.conftest import SMALL_MODEL, TINY, write_zip
+from tests.training.random_settings import draw_options, option_types
 
+PLATEAU = "--model.lr_scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau"
+STOPPING = ("--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val/loss")
+NO_VALIDATION = "--trainer.limit_val_batches=0"
 ENDLESS = ("--trainer.max_epochs=-1", "--model.lr_scheduler=eurosat.models.WarmupCosine")
 
 
@@ -28,6 +34,8 @@ def code_of(*arguments: str) -> int:
         *("--model.label_smoothing=2", "--model.mixup_alpha=-1", "--model.cutmix_alpha=-0.1"),
         *("--model.mix_probability=1.1", "--model.ema_decay=2", "--model.patch_size=0"),
         *("--model.unfreeze_at_epoch=-1", "--trainer.max_epoch=3", "--data.batch=3", "--see=1"),
+        *("--trainer.accumulate_grad_batches=0", "--trainer.gradient_clip_val=-1"),
+        *("--trainer.check_val_every_n_epoch=0", "--trainer.num_nodes=0"),
     ],
 )
 def test_the_parser_refuses_values_and_abbreviations(
@@ -58,6 +66,17 @@ def test_a_tool_takes_no_abbreviation_either(capsys: pytest.CaptureFixture[str])
             ("--model.optimizer=torch.optim.SGD", "--model.optimizer.init_args.lr=-1"),
             "Invalid learning rate: -1",
         ),
+        (("--trainer.limit_train_batches=0",), "leaves nothing to fit"),
+        (("--data.classes=[Forest]",), "all training images are of the class Forest"),
+        (("--data.synthetic_images=100000000000",), "would fill the disk: pass at most"),
+        (("--model.mixup_alpha=Infinity",), "which has no infinite parameters"),
+        (("--trainer.strategy=fsdp",), "fsdp"),
+        (("--trainer.strategy=deepspeed",), "deepspeed"),
+        (("--trainer.val_check_interval=50",), "less than or equal to the number of the training"),
+        (("--checkpoint.filename={}",), "Empty attribute in format string"),
+        (("--model.optimizer=torch.optim.SparseAdam",), "does not support dense gradients"),
+        ((PLATEAU, NO_VALIDATION), "ReduceLROnPlateau monitors val/loss, and --trainer.limit_val"),
+        ((*STOPPING, NO_VALIDATION), "EarlyStopping monitors val/loss, and --trainer.limit_val"),
     ],
 )
 @pytest.mark.training
@@ -74,6 +93,64 @@ def test_what_the_classes_refuse_is_a_sentence(
 
 
 @pytest.mark.training
+def test_batches_may_be_larger_than_the_data_and_the_test_may_have_none(
+    store_root: Path, tmp_path: Path
+) -> None:
+    arguments = [*TINY, *SMALL_MODEL, f"--data.root={store_root}", f"--run_directory={tmp_path}"]
+    arguments += [f"--data.batch_size={10**20}", "--trainer.limit_test_batches=0", "--resume=auto"]
+    assert code_of("fit", *arguments) == 0
+    assert not (tmp_path / "metrics.json").exists()
+    written = (tmp_path / "run.json").read_text()
+    assert code_of("fit", *arguments) == 0  # the run is finished
+    assert (tmp_path / "run.json").read_text() == written
+
+
+def linear() -> torch.nn.Module:
+    return torch.nn.Linear(2, 2)
+
+
+@pytest.mark.parametrize("verb", ["fit", "test", "predict"])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "it is a folder"),
+        (b"a text", "it is damaged, or of another format than torch's"),
+        ("a zip", "it is damaged, or of another format than torch's"),
+        (linear, "it holds objects of Python, which are never loaded"),
+        (lambda: torch.zeros(2), "ValueError: the file holds no mapping"),
+        (lambda: {"state_dict": {"w": torch.zeros(2)}}, "it has no hyper_parameters"),
+        (
+            lambda: {"state_dict": {}, "hyper_parameters": {"hidden_size": 3}},
+            "ValidationError: Object contains unknown field `hidden_size`",
+        ),
+    ],
+    ids=["folder", "text", "zip", "module", "tensor", "weights", "another project's"],
+)
+def test_what_is_no_checkpoint_is_named(
+    verb: str,
+    content: Any,
+    reason: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "a.ckpt"
+    if content is None:
+        path.mkdir()
+    elif content == "a zip":
+        write_zip(path, {"a.txt": b"a"})
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content(), path)
+    assert code_of(verb, f"--ckpt_path={path}", f"--output_root={tmp_path}") == 2
+    last_line = capsys.readouterr().err.splitlines()[-1]
+    assert last_line == (
+        f"eurosat {verb}: error: {path} is not a checkpoint of this project ({reason}): give a "
+        ".ckpt file of a run"
+    )
+
+
+@pytest.mark.training
 def test_a_checkpoint_holds_plain_numbers(store_root: Path, tmp_path: Path) -> None:
     """A checkpoint is loaded as weights only, which refuses the parser's types of numbers."""
     arguments = [*TINY, *SMALL_MODEL, f"--data.root={store_root}", f"--output_root={tmp_path}"]
@@ -84,64 +161,56 @@ def test_a_checkpoint_holds_plain_numbers(store_root: Path, tmp_path: Path) -> N
         assert torch.load(path, weights_only=True)["EuroSATDataModule"]["settings"]
 
 
-VALUES = {
-    "data.batch_size": ("0", "-1", "1", "7", "500", "null", "x"),
-    "data.num_workers": ("-1", "0", "1.5"),
-    "data.bands": ("rgb", "all", "[B04]", "[]", "[B99]", "[B04, B04]", "null", "3"),
-    "data.split": ("stratified", "source", "files", "longitude", "other"),
-    "data.split_fractions": ("[0.8, 0.1, 0.1]", "[1, 0, 0]", "[0.5, 0.5]", "[2, -1, 0]", "[a]"),
-    "data.split_seed": ("-1", "0", "99999999999", "x"),
-    "data.synthetic_images": ("-5", "0", "1", "30", "120"),
-    "model.backbone": ("patchnet", "resnet10t", "nowhere", "null"),
-    "model.label_smoothing": ("-0.1", "0", "1", "1.1"),
-    "model.mixup_alpha": ("-1", "0", "0.3", "nan"),
-    "model.cutmix_alpha": ("0", "1", "x"),
-    "model.ema_decay": ("0", "0.9", "1", "1.5", "null"),
-    "model.freeze_backbone": ("true", "false", "3"),
-    "model.unfreeze_at_epoch": ("-1", "0", "2", "null"),
-    "model.patch_size": ("0", "32", "64", "null"),
-    "model.optimizer": ("torch.optim.SGD", "eurosat.models.Muon", "torch.nn.Linear", "null"),
-    "model.lr_scheduler": (
-        *("eurosat.models.WarmupCosine", "lightning.pytorch.cli.ReduceLROnPlateau"),
-        *("torch.optim.lr_scheduler.ExponentialLR", "null"),
-    ),
-    "trainer.precision": ("auto", "32-true", "bf16-mixed", "8-bit"),
-    "trainer.max_epochs": ("-1", "0", "1", "x"),
-    "trainer.accumulate_grad_batches": ("0", "1", "3", "-1"),
-    "trainer.gradient_clip_val": ("-1", "0", "0.5"),
-    "trainer.val_check_interval": ("0", "0.5", "1", "2", "-1"),
-    "trainer.limit_train_batches": ("0", "0.5", "2", "-1"),
-    "trainer.overfit_batches": ("0", "1", "0.5", "-1"),
-    "trainer.num_sanity_val_steps": ("-1", "0", "-2"),
-    "checkpoint.monitor": ("val/loss", "val/ece", "val/none", "null"),
-    "checkpoint.mode": ("auto", "min", "max", "best"),
-    "checkpoint.save_top_k": ("-2", "-1", "0", "1"),
-    "seed_everything": ("-1", "0", "true", "x"),
-    "log_level": ("info", "loud"),
+NOT_RUN = {
+    *("data.source", "data.root", "model.pretrained"),  # which read other data than the test's
+    *("data.num_workers", "model.compile"),  # which take long
+    *("trainer.devices", "trainer.num_nodes"),  # which start processes, or wait for machines
 }
-"""Values of settings, right and wrong, by setting."""
-
-
-def draw(seed: int) -> list[str]:
-    """Draw values of one to four settings."""
-    generator = random.Random(seed)
-    names = generator.sample(sorted(VALUES), generator.randint(1, 4))
-    return [f"--{name}={generator.choice(VALUES[name])}" for name in names]
+SHORT = (
+    *(f"--trainer.limit_{stage}_batches=1" for stage in ("train", "val", "test")),
+    *("--trainer.num_sanity_val_steps=1", "--model.optimizer=torch.optim.SGD"),
+)
 
 
 @pytest.mark.slow
-def test_random_settings_are_parsed_or_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    codes = {seed: code_of("fit", *draw(seed), "--print_config") for seed in range(40)}
+@pytest.mark.parametrize("first", range(0, 300, 30))
+def test_random_settings_are_parsed_or_refused(
+    first: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    types = option_types()
+    drawn = {seed: draw_options(types, seed, wrong=0.1) for seed in range(first, first + 30)}
+    codes = {seed: code_of("fit", *options, "--print_config") for seed, options in drawn.items()}
     assert {seed: code for seed, code in codes.items() if code not in (0, 2)} == {}
     assert set(codes.values()) == {0, 2}
     assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.training
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize(
+    "seed", [*range(24), *(pytest.param(n, marks=pytest.mark.long) for n in range(24, 300))]
+)
 def test_random_settings_run_or_are_refused(
-    seed: int, store_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    seed: int,
+    store_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    arguments = [*TINY, *SMALL_MODEL, f"--data.root={store_root}", f"--output_root={tmp_path}"]
-    code = code_of("fit", *arguments, "--trainer.fast_dev_run=true", *draw(1000 + seed))
-    assert code in (0, 2), capsys.readouterr().err
+    class EnoughError(Exception):
+        """The settings train longer than a test may take."""
+
+    def step(module: EuroSATClassifier, batch: Any, batch_idx: int) -> Any:
+        steps.append(batch_idx)
+        if len(steps) > 4:
+            raise EnoughError
+        return training_step(module, batch, batch_idx)
+
+    steps: list[int] = []
+    training_step = EuroSATClassifier.training_step
+    monkeypatch.setattr(EuroSATClassifier, "training_step", step)
+    monkeypatch.chdir(tmp_path)  # some words are taken for paths
+    types = {name: kind for name, kind in option_types().items() if name not in NOT_RUN}
+    options = draw_options(types, seed, wrong=0.0)
+    with suppress(EnoughError):
+        code = code_of("fit", *TINY, *SMALL_MODEL, f"--data.root={store_root}", *SHORT, *options)
+        assert code in (0, 2), (options, capsys.readouterr().err)

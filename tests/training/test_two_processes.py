@@ -7,13 +7,32 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import lightning
 import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
 
+from tests.breaking import ENVIRONMENT
 from tests.conftest import CONFIGS, SMALL_MODEL, TINY, Run, wandb_without_account
 from tests.tracked import tracked_runs
 
 pytestmark = pytest.mark.process
+
+
+class NotesBatches(Callback):
+    """Notes the patches of every batch of every process."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        noted = (trainer.current_epoch, batch_idx, batch["index"].tolist())
+        with (self.folder / f"batches-{trainer.global_rank}.jsonl").open("a") as file:
+            file.write(f"{json.dumps(noted)}\n")
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +67,31 @@ def test_two_processes_are_one_run_of_wandb(two_processes: Run) -> None:
     assert kept.exit_code == 0
     assert len(kept.series("val/accuracy")) == 2
     assert kept.config["record"]["hardware"]["devices"] == 2
+
+
+def test_two_processes_resume_within_an_epoch(tmp_path: Path, store_root: Path) -> None:
+    def fit(name: str, *options: str) -> tuple[list[list[str]], dict[str, Any]]:
+        folder = tmp_path / name
+        folder.mkdir()
+        watch = {"class_path": f"{__name__}.NotesBatches", "init_args": {"folder": str(folder)}}
+        command = [sys.executable, "-m", "eurosat", "fit", *TINY, *SMALL_MODEL]
+        command += [f"--data.root={store_root}", f"--run_directory={folder / 'run'}"]
+        command += ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=4"]
+        command += [
+            "--model.mixup_alpha=0.4",
+            "--test_after_fit=false",
+            "--checkpoint.monitor=null",
+        ]
+        command += ["--checkpoint.every_n_train_steps=5", "--checkpoint.filename=step{step}"]
+        command += ["--checkpoint.save_top_k=-1", f"--trainer.callbacks={json.dumps([watch])}"]
+        subprocess.run([*command, *options], env=ENVIRONMENT, check=True, timeout=300)
+        batches = [(folder / f"batches-{n}.jsonl").read_text().splitlines() for n in (0, 1)]
+        last = torch.load(folder / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+        return batches, last["state_dict"]
+
+    expected, weights = fit("whole")
+    checkpoint = tmp_path / "whole" / "run" / "checkpoints" / "step5.ckpt"
+    resumed, other = fit("resumed", f"--ckpt_path={checkpoint}")
+    assert [len(batches) for batches in expected] == [12, 12]
+    assert resumed == [batches[5:] for batches in expected]
+    assert all(torch.equal(weights[name], other[name]) for name in weights)

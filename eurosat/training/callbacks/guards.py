@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
@@ -114,8 +114,9 @@ class MonitorGuard(Callback):
         """Compare the monitored metrics with the list of metrics.
 
         Raises:
-            MonitorError: A validation metric is monitored that the run does not log, or the worst
-                value of a metric would count as the best.
+            MonitorError: A validation metric is monitored that the run does not log, the worst
+                value of a metric would count as the best, or a run without validation would need a
+                validation metric to go on.
         """
         better = {f"val/{metric.name}": metric.better for metric in metrics()}
         watching = [
@@ -134,6 +135,11 @@ class MonitorGuard(Callback):
                 raise MonitorError(
                     f"{name} monitors {monitor}, which the run does not log: choose one of "
                     f"{', '.join(sorted(better))}"
+                )
+            if cast(Any, trainer).limit_val_batches == 0 and not isinstance(watcher, Checkpoint):
+                raise MonitorError(
+                    f"{name} monitors {monitor}, and --trainer.limit_val_batches 0 turns the "
+                    "validation off: monitor train/loss, or validate"
                 )
             mode = getattr(watcher, "mode", None)
             if mode in ("min", "max") and better[monitor] != mode:

@@ -270,7 +270,8 @@ class RunRecord(Callback):
         )
         parts = (*self._earlier, part)
         train_seconds = sum(part.train_seconds for part in parts)
-        data = cast(EuroSATDataModule, cast(Any, trainer).datamodule)
+        # Without a data module, the other processes of the run could not be started.
+        data = cast(EuroSATDataModule | None, cast(Any, trainer).datamodule)
         checkpoint = best_checkpoint(trainer)
         folder, best = self.run_directory, checkpoint.best_model_path
         card = replace(
@@ -289,7 +290,7 @@ class RunRecord(Callback):
                 train_seconds=round(train_seconds, 2),
                 images_per_second=round(images / train_seconds, 1),
             )
-        if data.is_open:
+        if data is not None and data.is_open:
             store, splits = data.opened.store.card, data.opened.splits
             card = replace(
                 card,
