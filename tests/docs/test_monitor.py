@@ -20,7 +20,7 @@ from tests.conftest import REPOSITORY, SMALL_MODEL, TINY
 from tests.docs.pages import BLOCKS
 from tests.serving.conftest import free_port
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.long]
 
 NAMES = ("SERVICE", "DRIFT", "METRICS", "PROMETHEUS", "ALERTMANAGER")
 

@@ -75,6 +75,7 @@ def test_a_worker_that_hangs_is_replaced_and_its_requests_are_answered(
     assert service.stop() == 0
 
 
+@pytest.mark.long
 def test_another_worker_answers_for_the_worker_that_hangs(
     start_service: StartService, pictures: dict[str, bytes]
 ) -> None:
@@ -101,6 +102,7 @@ def test_an_api_process_that_hangs_ends_the_service(start_service: StartService)
     assert "CRITICAL eurosat.serving.server: an API process ended: the service stops" in said
 
 
+@pytest.mark.long
 def test_a_service_that_was_suspended_goes_on(start_service: StartService) -> None:
     """As a laptop or a virtual machine that sleeps: nobody beat, and nobody hangs."""
     service = start_service()

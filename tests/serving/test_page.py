@@ -1,6 +1,9 @@
+import contextlib
+import os
 import re
 import shutil
-import socket
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -231,17 +234,20 @@ def test_a_busy_service_is_waited_for(
     service = start_service("--max_in_flight=1")
     page.goto(service.url)
     expect(page.locator("#model")).to_contain_text("Test accuracy")
-    with socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2]))) as slow:
-        # A request whose body does not come takes the only place.
-        slow.sendall(
-            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
-            b"Content-Type: application/json\r\n\r\n"
-        )
-        service.wait_in_flight(1)
+    (worker,) = service.workers()
+    os.kill(worker, signal.SIGSTOP)
+    waiting = threading.Thread(target=service.predict, args=[pictures["Forest.jpg"]])
+    waiting.start()
+    try:
+        service.wait_in_flight(1)  # the request takes the only place
         page.set_input_files("#files", [upload("River.jpg", pictures["River.jpg"])])
         expect(page.locator("article")).to_contain_text(
             "The service is busy. The page tries again in 1 s"
         )
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # a hung worker is replaced after 4 s
+            os.kill(worker, signal.SIGCONT)
+        waiting.join()
     expect(page.locator("article")).to_have_attribute("data-state", "done")
 
 

@@ -187,7 +187,7 @@ def test_random_settings_are_parsed_or_refused(
 
 @pytest.mark.training
 @pytest.mark.parametrize(
-    "seed", [*range(24), *(pytest.param(n, marks=pytest.mark.long) for n in range(24, 300))]
+    "seed", [*range(8), *(pytest.param(n, marks=pytest.mark.long) for n in range(8, 300))]
 )
 def test_random_settings_run_or_are_refused(
     seed: int,
