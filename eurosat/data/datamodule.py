@@ -76,7 +76,8 @@ class EuroSATDataModule(lightning.LightningDataModule):
                 [B02, B03, B04, B08].
             band_order: Order of the 13 bands in files and arrays that do not name their bands:
                 'eurosat' (B8A is the last band), 'spectral' (B8A follows B08), or the 13 band
-                names. EuroSAT's own files need no order, and names in a file count in any case.
+                names. EuroSAT's own files need no order. If a file names its bands, the
+                names must agree with the order.
             classes: Class names in label order; for your own data, the names of your folders.
             root: Folder for decoded data.
             verify: If a data set has the 27,000 file names of EuroSAT RGB, compare the files'

@@ -54,11 +54,12 @@ def serve(
         workers: Number of worker processes on each GPU, or on the CPU; every worker holds
             a copy of the model.
         threads: Number of threads per worker. If not given, the workers share the cores that the
-            process may use by its set of cores and its quota.
+            process's CPU affinity and CPU quota allow.
         api_servers: Number of API processes, which read requests and write responses.
         max_batch_size: Largest number of images in one call of the model.
         max_in_flight: Largest number of requests that one API process answers at the same time; a
-            further request gets status 503. A request counts from the end of its body.
+            further request gets status 503. A request counts once its
+            whole body has arrived.
         max_body_mib: Largest size of a request in MiB; a larger request gets status 413.
         max_images: Largest number of images in a request; a request with more images gets status
             413.
