@@ -54,11 +54,12 @@ class Trainer(lightning.Trainer):
                 metrics.csv is always written; true and false add no logger.
             max_epochs: Number of epochs; -1 trains without a limit.
             log_every_n_steps: Number of steps between two writes of the metrics that a callback
-                logs in every step, such as the rates of LearningRateMonitor. eurosat's own metrics are logged once per epoch, whatever the number.
+                logs in every step, such as the rates of LearningRateMonitor. eurosat's own metrics
+                are logged once per epoch, whatever the number.
             accumulate_grad_batches: Number of batches whose gradients make one optimiser step. The
                 last step of an epoch takes the batches that are left.
-            gradient_clip_val: Largest norm of the gradient; 0 and null do not limit the gradient. With
-                --trainer.gradient_clip_algorithm=value, the limit applies to each element.
+            gradient_clip_val: Largest norm of the gradient; 0 and null do not limit the gradient.
+                With --trainer.gradient_clip_algorithm=value, the limit applies to each element.
             check_val_every_n_epoch: Number of epochs from one validation to the next. null counts
                 the batches of --trainer.val_check_interval across epochs.
             num_nodes: Number of machines.
