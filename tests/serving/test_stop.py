@@ -107,6 +107,10 @@ def test_an_order_inside_exec_does_not_change_the_exit_code() -> None:
     assert run(code, signal.SIGTERM)[:2] == (0, "after\n")
 
 
+LOCKS = """import threading
+    threading.Timer(0.5, print, ['ready'], {'flush': True}).start()
+    while True: ctypes.CDLL(None).pthread_mutex_lock(mutex)"""
+
 SWALLOWS = """
     try:
         print('ready', flush=True)
@@ -119,15 +123,14 @@ SWALLOWS = """
 @pytest.mark.parametrize(
     ("body", "shown"),
     [
-        ("while True: ctypes.CDLL(None).pthread_mutex_lock(mutex)", ""),  # no signal interrupts it
+        (LOCKS, ""),  # no signal interrupts it
         (SWALLOWS, "swallowed\n"),
     ],
     ids=["a library computes", "a library swallows"],
 )
 def test_an_order_that_nobody_obeys_is_enforced(body: str, shown: str) -> None:
-    code = BLOCK.format(body=body)
-    if shown:  # the order must come inside of the body
-        code = code.replace("print('ready', flush=True)", "", 1)
+    # The order must come inside of the body.
+    code = BLOCK.format(body=body).replace("print('ready', flush=True)", "", 1)
     exit_code, said, seconds = run(code, signal.SIGTERM)
     assert (exit_code, said) == (0, shown)
     assert 0.8 < seconds < 5

@@ -96,8 +96,8 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_study_trains_what_is_missing_and_tells_what_it_found(
     write: Callable[..., Path], tmp_path: Path, store_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # A batch size of 0 parses, and fails when it comes to training.
-    axes = {"size": {"16": {"data.batch_size": 16}, "none": {"data.batch_size": 0}}}
+    # The name of a backbone is any text, and an unknown one fails when it comes to training.
+    axes = {"size": {"16": {"data.batch_size": 16}, "none": {"model.backbone": "unknown"}}}
     output = tmp_path / "out"
     arguments = [str(write(axes=axes)), f"--root={store_root}", f"--output={output}"]
     assert main(["study", *arguments]) == 1
