@@ -39,12 +39,13 @@ def study(
     if source is not None:  # one of the settings, so that runs of another source are other runs
         plan = replace(plan, settings={**plan.settings, "data.source": source})
     output = output or Path("outputs") / "studies" / plan.name
-    check_writable_folder(output, StudyError)
     runs = plan_runs(plan, output)
     extra = [f"--data.root={root}"] if root else []
     failed = []
     if not only_results:
         check_settings(plan)
+    check_writable_folder(output, StudyError)
+    if not only_results:
         for run in train(plan, runs, extra):
             if run.finished:
                 write_results(plan, summarise(plan, runs), output)
