@@ -14,7 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import lightning
 import pytest
+from lightning.pytorch.callbacks import Callback
 
 from eurosat.cli import main
 from eurosat.logs import Logs
@@ -140,14 +142,23 @@ def test_a_mistake_is_in_the_file_with_its_traceback_and_on_the_console_without(
 
 
 @pytest.mark.training
+class Crash(Callback):
+    """An error that is nobody's setting."""
+
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        raise ArithmeticError("the sum is odd")
+
+
 def test_a_crash_is_in_the_file_with_its_traceback(tmp_path: Path, store_root: Path) -> None:
     arguments = [*TINY, *SMALL_MODEL, f"--data.root={store_root}", f"--output_root={tmp_path}"]
-    arguments += ["--model.optimizer=torch.optim.SGD", "--model.optimizer.init_args.lr=-1"]
-    with pytest.raises(ValueError, match="Invalid learning rate"):
+    arguments += [f"--trainer.callbacks=[{{class_path: {__name__}.Crash}}]"]
+    with pytest.raises(ArithmeticError, match="the sum is odd"):
         main(["fit", *arguments, "--experiment=crash"])
     (folder,) = tmp_path.glob("crash/*")
     (failure,) = events(folder, "failure")
-    assert "Invalid learning rate" in failure["traceback"].splitlines()[-1]
+    assert "the sum is odd" in failure["traceback"].splitlines()[-1]
     assert events(folder, "command")
 
 
