@@ -6,7 +6,6 @@ class of one's own, which here derives from uvicorn's class.
 
 import functools
 import logging
-import resource
 import time
 import uuid
 from typing import Any
@@ -43,6 +42,8 @@ def connections(limits: Limits) -> functools.partial["Connection"]:
     Args:
         limits: The limits of the service.
     """
+    import resource  # not on Windows
+
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = max(1024, 4 * limits.max_in_flight)
     if descriptors != resource.RLIM_INFINITY:

@@ -166,7 +166,9 @@ for number in range(10**6):
 @pytest.mark.parametrize("moment", [0.0, 0.01, 0.03, 0.1])
 def test_what_was_written_survives_sigkill(spool: Spool, tmp_path: Path, moment: float) -> None:
     command = [sys.executable, "-c", CRASH, str(spool.folder)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    # A test that serves in this process leaves the variable, whose folder is gone.
+    environment = {k: v for k, v in os.environ.items() if k != "PROMETHEUS_MULTIPROC_DIR"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
     assert process.stdout is not None
     first = process.stdout.readline()
     time.sleep(moment)
