@@ -93,6 +93,7 @@ def test_a_schedule_sees_the_metric_of_the_last_epoch(run: Callable[..., Run]) -
     options = (
         *(
             "--trainer.max_epochs=4",
+            "--model.optimizer=torch.optim.SGD",
             "--model.optimizer.init_args.lr=0.01",
             "--test_after_fit=false",
         ),
