@@ -121,6 +121,8 @@ def _run_tool(verb: str, tool: Callable[..., int | None], arguments: Sequence[st
     from docstring_parser import parse
     from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
+    from eurosat.configuration import strict_configuration
+
     class HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
         """Keeps the line breaks of an epilog and of the description, which is filled below."""
 
@@ -154,7 +156,9 @@ def _run_tool(verb: str, tool: Callable[..., int | None], arguments: Sequence[st
             settings |= {"nargs": "?", "default": argparse.SUPPRESS}
         parser.add_argument(parameter.name, **settings)
     parser.add_function_arguments(tool, skip={parameter.name for parameter in positional})
-    parsed = parser.instantiate(parser.parse_args(list(arguments)))
+    with strict_configuration():
+        given = parser.parse_args(list(arguments))
+    parsed = parser.instantiate(given)
     del parsed["config"]
     if verb in NOT_ON_WINDOWS:
         refuse_windows(verb)

@@ -25,6 +25,7 @@ from eurosat.export.parity import (
     check_features,
     compare,
 )
+from eurosat.export.probe import check_opens
 from eurosat.files import writing_to
 from eurosat.inference.backend import Format, Patches, Write
 from eurosat.inference.backends import find_format
@@ -146,6 +147,8 @@ def export_checkpoint(checkpoint: Path, settings: ExportSettings) -> Exported:
     with _staging(output) as draft:
         _write(write, draft, card, output)
         print(f"Comparing on {len(patches)} validation images", file=sys.stderr)
+        if not format.exact:
+            check_opens(draft)
         model = open_model(draft)
         found = compare(model, predictor, patches, labels)
         if format.exact:

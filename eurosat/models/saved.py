@@ -119,6 +119,8 @@ def _weights(content: Any, file_size: int) -> dict[str, Tensor]:
     size = sum(weight.numel() * weight.element_size() for weight in content.values())
     if size > 2 * file_size:
         raise ValueError(f"the weights claim {size} bytes, and the file has {file_size}")
+    if any(bool(weight.isnan().any()) for weight in content.values()):
+        raise ValueError("a weight is NaN, because the training diverged")
     return content
 
 

@@ -21,6 +21,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch.distributed import DistNetworkError, DistStoreError
 
+from eurosat.configuration import strict_configuration
 from eurosat.data.datamodule import EuroSATDataModule
 from eurosat.data.trained import TrainedOn
 from eurosat.errors import (
@@ -36,7 +37,12 @@ from eurosat.models.classifier import EuroSATClassifier
 from eurosat.models.saved import load_content, read_saved
 from eurosat.training.adoption import adopt_split
 from eurosat.training.callbacks.checkpoints import LastCheckpoint, best_checkpoint
-from eurosat.training.callbacks.guards import DivergenceGuard, MonitorGuard, TerminationGuard
+from eurosat.training.callbacks.guards import (
+    AccumulationGuard,
+    DivergenceGuard,
+    MonitorGuard,
+    TerminationGuard,
+)
 from eurosat.training.callbacks.record import RunRecord
 from eurosat.training.callbacks.test_results import TestResults
 from eurosat.training.callbacks.vertex_trial import VertexTrial
@@ -166,7 +172,8 @@ class EuroSATCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the arguments, set the console's log level, and check the checkpoint."""
-        super().parse_arguments(parser, args)
+        with strict_configuration():
+            super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
         self._logs.set_level(config.log_level)
         if config.ckpt_path and Path(config.ckpt_path).exists():
@@ -277,6 +284,7 @@ class EuroSATCLI(LightningCLI):
             trainer.loggers = [*trainer.loggers, *make_loggers(loggers, self.run_directory)]
         # The guards run before the checkpoints, so that no checkpoint saves a refused state.
         cast(Any, trainer).callbacks[:0] = [
+            AccumulationGuard(),
             DivergenceGuard(),
             MonitorGuard(),
             TerminationGuard(),

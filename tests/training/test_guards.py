@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -10,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from eurosat.cli import main
 from eurosat.training.callbacks.status import agree_on_status
 from tests.breaking import ENVIRONMENT
-from tests.conftest import CONFIGS, SMALL_MODEL, TINY
+from tests.conftest import CONFIGS, SMALL_MODEL, TINY, Run
 from tests.tracked import tracked_runs
 
 OVERLAY = f"--config={CONFIGS / 'logger' / 'wandb.yaml'}"
@@ -80,6 +82,40 @@ def test_divergence_in_the_last_step_is_found_by_validation(
     assert "the validation loss is nan in epoch 0" in capsys.readouterr().err
     assert status(folder).startswith("diverged: the validation loss is nan")
     assert not list((folder / "checkpoints").glob("*"))
+
+
+def test_more_batches_per_step_than_an_epoch_has_are_named(
+    fit: Callable[..., tuple[int, Path]], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert fit("--trainer.accumulate_grad_batches=7")[0] == 0
+    assert "accumulate_grad_batches 7 is more than the 6 batches of an epoch" in caplog.text
+
+
+@pytest.mark.training
+@pytest.mark.parametrize(
+    ("number", "code", "message"),
+    [
+        (math.nan, 2, "a weight is NaN, because the training diverged"),
+        (math.inf, 1, "the test loss is nan, so the other metrics mean nothing"),
+    ],
+)
+def test_a_diverged_model_is_not_measured(
+    number: float,
+    code: int,
+    message: str,
+    trained: Run,
+    store_root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The class with the largest of ten NaN would be the first class."""
+    content = torch.load(trained.best, weights_only=True)
+    content["state_dict"]["backbone.stem.0.weight"][0] = number
+    torch.save(content, tmp_path / "diverged.ckpt")
+    arguments = ["test", *TINY, f"--data.root={store_root}", f"--run_directory={tmp_path / 'run'}"]
+    assert main([*arguments, f"--ckpt_path={tmp_path / 'diverged.ckpt'}"]) == code
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run" / "metrics.json").exists()
 
 
 @pytest.mark.parametrize(

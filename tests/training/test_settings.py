@@ -92,6 +92,24 @@ def test_what_the_classes_refuse_is_a_sentence(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("verb", ["fit", "prepare"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("data:\n  verify: false # für\n".encode("latin-1"), "is not encoded in UTF-8 (invalid"),
+        (b"verify: false\nroot: a\nverify: true\n", "the setting verify stands twice"),
+        (b"data: {verify: false,\n  verify: true}\n", "the setting verify stands twice"),
+    ],
+    ids=["Latin-1", "twice", "twice within"],
+)
+def test_a_configuration_says_everything_once_and_in_utf8(
+    verb: str, content: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.yaml").write_bytes(content)
+    assert code_of(verb, f"--config={tmp_path / 'a.yaml'}") == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.training
 def test_batches_may_be_larger_than_the_data_and_the_test_may_have_none(
     store_root: Path, tmp_path: Path

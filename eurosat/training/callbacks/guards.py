@@ -1,5 +1,6 @@
 """Callbacks that end a run early, with a named error, where it cannot succeed."""
 
+import logging
 import math
 from typing import Any, cast
 
@@ -13,7 +14,22 @@ from eurosat.errors import DivergenceError, MonitorError
 from eurosat.metrics import metrics
 from eurosat.training.termination import listen_instead_of_lightning
 
+_log = logging.getLogger(__name__)
 _STEPS_BETWEEN_LOOKS = 50
+
+
+class AccumulationGuard(Callback):
+    """Warns of more batches per step than an epoch has."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Compare the numbers. Lightning divides gradients by the number that the user has set."""
+        wanted, present = trainer.accumulate_grad_batches, trainer.num_training_batches
+        if wanted > present and trainer.is_global_zero:
+            _log.warning(
+                "--trainer.accumulate_grad_batches %d is more than the %d batches of an epoch, so "
+                "a step takes %d batches and divides their gradients by %d: pass at most %d",
+                *(wanted, present, present, wanted, present),
+            )
 
 
 class DivergenceGuard(Callback):
@@ -95,6 +111,22 @@ class DivergenceGuard(Callback):
             raise DivergenceError(
                 f"the validation loss is {float(loss)} in epoch {trainer.current_epoch}{_HINT}"
             )
+        if trainer.state.fn == "validate" and loss is not None:
+            check_measured("validation", float(loss))
+
+
+def check_measured(stage: str, loss: float) -> None:
+    """Check the loss of a test or a validation without a training.
+
+    Raises:
+        DivergenceError: The loss is NaN or infinite. The other metrics would count patches whose
+            logits are NaN as the first class.
+    """
+    if not math.isfinite(loss):
+        raise DivergenceError(
+            f"the {stage} loss is {loss}, so the other metrics mean nothing: compute in 32 bits "
+            "(--trainer.precision 32-true), or train the model anew"
+        )
 
 
 _HINT = (

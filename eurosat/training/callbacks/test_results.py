@@ -15,6 +15,7 @@ from eurosat.files import write_csv, write_json
 from eurosat.metrics import metrics
 from eurosat.models.classifier import EuroSATClassifier
 from eurosat.training.callbacks.gather import gather
+from eurosat.training.callbacks.guards import check_measured
 from eurosat.training.loggers import LogsPredictions
 
 
@@ -50,11 +51,16 @@ class TestResults(Callback):
         )
 
     def on_test_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Write metrics, predictions and the most confident mistakes."""
+        """Write metrics, predictions and the most confident mistakes.
+
+        Raises:
+            DivergenceError: The test loss is NaN or infinite.
+        """
         rows = sorted(gather(self._rows))
         module = cast(EuroSATClassifier, pl_module)
         # Every process must run this line, because compute() synchronises all processes.
         values = cast(Any, module.evaluation_metrics["test_metrics"]).compute()
+        check_measured("test", float(values["test/loss"]))
         if not trainer.is_global_zero or cast(Any, trainer).fast_dev_run:
             return
         # MetricCollection sorts its metrics by name; metrics.json keeps the order of metrics().
