@@ -116,8 +116,8 @@ class Service:
                 f"the request holds {len(uploads)} images, and at most {self.limits.max_images} "
                 "are accepted: send the images in several requests",
             )
-
-        self._check_decoded_bytes(uploads)
+        if len(uploads) > 1:  # a lone image has a limit of its own
+            self._check_decoded_bytes(uploads)
         pictures: list[Picture | str] = []
         patches = 0
         with metrics.STAGE_DURATION.labels("decode").time():

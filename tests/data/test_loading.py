@@ -13,7 +13,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from eurosat.bands import BANDS, GEOTIFF_ORDER, resolve_channels
-from eurosat.data.datamodule import EuroSATDataModule, ImageFileDataset
+from eurosat.data.datamodule import EuroSATDataModule
+from eurosat.data.image_dataset import ImageFileDataset
 from eurosat.data.loading import BatchSampler, PatchDataset
 from eurosat.data.transforms import Augmentation, RandomShift
 from eurosat.errors import AugmentationError, DataSourceError, SettingsError, SplitError
