@@ -71,7 +71,8 @@ def read_saved(path: Path) -> SavedClassifier:
 
     Raises:
         CheckpointError: The file is not a checkpoint of this project, has a hyperparameter that a
-            checkpoint may not have, or asks for a larger network than its weights fill.
+            checkpoint may not have, asks for a larger network than its weights fill, or has a
+            weight that is NaN.
     """
     try:
         content = load_content(path)
@@ -83,6 +84,11 @@ def read_saved(path: Path) -> SavedClassifier:
             f"{path} is not a checkpoint of this project ({_reason(error)}): give a .ckpt file "
             "of a run"
         ) from error
+    if any(bool(weight.isnan().any()) for weight in weights.values()):
+        raise CheckpointError(
+            f"{path} has weights that are NaN, because the training diverged: give a .ckpt file of "
+            "a run that did not diverge"
+        )
     return SavedClassifier(hyperparameters, weights)
 
 
@@ -119,8 +125,6 @@ def _weights(content: Any, file_size: int) -> dict[str, Tensor]:
     size = sum(weight.numel() * weight.element_size() for weight in content.values())
     if size > 2 * file_size:
         raise ValueError(f"the weights claim {size} bytes, and the file has {file_size}")
-    if any(bool(weight.isnan().any()) for weight in content.values()):
-        raise ValueError("a weight is NaN, because the training diverged")
     return content
 
 

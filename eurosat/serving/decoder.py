@@ -8,6 +8,7 @@ decoder costs its own image only.
 
 import asyncio
 import contextlib
+import ctypes
 import logging
 import os
 import signal
@@ -161,8 +162,8 @@ def _prepare() -> None:
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-        limit = _private_bytes() + MEMORY_BYTES
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        hard = _private_bytes() + 2 * MEMORY_BYTES
+        resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
     _limited = True
 
 
@@ -172,8 +173,12 @@ def _private_bytes() -> int:
         return int(file.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _limit_time() -> None:
-    """Give this process `CPU_SECONDS` from now; the kernel ends a process that takes longer."""
+def _limit() -> None:
+    """Give this process `CPU_SECONDS` and `MEMORY_BYTES` from now.
+
+    The kernel ends a process that takes more time. The memory counts from now, because freed memory
+    of the last image may stay in the address space, where a larger array does not fit.
+    """
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource  # not on Windows
 
@@ -181,12 +186,21 @@ def _limit_time() -> None:
         used = int(usage.ru_utime + usage.ru_stime) + 1
         _, hard = resource.getrlimit(resource.RLIMIT_CPU)
         resource.setrlimit(resource.RLIMIT_CPU, (used + CPU_SECONDS, hard))
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        memory = min(_private_bytes() + MEMORY_BYTES, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, hard))
+
+
+def _return_freed_memory() -> None:
+    """Return the memory of an image to the system; glibc may keep 100 MiB (malloc_trim(3))."""
+    with contextlib.suppress(AttributeError, TypeError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _run(task: Callable[[], Result], name: str) -> Result:
     """Do the work of a decoder process, within the limits."""
     _prepare()
-    _limit_time()
+    _limit()
     try:
         return task()
     except MemoryError as error:
@@ -194,6 +208,8 @@ def _run(task: Callable[[], Result], name: str) -> Result:
             f"{name} cannot be decoded: decoding the file takes more than "
             f"{MEMORY_BYTES // 2**20} MiB; send a smaller image"
         ) from error
+    finally:
+        _return_freed_memory()
 
 
 def _rendition(data: bytes, name: str, size: int) -> Patches:

@@ -95,7 +95,7 @@ def test_more_batches_per_step_than_an_epoch_has_are_named(
 @pytest.mark.parametrize(
     ("number", "code", "message"),
     [
-        (math.nan, 2, "a weight is NaN, because the training diverged"),
+        (math.nan, 2, "has weights that are NaN, because the training diverged"),
         (math.inf, 1, "the test loss is nan, so the other metrics mean nothing"),
     ],
 )
