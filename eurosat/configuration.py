@@ -1,4 +1,4 @@
-"""Configuration files: a file of another encoding, or with a setting twice, is refused."""
+"""Configuration files and options: another encoding, or a setting that stands twice, is refused."""
 
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
@@ -35,8 +35,7 @@ def _load(text: str) -> Any:
     Raises:
         yaml.YAMLError: The text is no YAML, or a key stands twice in a mapping.
     """
-    if "\n" in text:  # a file; the value of an option is one line
-        _refuse_repeated(yaml.compose(text, Loader=yaml.SafeLoader))
+    _refuse_repeated(yaml.compose(text, Loader=yaml.SafeLoader))
     return _load_any(text)
 
 

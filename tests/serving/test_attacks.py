@@ -114,3 +114,28 @@ def test_a_file_that_ends_its_decoder_costs_its_own_image_only(attacked: Service
     assert "label" in first
     assert "b.tif cannot be decoded: decoding the file takes more than" in second["error"]
     assert "label" in third
+
+
+FREEZING = """
+import gc, pathlib
+
+def collected(phase, info):
+    if gc.get_freeze_count() > 10_000:
+        pathlib.Path(__file__).with_name("frozen").touch()
+
+gc.callbacks.append(collected)
+"""
+
+
+def test_a_collection_of_garbage_visits_no_object_of_the_imports(
+    start_service: StartService, tmp_path: Path
+) -> None:
+    """It would hold up all requests of an API process for 0.1 s."""
+    (tmp_path / "sitecustomize.py").write_text(FREEZING, "utf-8")
+    service = start_service(env={"PYTHONPATH": str(tmp_path)})
+    for _ in range(100):  # the first of them allocate enough for a collection
+        service.get("/info")
+        if (tmp_path / "frozen").exists():
+            break
+    assert (tmp_path / "frozen").exists()
+    assert service.stop() == 0
