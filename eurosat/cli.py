@@ -35,7 +35,7 @@ TOOL_VERBS = {
     "promote": "register a model and assign it to a stage, staging or production",
     "vertex": "train, tune or serve on Vertex AI",
     "serve": "serve a model file over HTTP, with a page to try the model",
-    "drift": "compare the traffic of a service with the validation images of its model",
+    "drift": "compare the images that a service received with the validation images of its model",
     "log": "read the predictions that a service logged, or remove records",
     "classify": "send image files to a service and print the predicted class of each image",
 }

@@ -72,11 +72,11 @@ class EuroSATClassifier(lightning.LightningModule):
                 small network for patches of 64x64 pixels.
             pretrained: true to start from timm's published weights, the path of a weight file to
                 start from the file, false to start from random weights. The file may be a .ckpt
-                file of a run, also of other classes; the classification layer is always new. With
-                a .ckpt file of a run, patches are normalised as in that run. With true or another
-                file, RGB patches are normalised with the mean and standard deviation of timm's
-                configuration of the backbone, whatever the file was trained with. With false, and
-                for other bands, patches are normalised with EuroSAT's mean and standard deviation.
+                file of a run, even a run with other classes; the classification layer is always
+                new. A .ckpt file of a run sets the normalisation of that run. True and all other
+                weight files set the normalisation of timm's configuration of the backbone for RGB
+                patches, whatever the file was trained with. In all other cases, patches are
+                normalised with EuroSAT's mean and standard deviation.
             freeze_backbone: Train only the classification layer. The weights and the batch-norm
                 statistics of the backbone do not change.
             unfreeze_at_epoch: First epoch, counted from 0, in which the backbone is trained too.

@@ -26,7 +26,7 @@ def drift(
     lookback: float = 24.0,
     log_level: LogLevel = "info",
 ) -> int:
-    """Compare the traffic of a service with the validation images of its model.
+    """Compare the images that a service received with the validation images of its model.
 
     'eurosat drift report' reads a prediction log once and writes drift.html and drift.json.
     'eurosat drift serve' reads the log again and again and answers at /drift (JSON), /drift/report
@@ -34,11 +34,11 @@ def drift(
     /drift/report need the key, as the routes of 'eurosat serve' do.
 
     The reference is what the model computed for its validation images; a file of 'eurosat export'
-    contains the model's reference. The log is cut into windows of --window images; the images of
-    one request count together as one observation. Each window is compared with the reference by
-    tests of input statistics, probabilities, predicted classes and embeddings (the input of the
-    model's last layer). Drift in two windows in a row is an alarm; the exit code of a report is 0
-    with and without an alarm.
+    contains the model's reference. The log is cut into windows of --window images. The images of
+    one request are one observation, because images of one request are often alike. Each window is
+    compared with the reference by tests of input statistics, probabilities, predicted classes and
+    embeddings (the input of the model's last layer). Drift in two consecutive windows is an alarm;
+    the exit code of a report is 0 with and without an alarm.
 
     Args:
         action: 'report' for one report, 'serve' for a service.

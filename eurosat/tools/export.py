@@ -21,14 +21,15 @@ def export(
 ) -> None:
     """Convert a checkpoint to another format, such as ONNX, and compare both models' predictions.
 
-    The new file takes raw pixel values and returns probabilities. The command first writes a
-    temporary file. A check, the parity gate, opens the temporary file as the service opens a model,
-    and compares the file with the checkpoint on validation images of the run. The run folder of the
-    checkpoint names the data and the split. The probabilities of an exact (float32) file may differ
-    from the checkpoint's probabilities by --tolerance at most. The accuracy of an approximate
-    (int8) file may be lower than the checkpoint's accuracy by --max_accuracy_loss at most. A file
-    that passes the check is moved to --output. If the file fails the check, the command writes
-    nothing to --output, and the exit code is 1.
+    The new file takes raw pixel values and returns probabilities, and contains a model card: the
+    classes, the bands, the data, the metrics and the version of the model. The command first writes
+    a temporary file. A check, the parity gate, opens the temporary file as the service opens a
+    model, and compares the file with the checkpoint on validation images of the run. The run folder
+    of the checkpoint names the data and the split. The probabilities of an exact (float32) file may
+    differ from the checkpoint's probabilities by --tolerance at most. The accuracy of an
+    approximate (int8) file may be lower than the checkpoint's accuracy by --max_accuracy_loss at
+    most. A file that passes the check is moved to --output. If the file fails the check, the
+    command writes nothing to --output, and the exit code is 1.
 
     Args:
         checkpoint: The .ckpt file of a run.

@@ -26,7 +26,10 @@ def gate(
     device: Literal["cpu", "cuda"] = "cpu",
     threads: int | None = None,
 ) -> int:
-    """Compare a candidate with the model in use, on clean and corrupted test images.
+    """Compare a candidate with the model in use, on clean and on corrupted test images.
+
+    Corrupted images are the test images with noise, blur, haze, another brightness, shifted bands
+    or the losses of JPEG.
 
     The gate opens both files as the service opens them. The report compares accuracy, calibration,
     speed, size and robustness: gate.html for people, gate.md for a pull request, gate.json for

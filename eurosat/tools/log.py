@@ -33,11 +33,11 @@ def log(
         until: End of the period, a time as in --since; a record of exactly this time is left out.
             Default: the end of the log.
         model: Version of the model whose records are shown. Default: all models.
-        purge_id: Id of a request, or several ids with commas between them. The command removes the
-            records of these requests for good, and shows only how many records it removed. The
+        purge_id: Id of a request, or several ids with commas between them. The command permanently
+            removes the records of these requests, and shows only how many records it removed. The
             command does not find records that the service has not uploaded yet.
-        purge_before: Time as in --since. The command removes all records before this time for good,
-            and shows only how many records it removed.
+        purge_before: Time as in --since. The command permanently removes all records before this
+            time, and shows only how many records it removed.
     """
     from eurosat.errors import PredictionLogError
     from eurosat.monitoring.times import parse_time

@@ -34,8 +34,8 @@ def promote(
             'wandb' for the Weights & Biases (W&B) Registry; if not given, 'git'. A registered model
             stays in its registry and needs no --registry.
         push: Push the file to the DVC remote and the tags to the git remote origin. To push a
-            model later, repeat the command with --push true. The git registry alone knows the
-            option: the W&B Registry uploads the file when the command registers it.
+            model later, repeat the command with --push true. The option is for the git
+            registry only: the W&B Registry uploads the file when the command registers it.
     """
     from eurosat.errors import RegistryError
     from eurosat.registry.reference import is_reference, parse_reference

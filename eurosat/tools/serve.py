@@ -35,7 +35,7 @@ def serve(
     the environment variable EUROSAT_API_KEY is set, requests for predictions and for /info need the
     key in the header 'X-API-Key: KEY' or 'Authorization: Bearer KEY', where KEY is the value of the
     variable. The pages, the example images, /health, /metrics, and the metadata and health routes
-    under /v2 need no key.
+    of the Open Inference Protocol (/v2/...) need no key.
 
     Args:
         model: Model URI: the path or the bucket address (gs://...) of a checkpoint (.ckpt), of a
@@ -64,15 +64,15 @@ def serve(
         max_images: Largest number of images in a request; a request with more images gets status
             413.
         timeout: Longest time for a response in seconds; a slower request gets status 504, or 408
-            if its body is late.
+            if its body has not arrived by then.
         examples: Folder of example images for the page; if not given, the example images that the
             model file contains.
         log_url: Folder, or URL of a folder in a bucket such as gs://BUCKET/log, for the prediction
             log; 'eurosat log' reads the log. If not given, predictions are not logged.
         log_spool: Local folder, the spool, in which records of the prediction log wait for their
-            upload. If the service ends too early, the next service with the same spool uploads the
-            records. Default: a folder in the system's folder for temporary files; its name depends
-            on --log_url and the user.
+            upload. If the service ends before the upload, the next service with the same spool
+            uploads the records. Default: a folder in the system's folder for temporary files; its
+            name depends on --log_url and the user.
         log_spool_mib: Largest size of the spool in MiB, at least 4; if the spool is full, further
             records are dropped and counted.
         log_seconds: Age in seconds, at most 300, at which records of the prediction log are

@@ -17,10 +17,11 @@ def sweep(
     """Search for good hyperparameters with Weights & Biases (W&B), on every GPU of this machine.
 
     The command checks the file, registers the sweep with W&B, and starts one W&B agent per GPU; on
-    a machine without a GPU, the command starts one agent on the CPU. A sweep needs a W&B account.
-    Other machines join with --sweep_id. Ctrl-C ends the agents and their runs. The exit code is 1
-    if the process of an agent failed. W&B ends an agent if three runs fail within the first minute,
-    or if the first five runs fail; the exit code of such an agent is 0.
+    a machine without a GPU, the command starts one agent on the CPU. An agent is a process that
+    asks W&B for settings and trains with them, again and again. A sweep needs a W&B account. Other
+    machines join with --sweep_id. Ctrl-C ends the agents and their runs. The exit code is 1 if an
+    agent fails. An agent that W&B ends, because three runs fail within the first minute or the
+    first five runs fail, does not count as failed.
 
     Args:
         file: YAML file of a sweep, such as configs/sweeps/bayes.yaml.

@@ -30,9 +30,11 @@ def vertex(
     ends; if the command is stopped, the job goes on. For an endpoint, the command ends when the
     model is deployed. The exit code is 1 if the job fails.
 
+    Vertex AI is Google Cloud's service for machine learning.
+
     Args:
         action: What to do with the spec; 'submit' is the only action.
-        spec: YAML file of a spec, such as vertex/gpu.yaml.
+        spec: YAML file that describes the job or the endpoint, such as vertex/gpu.yaml.
         settings: YAML file with project, region, bucket, image, service_account and labels; the
             options below take precedence. Default: vertex/settings.yaml, if there is such a file.
         project: Project of Google Cloud.

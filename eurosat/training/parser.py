@@ -18,8 +18,8 @@ Resume = Literal["auto"]
 _OF_A_CHECKPOINT = (
     "--ckpt_path is required. The checkpoint sets the model, the bands, the classes and the split, "
     "but not the images: repeat --data.source, --data.revision and --data.synthetic_images of the "
-    "training. Other images and another split are refused unless --other_data is true, because "
-    "{} images may be images that the checkpoint was trained on."
+    "training. By default, other images and another split are refused, because their {} images may "
+    "be images that the checkpoint was trained on; --other_data true accepts them."
 )
 
 _DESCRIPTIONS = {
@@ -95,7 +95,7 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         type=str | None,
         default=None,
         help="Run folder with a fixed path, for pipelines. The folder must be empty or missing; "
-        "with --resume auto, the folder may also hold a run of the same settings. Default: a new "
+        "with --resume auto, the folder may also hold a run with the same settings. Default: a new "
         "folder <output_root>/<experiment>/<UTC time>. 'predict' makes no run folder.",
     )
     parser.add_argument(
@@ -137,8 +137,8 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         const="phases",
         default=None,
         help="Only for 'fit'. 'phases' measures the time of each phase of the training, shows the "
-        "result, writes profile.json, and suggests changes; --profile without a value means "
-        "'phases'. 'trace' also writes trace.json.gz for Perfetto or chrome://tracing.",
+        "result, writes profile.json, and suggests faster settings; --profile without a value "
+        "means 'phases'. 'trace' also writes trace.json.gz for Perfetto or chrome://tracing.",
     )
     parser.add_argument(
         "--log_level",

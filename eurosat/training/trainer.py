@@ -54,8 +54,8 @@ class Trainer(lightning.Trainer):
                 metrics.csv is always written; true and false add no logger.
             max_epochs: Number of epochs; -1 trains without a limit.
             log_every_n_steps: Number of steps between two writes of the metrics that a callback
-                logs in every step, such as the rates of LearningRateMonitor. eurosat's own metrics
-                are logged once per epoch, whatever the number.
+                logs in every step, such as the learning rates of LearningRateMonitor. eurosat's own
+                metrics are logged once per epoch, whatever the value of this option.
             accumulate_grad_batches: Number of batches whose gradients make one optimiser step. The
                 last step of an epoch takes the batches that are left.
             gradient_clip_val: Largest norm of the gradient; 0 and null do not limit the gradient.
@@ -65,8 +65,8 @@ class Trainer(lightning.Trainer):
             num_nodes: Number of machines.
             deterministic: Whether the same command with the same seed on the same machine gives
                 the same metrics. 'warn' only warns of an operation that is not deterministic.
-            default_root_dir: Has no effect where there is a run folder, which --output_root and
-                --run_directory choose.
+            default_root_dir: Has no effect, because --output_root and --run_directory choose the
+                run folder.
             **kwargs: See `lightning.Trainer`.
         """
         if precision == "auto":

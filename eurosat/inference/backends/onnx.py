@@ -242,7 +242,8 @@ register_format(
 register_format(
     Format(
         "onnx-int8",
-        "int8 (approximate), for ONNX Runtime; 2.5 to 3.2 times as fast as onnx on a CPU with VNNI",
+        "int8 (approximate), for ONNX Runtime; 2.5 to 3.2 times as fast as onnx on a CPU with VNNI,"
+        " the int8 instructions of x86",
         OnnxBackend,
         _build_int8,
         _PACKAGES,

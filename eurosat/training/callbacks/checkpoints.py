@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import lightning
+from jsonargparse.typing import NonNegativeInt
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from eurosat.files import atomic_write
@@ -91,6 +92,8 @@ class BestCheckpoint(ResumableCheckpoint):
         monitor: str | None = "val/accuracy",
         mode: Literal["auto", "min", "max"] = "auto",
         auto_insert_metric_name: bool = False,
+        save_last: bool | Literal["link"] | None = None,
+        every_n_train_steps: NonNegativeInt | None = None,
         **kwargs: Any,
     ) -> None:
         """Find the direction of the metric, and pass everything on to Lightning.
@@ -104,6 +107,9 @@ class BestCheckpoint(ResumableCheckpoint):
                 for metrics such as val/loss and val/ece, and max for all others.
             auto_insert_metric_name: Write the name of each metric into the file's name, before the
                 metric's value.
+            save_last: Not needed, because last.ckpt is always kept.
+            every_n_train_steps: Number of steps between two checkpoints; null and 0 make no
+                checkpoints by steps.
             **kwargs: See `lightning.pytorch.callbacks.ModelCheckpoint`.
         """
         super().__init__(
@@ -112,6 +118,8 @@ class BestCheckpoint(ResumableCheckpoint):
             monitor=monitor,
             mode=best_value(monitor) if mode == "auto" else mode,
             auto_insert_metric_name=auto_insert_metric_name,
+            save_last=save_last,
+            every_n_train_steps=every_n_train_steps,
             **kwargs,
         )
 
