@@ -19,7 +19,7 @@ from eurosat.bands import (
     resolve_channels,
 )
 from eurosat.data.image_dataset import ImageFileDataset
-from eurosat.data.loading import Batch, BatchSampler, PatchDataset
+from eurosat.data.loading import Batch, BatchSampler, PatchDataset, PatchLoader
 from eurosat.data.opened import OpenedData
 from eurosat.data.sources import find_source
 from eurosat.data.splits import (
@@ -346,7 +346,7 @@ class EuroSATDataModule(lightning.LightningDataModule):
             if shuffle and self.augmentations
             else None,
         )
-        return DataLoader(
+        return PatchLoader(
             dataset,
             sampler=sampler,
             batch_size=None,  # the sampler gives whole batches

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler, SequentialSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
 from eurosat.data.splits import Indices
 from eurosat.data.transforms import Augmentation
@@ -76,8 +76,8 @@ class BatchSampler(DistributedSampler[tuple[int, Indices]], SequentialSampler):
         )
         self.position: Callable[[], tuple[int, int]] | None = None
         """Gives the epoch of the first iteration, and the number of batches that it leaves out
-        because the training that is continued has taken them. Lightning may ask for the loader
-        before it restores the training, and iterates afterwards."""
+        because the training that is continued has taken them. Lightning may make an iterator
+        before it restores the training, and takes the first batch afterwards."""
         self.indices = indices
         self.batch_size = min(batch_size, len(indices) // ranks if shuffle else len(indices))
 
@@ -166,3 +166,25 @@ class PatchDataset(Dataset[Batch]):
             label=torch.from_numpy(self.labels[indices]),
             index=torch.from_numpy(indices),
         )
+
+
+class PatchLoader(DataLoader[Batch]):
+    """Asks the sampler and starts the workers when the first batch is taken.
+
+    PyTorch's loader lets its workers gather batches as soon as there is an iterator, which may be
+    before Lightning restores the training.
+    """
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """Yield the batches of the sampler."""
+        yield from super().__iter__()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tell Lightning that a training may be resumed within an epoch.
+
+        The state is empty, because `BatchSampler.position` comes from the progress of the training.
+        """
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take an empty state."""

@@ -68,6 +68,16 @@ def last(run: Run) -> dict[str, Any]:
         # Lightning loads the batches before it restores the training, to count the steps.
         (("--trainer.val_check_interval=5", f"--model.lr_scheduler={WARMUP}"), 19, 17),
         (("--trainer.val_check_interval=0.5", "--data.num_workers=2"), 20, 18),
+        # Workers gather the first batches as soon as there is an iterator.
+        (
+            (
+                "--trainer.val_check_interval=5",
+                "--data.num_workers=2",
+                f"--model.lr_scheduler={WARMUP}",
+            ),
+            19,
+            17,
+        ),
         (("--trainer.limit_train_batches=5", "--trainer.val_check_interval=2"), 8, 7),
         (("--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=4"), 5, 4),
     ],
