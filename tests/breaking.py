@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,12 @@ class BrokenLogger(CSVLogger):
 class StopsOnce(Callback):
     """A signal in the second batch of an epoch; a second run in the same folder does not stop."""
 
-    def __init__(self, number: int = signal.SIGKILL, epoch: int = 1) -> None:
+    def __init__(
+        self, number: int = signal.SIGKILL, epoch: int = 1, workers_too: bool = False
+    ) -> None:
         self.number = number
         self.epoch = epoch
+        self.workers_too = workers_too
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int
@@ -74,4 +78,7 @@ class StopsOnce(Callback):
         marker = Path("stopped")
         if (trainer.current_epoch, batch_idx) == (self.epoch, 1) and not marker.exists():
             marker.touch()
-            os.kill(os.getpid(), self.number)
+            if self.workers_too:
+                subprocess.run(["kill", f"-{self.number}", "--", f"-{os.getpgrp()}"], check=False)
+            else:
+                os.kill(os.getpid(), self.number)

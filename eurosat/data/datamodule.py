@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from pathlib import Path
 from typing import Any, cast
 
@@ -353,10 +354,16 @@ class EuroSATDataModule(lightning.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_one_thread,
+            worker_init_fn=_start_worker,
         )
 
 
-def _one_thread(_: int) -> None:
-    # The worker processes use all cores already; threads of OpenCV would slow the workers down.
+def _start_worker(_: int) -> None:
+    """Leave the cores to the workers, and leave SIGTERM to the process of the training.
+
+    The worker processes use all cores already; threads of OpenCV would slow the workers down.
+    SLURM and timeout(1) terminate all processes of a run: a worker that ends first would be an
+    error of the run. PyTorch terminates a worker that does not end, which a second SIGTERM does.
+    """
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))

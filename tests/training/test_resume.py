@@ -34,6 +34,7 @@ class Command:
         *options: str,
         number: int = signal.SIGKILL,
         epoch: int = 1,
+        workers_too: bool = False,
         inside: Sequence[str] = (),
         code: int | None = None,
     ) -> Run:
@@ -42,7 +43,11 @@ class Command:
             [
                 {
                     "class_path": "tests.breaking.StopsOnce",
-                    "init_args": {"number": int(number), "epoch": epoch},
+                    "init_args": {
+                        "number": int(number),
+                        "epoch": epoch,
+                        "workers_too": workers_too,
+                    },
                 }
             ]
         )
@@ -52,6 +57,7 @@ class Command:
             cwd=self.folder,
             env=ENVIRONMENT | wandb_without_account(self.folder / "home"),
             timeout=300,
+            start_new_session=True,
         )
         assert ended.returncode == (-number if code is None else code)
         return self.run
@@ -133,6 +139,18 @@ def test_a_terminated_container_ends_with_143_and_begins_again_in_its_folder(
     assert epochs_with(command.run, "train/loss") == ["0", "1", "2"]
     parts = command.run.json("run.json")["parts"]
     assert [part["status"] for part in parts] == ["terminated", "finished"]
+
+
+@pytest.mark.process
+def test_workers_that_are_terminated_as_well_change_nothing(
+    command: Command, unbroken: Run
+) -> None:
+    """SLURM and timeout(1) terminate all processes of a run at the same time."""
+    workers = "--data.num_workers=2"
+    stopped = command.stop(workers, number=signal.SIGTERM, epoch=0, workers_too=True)
+    assert stopped.json("run.json")["status"] == "terminated"
+    assert command.again(workers) == 0
+    assert command.run.json("metrics.json") == unbroken.json("metrics.json")
 
 
 @pytest.mark.process
