@@ -346,6 +346,32 @@ def test_a_data_set_without_images_is_refused(
     refused(answer, "owner/name cannot be read (EmptyDatasetError", "choose a data set")
 
 
+@pytest.mark.parametrize(
+    ("files", "cause"),
+    [
+        (
+            {"train/metadata.csv": b"file_name,label\na.jpg,Forest\n"},
+            "not the images: it lacks",
+        ),
+        ({"train.csv": b"label\n3\n"}, "has the columns label and lacks image"),
+        ({"train/Forest/a.jpg": "Forest_1"}, "has the columns image and lacks label"),
+    ],
+    ids=["metadata alone", "no images", "one class"],
+)
+def test_the_column_that_is_missing_is_named(
+    files: dict[str, Any],
+    cause: str,
+    rows: Repository,
+    prepare: Callable[..., Answer],
+    patches: dict[str, Any],
+) -> None:
+    rows.files = {
+        name: jpeg(patches[data]) if isinstance(data, str) else data for name, data in files.items()
+    }
+    answer = prepare("--source=owner/name", f"--revision={COMMIT}")
+    refused(answer, cause, "choose a data set that has the columns image and label")
+
+
 def weights(recipe: str) -> tuple[dict[str, torch.Tensor], bytes]:
     """Random weights of a recipe's architecture, in the form in which timm publishes weights."""
     backbone = yaml.safe_load((CONFIGS / f"{recipe}.yaml").read_text())["model"]["backbone"]

@@ -2,11 +2,9 @@
 
 import logging
 import os
-import signal
 from pathlib import Path
 from typing import Any, cast
 
-import cv2
 import lightning
 import torch
 from albumentations import BaseCompose, BasicTransform
@@ -20,7 +18,7 @@ from eurosat.bands import (
     resolve_channels,
 )
 from eurosat.data.image_dataset import ImageFileDataset
-from eurosat.data.loading import Batch, BatchSampler, PatchDataset, PatchLoader
+from eurosat.data.loading import Batch, BatchSampler, PatchDataset, PatchLoader, start_worker
 from eurosat.data.opened import OpenedData
 from eurosat.data.sources import find_source
 from eurosat.data.splits import (
@@ -33,7 +31,7 @@ from eurosat.data.splits import (
 from eurosat.data.store import Store, prepare, store_folder
 from eurosat.data.trained import TrainedOn
 from eurosat.data.transforms import Augmentation
-from eurosat.errors import DataSourceError, SettingsError, SplitError
+from eurosat.errors import CheckpointError, DataSourceError, SettingsError, SplitError
 from eurosat.labels import CLASSES
 from eurosat.pixels import find_images
 
@@ -128,6 +126,7 @@ class EuroSATDataModule(lightning.LightningDataModule):
         self.num_workers = int(num_workers)
         self.images = [images] if isinstance(images, str) else list(images or [])
         self._opened: OpenedData | None = None
+        self._order_before: list[int] | None = None
         self.other_data_allowed = False
         """Whether a checkpoint of other images or of another split is accepted."""
         self.other_data = False
@@ -206,9 +205,15 @@ class EuroSATDataModule(lightning.LightningDataModule):
             card.source, card.fingerprint, splits.fingerprint, settings, self.other_data
         )
 
+    @property
+    def _order(self) -> list[int]:
+        """Give what the batches of an epoch depend on: seed, size of a batch, processes."""
+        ranks = self.trainer.world_size if self.trainer else 1
+        return [_seed(), self.batch_size, ranks]
+
     def state_dict(self) -> dict[str, Any]:
-        """Describe the images and their split, for a checkpoint."""
-        return self.trained_on.state_dict() if self.is_open else {}
+        """Describe the images, their split and their order, for a checkpoint."""
+        return self.trained_on.state_dict() | {"order": self._order} if self.is_open else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Compare the images and their split with those of a checkpoint.
@@ -218,6 +223,7 @@ class EuroSATDataModule(lightning.LightningDataModule):
         """
         if not self.is_open:  # predict reads image files
             return
+        self._order_before = state_dict.get("order")  # older revisions do not save it
         trained = TrainedOn.of_state(state_dict)
         try:
             trained.refuse(self.trained_on)
@@ -250,10 +256,22 @@ class EuroSATDataModule(lightning.LightningDataModule):
         return loader
 
     def _position(self) -> tuple[int, int]:
-        """Give the epoch of the training, and the number of its batches that are done."""
+        """Give the epoch of the training, and the number of its batches that are done.
+
+        Raises:
+            CheckpointError: Some batches are done, and the others would not be the missing ones.
+        """
         trainer = cast(lightning.Trainer, self.trainer)
         progress = cast(Any, trainer.fit_loop.epoch_loop.batch_progress)
-        return trainer.current_epoch, 0 if progress.is_last_batch else progress.current.processed
+        done = 0 if progress.is_last_batch else progress.current.processed
+        if done and self._order_before not in (None, self._order):
+            seed, size, ranks = self._order_before
+            raise CheckpointError(
+                "the checkpoint was saved within an epoch, whose other batches depend on settings "
+                f"that have changed: resume with --seed_everything {seed}, --data.batch_size "
+                f"{size} and as many processes ({ranks}), or from a checkpoint of an epoch's end"
+            )
+        return trainer.current_epoch, done
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Give every validation patch once, without augmentation."""
@@ -327,8 +345,7 @@ class EuroSATDataModule(lightning.LightningDataModule):
                 f"the split {self.split_kind!r} leaves no patches for the {split} split: it serves "
                 "'eurosat test' only; choose another --data.split"
             )
-        # Lightning sets this variable to the seed of seed_everything, which all ranks share.
-        seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
+        seed = _seed()
         overfits = self.trainer is not None and bool(cast(Any, self.trainer).overfit_batches)
         sampler = BatchSampler(
             opened.splits[split],
@@ -354,16 +371,10 @@ class EuroSATDataModule(lightning.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
         )
 
 
-def _start_worker(_: int) -> None:
-    """Leave the cores to the workers, and leave SIGTERM to the process of the training.
-
-    The worker processes use all cores already; threads of OpenCV would slow the workers down.
-    SLURM and timeout(1) terminate all processes of a run: a worker that ends first would be an
-    error of the run. PyTorch terminates a worker that does not end, which a second SIGTERM does.
-    """
-    cv2.setNumThreads(0)
-    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+def _seed() -> int:
+    """Give the seed of seed_everything, which Lightning keeps in a variable for all ranks."""
+    return int(os.environ.get("PL_GLOBAL_SEED", "0"))

@@ -87,10 +87,13 @@ def list_rows(
         ) from error
     table = datasets.concatenate_datasets(list(loaded.values()))
     splits = [SPLIT_NAMES.get(split.lower()) for split, rows in loaded.items() for _ in rows]
-    if not {"image", "label"} <= set(table.column_names):
+    if missing := [name for name in ("image", "label") if name not in table.column_names]:
+        cause = f"has the columns {', '.join(table.column_names)} and lacks"
+        if "image" in missing and "file_name" in table.column_names:
+            cause = "has names of images (the column file_name), not the images: it lacks"
         raise DataSourceError(
-            f"{source} has the columns {', '.join(table.column_names)} and lacks 'image' or "
-            "'label': choose a data set that has both columns"
+            f"{source} {cause} {' and '.join(missing)}: choose a data set that has the columns "
+            "image and label"
         )
     labels, label_names = table["label"], getattr(table.features["label"], "names", None)
     found = [label_names[label] if label_names else str(label) for label in labels]

@@ -1,9 +1,11 @@
 """Batches: a sampler gives whole batches of indices, and a data set gathers their patches."""
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -188,3 +190,14 @@ class PatchLoader(DataLoader[Batch]):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take an empty state."""
+
+
+def start_worker(_: int) -> None:
+    """Leave the cores to the workers, and leave SIGTERM to the process of the training.
+
+    The worker processes use all cores already; threads of OpenCV would slow the workers down.
+    SLURM and timeout(1) terminate all processes of a run: a worker that ends first would be an
+    error of the run. PyTorch terminates a worker that does not end, which a second SIGTERM does.
+    """
+    cv2.setNumThreads(0)
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))

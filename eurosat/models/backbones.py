@@ -17,6 +17,9 @@ from eurosat.plugins import load_plugins
 ENTRY_POINTS = "eurosat.backbones"
 """Group of the entry points that name modules that register further models with timm."""
 
+_OWN = ("in_chans", "num_classes", "features_only")
+"""Arguments of timm's models that the classifier sets."""
+
 _LOADING = ("cache_dir", "checkpoint_path")
 """Arguments of timm's models that load files, beside those whose names begin with pretrained."""
 
@@ -43,8 +46,8 @@ def build_backbone(
         arguments: Further arguments of the timm model; none of them may load weights.
 
     Raises:
-        EuroSATError: timm has no such model, an argument would load weights, or the model cannot be
-            built.
+        EuroSATError: timm has no such model, an argument would load weights or set the channels or
+            the classes, or the model cannot be built.
         CheckpointError: The pretrained weights cannot be loaded.
     """
     _load()
@@ -59,6 +62,11 @@ def build_backbone(
         raise EuroSATError(
             f"backbone_args must not load weights, and {', '.join(loading)} would: leave it out, "
             "and pass --model.pretrained <weights file>"
+        )
+    if own := [name for name in arguments if name in _OWN]:
+        raise EuroSATError(
+            f"backbone_args must not set {', '.join(own)}, because the classifier sets the "
+            "channels and the classes: leave it out, and choose --data.bands and --data.classes"
         )
     settings = {"in_chans": channels, "num_classes": classes, **arguments}
     try:

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from eurosat.errors import PatchSizeError
+from eurosat.errors import EuroSATError, PatchSizeError
 
 UNRECORDED_PATCH_SIZE = 64
 """Height and width of the patches of a checkpoint that does not record them, in pixels."""
@@ -33,6 +33,7 @@ def check_backbone(classifier: Any, size: int) -> None:
 
     Raises:
         PatchSizeError: The backbone cannot take patches of this size.
+        EuroSATError: The backbone does not give one logit per class.
     """
     # In the setup hook classifier.device is the device of the training already, but the weights
     # are not there yet.
@@ -43,7 +44,7 @@ def check_backbone(classifier: Any, size: int) -> None:
     try:
         with torch.no_grad():
             # Calling forward runs the backbone without compiling it for one patch.
-            classifier.backbone.forward(classifier.preprocess(patch))
+            logits = classifier.backbone.forward(classifier.preprocess(patch))
     except Exception as error:
         raise PatchSizeError(
             f"backbone {classifier.hparams['backbone']} cannot take the data's patches of "
@@ -52,3 +53,11 @@ def check_backbone(classifier: Any, size: int) -> None:
         ) from error
     finally:
         classifier.train(training)
+    expected = (1, len(classifier.classes))
+    found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if found != expected:
+        raise EuroSATError(
+            f"backbone {classifier.hparams['backbone']} gives {found} for a patch in place of "
+            f"{expected}, the logits of the classes: correct --model.backbone_args, or choose "
+            "another --model.backbone"
+        )

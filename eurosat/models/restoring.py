@@ -71,6 +71,8 @@ def _with_own_settings(optimizer: Optimizer, state: dict[str, Any]) -> dict[str,
             "an optimiser of other weights" if same else "another optimiser",
         )
         return optimizer.state_dict()
+    if all("max_momentum" in group for group in (own[0], *saved)):
+        settings -= {"betas", "momentum"}  # the schedule moves the momentum with the rate
     groups = [
         before
         | {name: value for name, value in group.items() if name in settings}

@@ -145,6 +145,7 @@ def fetch(reference: Reference, folder: Path) -> None:
 def _check_file(repository: Repository, model: Path) -> tuple[str, str]:
     """Name and path of a file that can be registered: a committed model file that DVC tracks."""
     root = repository.path
+    run_git(root, "log", "-1", advice="commit the code, dvc.yaml and the model's .dvc file first")
     status = ("status", "--porcelain", "--untracked-files=no")
     if changed := run_git(root, *status, advice="repair the repository"):
         first = changed.splitlines()[0].split(maxsplit=1)[-1]

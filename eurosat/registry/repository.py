@@ -150,7 +150,7 @@ def run_git(folder: Path, *arguments: str, advice: str) -> str:
     """
     try:
         result = subprocess.run(
-            ["git", "-C", str(folder), *arguments],
+            ["git", "-C", str(folder), "-c", "core.quotePath=false", *arguments],
             capture_output=True,
             encoding="utf-8",
             check=True,

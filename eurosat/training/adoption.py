@@ -2,12 +2,37 @@
 
 import inspect
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from eurosat.data.datamodule import EuroSATDataModule
 from eurosat.data.trained import TrainedOn
+from eurosat.models.classifier import EuroSATClassifier
 
 _log = logging.getLogger(__name__)
+
+_OF_A_CHECKPOINT = (
+    *(("data", "bands"), ("data", "classes")),
+    *(("model", "backbone"), ("model", "backbone_args")),
+)
+"""Settings that a checkpoint always gives."""
+
+
+def warn_of_ignored(config: Any, saved: Mapping[str, Any]) -> None:
+    """Warn of settings of the command line in place of which the checkpoint's count.
+
+    Args:
+        config: The settings of a verb, as parsed.
+        saved: The hyperparameters of the checkpoint.
+    """
+    parts = {"data": EuroSATDataModule, "model": EuroSATClassifier}
+    for part, name in _OF_A_CHECKPOINT:
+        given, default = config[part][name], inspect.signature(parts[part]).parameters[name].default
+        if _plain(given) not in (_plain(default), _plain(saved[name])):
+            _log.warning(
+                "--%s.%s %s has no effect, because the checkpoint sets it to %s",
+                *(part, name, _plain(given), _plain(saved[name])),
+            )
 
 
 def adopt_split(data: Any, trained: TrainedOn | None) -> None:
@@ -39,4 +64,6 @@ def adopt_split(data: Any, trained: TrainedOn | None) -> None:
 
 def _plain(value: Any) -> Any:
     """Give a value as a checkpoint holds it."""
-    return list(value) if isinstance(value, tuple | list) else value
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value

@@ -35,7 +35,7 @@ from eurosat.errors import (
 from eurosat.logs import Logs
 from eurosat.models.classifier import EuroSATClassifier
 from eurosat.models.saved import load_content, read_saved
-from eurosat.training.adoption import adopt_split
+from eurosat.training.adoption import adopt_split, warn_of_ignored
 from eurosat.training.callbacks.checkpoints import LastCheckpoint, best_checkpoint
 from eurosat.training.callbacks.guards import (
     AccumulationGuard,
@@ -111,6 +111,28 @@ def run_trainer_verb(arguments: Sequence[str]) -> None:
         raise named from error
 
 
+def _without_best(trainer: lightning.Trainer) -> MonitorError:
+    """Say why a training has no best checkpoint."""
+    kept, progress = best_checkpoint(trainer), cast(Any, trainer)
+    last = Path(str(kept.dirpath), "last.ckpt")
+    if not last.is_file():
+        return MonitorError(
+            "nothing was trained, so there is no checkpoint: allow more with "
+            "--trainer.max_epochs, --trainer.max_steps or --trainer.max_time"
+        )
+    if kept.monitor is None or kept.monitor in progress.callback_metrics:
+        return MonitorError(
+            "no checkpoint was due in this training, so nothing was tested: let "
+            "--checkpoint.every_n_epochs, --checkpoint.every_n_train_steps or "
+            f"--checkpoint.train_time_interval save one, or test {last}"
+        )
+    return MonitorError(
+        f"no validation measured {kept.monitor}, so no checkpoint is the best and nothing was "
+        f"tested: go on from {last} with --ckpt_path and a longer --trainer.max_epochs, or "
+        "validate more often (--trainer.check_val_every_n_epoch)"
+    )
+
+
 class SaveConfig(SaveConfigCallback):
     """Saves ``config.yaml``, and sends the whole configuration to every logger."""
 
@@ -179,6 +201,7 @@ class EuroSATCLI(LightningCLI):
         if config.ckpt_path and Path(config.ckpt_path).exists():
             # LightningCLI parses the file's hyperparameters next, and imports what they name.
             self._saved = read_saved(Path(config.ckpt_path)).hyperparameters
+            warn_of_ignored(config, self._saved)
 
     def before_instantiate_classes(self) -> None:
         """Name the run folder, and take bands and classes from the checkpoint."""
@@ -202,16 +225,20 @@ class EuroSATCLI(LightningCLI):
         self.save_config_kwargs["save_to_log_dir"] = not has_begun(self.run_directory)
         if resumes:
             self._resume(config)
-        if config.trainer.check_val_every_n_epoch != 1:
-            self._save_between_validations(config.checkpoint)
+        self._save_between_validations(config)
         self.parser.add_instantiator(postpone, Logger)
 
     @staticmethod
-    def _save_between_validations(checkpoint: Any) -> None:
-        """Save after training epochs if no validation metric chooses the checkpoint."""
-        watched = checkpoint.monitor or ""
-        if checkpoint.save_on_train_epoch_end is None and not watched.startswith("val/"):
-            checkpoint.save_on_train_epoch_end = True
+    def _save_between_validations(config: Any) -> None:
+        """Save after training epochs if a metric of the training, or none, chooses the checkpoint.
+
+        A validation within an epoch comes before the metrics of the training.
+        """
+        watched = config.checkpoint.monitor or ""
+        seldom = config.trainer.check_val_every_n_epoch != 1 and not watched.startswith("val/")
+        unset = config.checkpoint.save_on_train_epoch_end is None
+        if unset and (seldom or watched.startswith("train/")):
+            config.checkpoint.save_on_train_epoch_end = True
 
     def _find_folder(self, config: Any, *, resumes: bool) -> RunFolder:
         parent = Path(config.output_root) / config.experiment
@@ -296,7 +323,7 @@ class EuroSATCLI(LightningCLI):
             RunRecord(
                 self.run_directory,
                 config.experiment,
-                config.seed_everything,
+                None if config.seed_everything is False else config.seed_everything,
                 self._logs,
                 report=config.report,
                 checkpoint=config.ckpt_path,
@@ -319,11 +346,7 @@ class EuroSATCLI(LightningCLI):
         if not best:
             for logger in self.trainer.loggers:
                 logger.finalize("failed")
-            raise MonitorError(
-                f"no validation measured {kept.monitor}, so no checkpoint is the best and nothing "
-                f"was tested: go on from {kept.dirpath}/last.ckpt with --ckpt_path and a longer "
-                "--trainer.max_epochs, or validate more often (--trainer.check_val_every_n_epoch)"
-            )
+            raise _without_best(self.trainer)
         config = self.config[self.subcommand]
         if config.test_after_fit:
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best)

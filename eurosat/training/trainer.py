@@ -159,6 +159,11 @@ def check_trainer(settings: Any, verb: str) -> None:
         raise SettingsError(
             f"--trainer.limit_{limit}_batches 0 leaves nothing to {verb}: leave the option out"
         )
+    if settings.val_check_interval == 0:
+        raise SettingsError(
+            "--trainer.val_check_interval 0 is no interval: pass a number of batches, or a "
+            "fraction of an epoch; --trainer.limit_val_batches 0 turns the validation off"
+        )
     if settings.barebones:
         raise SettingsError(
             "--trainer.barebones turns off loggers and checkpoints, which every run has: use "
@@ -183,8 +188,13 @@ def stopped_by_settings(error: Exception) -> SettingsError | None:
     Returns:
         The named error; None if the error was raised elsewhere, such as in eurosat.
     """
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    if not frame.f_globals.get("__name__", "").startswith(("lightning.", "torch.optim.")):
+    modules = [
+        frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)
+    ]
+    own = max((i for i, name in enumerate(modules) if name.startswith("eurosat.")), default=-1)
+    # Callbacks such as ModelPruning call functions of torch that refuse the settings.
+    called = any(name.startswith("lightning.pytorch.callbacks.") for name in modules[own + 1 :])
+    if not called and not modules[-1].startswith(("lightning.", "torch.optim.")):
         return None
     return SettingsError(
         f"the run cannot go on with these settings ({type(error).__name__}: "

@@ -95,7 +95,17 @@ def test_a_dirty_tree_is_refused(repository: Checkout, capsys: pytest.CaptureFix
         file.write("# a change\n")
     error = refused(["promote", MODEL], capsys)
     assert "has uncommitted changes (dvc.yaml): commit them" in error
+    repository.run("git", "mv", "dvc.yaml", "größe.yaml")
+    assert "größe.yaml): commit them" in refused(["promote", MODEL], capsys)
     assert tags(repository) == set()
+
+
+def test_a_repository_without_a_commit_is_named(
+    repository: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.run("git", "checkout", "--quiet", "--orphan", "empty")
+    error = refused(["promote", MODEL], capsys)
+    assert "does not have any commits yet): commit the code, dvc.yaml and the model" in error
 
 
 def test_a_file_that_dvc_does_not_keep_is_refused(

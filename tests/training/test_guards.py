@@ -195,7 +195,7 @@ def test_a_validation_metric_that_nothing_logs_is_named_before_training(
     assert code == 2
     error = capsys.readouterr().err
     assert "eurosat fit: error: " in error
-    assert "monitors val/acc, which the run does not log" in error
+    assert "monitors val/acc, which the training does not log" in error
     assert "val/accuracy, val/accuracy_macro" in error
     assert status(folder).startswith("failed: MonitorError")
     assert not (folder / "metrics.csv").exists()
@@ -218,8 +218,16 @@ def test_a_validation_metric_that_nothing_logs_is_named_before_training(
             "--model.lr_scheduler.init_args.mode=max",
             "--trainer.num_sanity_val_steps=0",
         ),
+        (
+            "--trainer.callbacks=lightning.pytorch.callbacks.EarlyStopping",
+            "--trainer.callbacks.monitor=train/accuracy",
+        ),
+        ("--checkpoint.monitor=train/loss", "--checkpoint.mode=max"),
     ],
-    ids=["checkpoint", "early stopping", "schedule", "torch's schedule"],
+    ids=[
+        *("checkpoint", "early stopping", "schedule", "torch's schedule"),
+        *("early stopping by the training", "checkpoint by the training"),
+    ],
 )
 def test_the_worst_value_is_not_taken_for_the_best(
     watching: tuple[str, ...],

@@ -170,6 +170,16 @@ def test_a_frozen_run_goes_on_with_all_weights(
     assert "an optimiser of other weights" in caplog.text
 
 
+def test_settings_that_the_checkpoint_replaces_are_named(
+    resume: Callable[..., dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    resume(*STEPS, "--data.classes=[Forest, River]", "--model.backbone=resnet10t")
+    assert "--data.classes ['Forest', 'River'] has no effect, because the checkpoint" in caplog.text
+    assert "--model.backbone resnet10t has no effect" in caplog.text
+    assert "--data.bands" not in caplog.text
+    assert "--model.backbone_args" not in caplog.text
+
+
 @pytest.mark.training
 def test_weights_alone_cannot_be_resumed(
     first: Run, store_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -201,6 +211,7 @@ def sequence(optimizer: torch.optim.Optimizer, gamma: float, milestone: int) -> 
         lambda optimizer: StepLR(optimizer, 2),
         lambda optimizer: CosineAnnealingWarmRestarts(optimizer, 3, 2),
         lambda optimizer: OneCycleLR(optimizer, 0.3, total_steps=20),
+        lambda optimizer: CyclicLR(optimizer, 0.1, 0.2, 4),
         lambda optimizer: ReduceLROnPlateau(optimizer, patience=1),
         lambda optimizer: sequence(optimizer, 0.9, 4),
     ],
@@ -208,6 +219,7 @@ def sequence(optimizer: torch.optim.Optimizer, gamma: float, milestone: int) -> 
         "StepLR",
         "CosineAnnealingWarmRestarts",
         "OneCycleLR",
+        "CyclicLR",
         "ReduceLROnPlateau",
         "SequentialLR",
     ],
@@ -227,7 +239,8 @@ def test_with_the_same_settings_a_schedule_continues_exactly(
     resumed.load_state_dict(whole.state_dict())
     restore_schedule(again, schedule.state_dict())
     for _ in range(6):
-        assert resumed.param_groups[0]["lr"] == whole.param_groups[0]["lr"]
+        groups = [each.state_dict()["param_groups"] for each in (resumed, whole)]
+        assert groups[0] == groups[1]
         step(schedule, whole, 1)
         step(again, resumed, 1)
 

@@ -9,11 +9,17 @@ import torch
 
 from eurosat.cli import main
 from eurosat.models import EuroSATClassifier
+from eurosat.run_card import read_run_card
 from tests.conftest import SMALL_MODEL, TINY, write_zip
 from tests.training.random_settings import draw_options, option_types
 
 PLATEAU = "--model.lr_scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau"
 STOPPING = ("--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val/loss")
+PRUNING = (
+    "--trainer.callbacks=lightning.pytorch.callbacks.ModelPruning",
+    *("--trainer.callbacks.pruning_fn=l1_unstructured", "--trainer.callbacks.amount=0.5"),
+)
+RESNET = "--model.backbone=resnet10t"
 NO_VALIDATION = "--trainer.limit_val_batches=0"
 ENDLESS = ("--trainer.max_epochs=-1", "--model.lr_scheduler=eurosat.models.WarmupCosine")
 
@@ -75,6 +81,16 @@ def test_a_tool_takes_no_abbreviation_either(capsys: pytest.CaptureFixture[str])
         (("--trainer.val_check_interval=50",), "less than or equal to the number of the training"),
         (("--checkpoint.filename={}",), "Empty attribute in format string"),
         (("--model.optimizer=torch.optim.SparseAdam",), "does not support dense gradients"),
+        (('--model.backbone_args={"num_classes": 5}',), "must not set num_classes, because the"),
+        (('--model.backbone_args={"in_chans": 4}',), "must not set in_chans, because the"),
+        ((RESNET, '--model.backbone_args={"features_only": true}'), "must not set features_only"),
+        (PRUNING, "RuntimeError: view size is not compatible"),
+        (("--trainer.val_check_interval=0",), "is no interval: pass a number of batches"),
+        (("--checkpoint.save_top_k=0",), "keeps no checkpoint to test"),
+        (("--checkpoint.filename=last",), "would replace the best checkpoint"),
+        (("--checkpoint.monitor=test/loss",), "monitors test/loss, which the training does not"),
+        (("--checkpoint.every_n_epochs=5",), "no checkpoint was due in this training"),
+        (("--trainer.max_epochs=0",), "nothing was trained, so there is no checkpoint"),
         ((PLATEAU, NO_VALIDATION), "ReduceLROnPlateau monitors val/loss, and --trainer.limit_val"),
         ((*STOPPING, NO_VALIDATION), "EarlyStopping monitors val/loss, and --trainer.limit_val"),
     ],
@@ -121,6 +137,15 @@ def test_batches_may_be_larger_than_the_data_and_the_test_may_have_none(
     written = (tmp_path / "run.json").read_text()
     assert code_of("fit", *arguments) == 0  # the run is finished
     assert (tmp_path / "run.json").read_text() == written
+
+
+@pytest.mark.training
+def test_a_run_may_have_no_seed(store_root: Path, tmp_path: Path) -> None:
+    arguments = [*TINY, *SMALL_MODEL, f"--data.root={store_root}", f"--run_directory={tmp_path}"]
+    assert code_of("fit", *arguments, "--seed_everything=false") == 0
+    card = read_run_card(tmp_path)
+    assert card is not None
+    assert card.seed is None
 
 
 def linear() -> torch.nn.Module:

@@ -14,6 +14,11 @@ from eurosat.cli import main
 from tests.conftest import SMALL_MODEL, TINY, Run
 
 WARMUP = "eurosat.models.WarmupCosine"
+ONE_CYCLE = (
+    "--model.lr_scheduler=torch.optim.lr_scheduler.OneCycleLR",
+    *("--model.lr_scheduler.init_args.max_lr=0.01", "--model.lr_scheduler_interval=step"),
+    "--model.lr_scheduler.init_args.total_steps=24",
+)
 SETTINGS = ("--data.batch_size=8", "--trainer.max_epochs=2", "--model.mixup_alpha=0.4")
 """Twelve batches an epoch."""
 
@@ -80,6 +85,10 @@ def last(run: Run) -> dict[str, Any]:
         ),
         (("--trainer.limit_train_batches=5", "--trainer.val_check_interval=2"), 8, 7),
         (("--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=4"), 5, 4),
+        # The schedule moves the momentum within the epoch.
+        ((*ONE_CYCLE, "--trainer.val_check_interval=5"), 19, 17),
+        # The metric that chooses the checkpoint is logged after the validations.
+        (("--checkpoint.monitor=train/loss", "--trainer.val_check_interval=5"), 8, 5),
     ],
 )
 def test_every_batch_is_seen_once(
@@ -99,6 +108,24 @@ def test_every_batch_is_seen_once(
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert last(resumed)["global_step"] == last(whole)["global_step"]
     assert resumed.json("metrics.json") == whole.json("metrics.json")
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("changed", ["--data.batch_size=16", "--seed_everything=7"])
+def test_the_rest_of_an_epoch_of_other_batches_is_not_guessed(
+    changed: str,
+    fit: Callable[..., tuple[Run, list[Any]]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    each = ("--checkpoint.every_n_train_steps=4", "--checkpoint.monitor=null")
+    each += ("--checkpoint.save_top_k=-1", "--checkpoint.filename=step{step}")
+    whole, _ = fit("whole", *each)
+    checkpoints = whole.folder / "checkpoints"
+    _, seen = fit("within", changed, f"--ckpt_path={checkpoints / 'step4.ckpt'}")
+    assert seen == []
+    assert "resume with --seed_everything 42, --data.batch_size 8 and" in capsys.readouterr().err
+    _, seen = fit("after", changed, f"--ckpt_path={checkpoints / 'step12.ckpt'}")
+    assert {epoch for epoch, *_ in seen} == {1}
 
 
 @pytest.mark.training

@@ -11,6 +11,7 @@ import lightning
 from jsonargparse.typing import NonNegativeInt
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from eurosat.errors import SettingsError
 from eurosat.files import atomic_write
 from eurosat.metrics import best_value
 
@@ -111,7 +112,20 @@ class BestCheckpoint(ResumableCheckpoint):
             every_n_train_steps: Number of steps between two checkpoints; null and 0 make no
                 checkpoints by steps.
             **kwargs: See `lightning.pytorch.callbacks.ModelCheckpoint`.
+
+        Raises:
+            SettingsError: No best checkpoint would be kept.
         """
+        if kwargs.get("save_top_k") == 0:
+            raise SettingsError(
+                "--checkpoint.save_top_k 0 keeps no checkpoint to test: pass 1 or more, or -1 to "
+                "keep all"
+            )
+        if filename == "last":
+            raise SettingsError(
+                "--checkpoint.filename last is the name of the checkpoint to resume from, which "
+                "would replace the best checkpoint: choose another name"
+            )
         super().__init__(
             dirpath=dirpath,
             filename=filename,

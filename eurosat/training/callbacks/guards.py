@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from eurosat.errors import DivergenceError, MonitorError
-from eurosat.metrics import metrics
+from eurosat.metrics import best_value, logged_names
 from eurosat.training.termination import listen_instead_of_lightning
 
 _log = logging.getLogger(__name__)
@@ -146,11 +146,11 @@ class MonitorGuard(Callback):
         """Compare the monitored metrics with the list of metrics.
 
         Raises:
-            MonitorError: A validation metric is monitored that the run does not log, the worst
-                value of a metric would count as the best, or a run without validation would need a
+            MonitorError: A metric is monitored that the training does not log, the worst value of
+                a metric would count as the best, or a run without validation would need a
                 validation metric to go on.
         """
-        better = {f"val/{metric.name}": metric.better for metric in metrics()}
+        better = {name: best_value(name) for name in logged_names() if name[:5] != "test/"}
         watching = [
             (type(callback).__name__, getattr(callback, "monitor", None), callback)
             for callback in cast(Any, trainer).callbacks
@@ -161,14 +161,16 @@ class MonitorGuard(Callback):
             if config.reduce_on_plateau
         ]
         for name, monitor, watcher in watching:
-            if not isinstance(monitor, str) or not monitor.startswith("val/"):
-                continue
+            stage = monitor.partition("/")[0] if isinstance(monitor, str) else None
             if monitor not in better:
-                raise MonitorError(
-                    f"{name} monitors {monitor}, which the run does not log: choose one of "
-                    f"{', '.join(sorted(better))}"
-                )
-            if cast(Any, trainer).limit_val_batches == 0 and not isinstance(watcher, Checkpoint):
+                if stage in ("val", "test"):  # callbacks may log further metrics of a training
+                    raise MonitorError(
+                        f"{name} monitors {monitor}, which the training does not log: choose one "
+                        f"of {', '.join(sorted(better))}"
+                    )
+                continue
+            validates = cast(Any, trainer).limit_val_batches != 0
+            if stage == "val" and not validates and not isinstance(watcher, Checkpoint):
                 raise MonitorError(
                     f"{name} monitors {monitor}, and --trainer.limit_val_batches 0 turns the "
                     "validation off: monitor train/loss, or validate"
