@@ -75,6 +75,9 @@ SPECTRAL_ORDER: tuple[str, ...] = tuple(band.name for band in BANDS)
 # "B1", "B01", "Band 8A", "B2, central wavelength 490 nm" (GDAL), "S2A_B04", "B8A_reflectance"
 _BAND_NAME = re.compile(r"(?:S2[ABC]?[\s_-]*)?B(?:AND)?[\s_-]*0*(\d{1,2})(A?)(?![A-Z0-9])", re.I)
 
+# "B8/B4" and "B8A mask" are made from a band, and are no band.
+_NO_BAND = re.compile(r"(?<![A-Z])B(?:AND)?[\s_-]*\d|mask|flag|quality|(?<![A-Z])QA", re.I)
+
 _CHANNELS = {channel.name: channel for channel in (*RGB, *BANDS)}
 
 
@@ -125,8 +128,9 @@ def band_name(description: str) -> str | None:
     Returns:
         A name of :data:`BANDS`, such as ``"B01"``; None if the description names none of the bands.
     """
-    match = _BAND_NAME.match(description.strip())
-    if match is None:
+    text = description.strip()
+    match = _BAND_NAME.match(text)
+    if match is None or _NO_BAND.search(text, match.end()):
         return None
     number, letter = int(match[1]), match[2].upper()
     name = f"B{number}{letter}" if letter else f"B{number:02d}"

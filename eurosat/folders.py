@@ -1,10 +1,10 @@
-"""Walks through folders of images as people have them: with links, hidden files and stray files."""
+"""Paths and folders of images as people have them: with links, hidden files and stray files."""
 
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from eurosat.errors import DataSourceError
+from eurosat.errors import DataSourceError, SettingsError
 
 # Folders that macOS, Synology and Windows add; they hold previews and deleted files.
 _OF_THE_SYSTEM = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
@@ -13,6 +13,42 @@ _OF_THE_SYSTEM = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume
 def is_hidden(parts: Sequence[str]) -> bool:
     """Whether one of the components of a path is a hidden file or a folder of a system."""
     return any(part.startswith(".") or part in _OF_THE_SYSTEM for part in parts)
+
+
+def user_path(text: str) -> Path:
+    """The path that a user means, with "~" for the home folder; a shell expands not every "~"."""
+    return Path(os.path.expanduser(text))  # Path.expanduser raises an error for "~name"
+
+
+def refuse_blank(**paths: str) -> None:
+    """Refuse blank paths of the data, by the name of their setting; "" is the current folder.
+
+    Raises:
+        SettingsError: A path is blank.
+    """
+    for name, path in paths.items():
+        if not path.strip():
+            raise SettingsError(
+                f"--data.{name} is blank, perhaps because a variable of the shell is not set: give "
+                f"--data.{name} a value, or leave it out"
+            )
+
+
+def check_reachable(path: Path) -> None:
+    """Refuse a path that the system cannot look up; a path that does not exist is accepted.
+
+    Raises:
+        DataSourceError: A folder above the path cannot be entered, or the path is too long.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise DataSourceError(
+            f"{path} cannot be read ({error.strerror}): correct the path, or change the rights of "
+            "its folders"
+        ) from error
 
 
 def walk(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:

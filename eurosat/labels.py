@@ -38,12 +38,17 @@ _ALIASES = {
 }
 
 
+# Tables of predictions have one column per class besides these columns.
+_COLUMNS = frozenset({"file", "label", "predicted", "confidence", "ood", "error", "picture"})
+
+
 def canonical_class(name: str, classes: tuple[str, ...] = CLASSES) -> str | None:
     """Match a foreign spelling of a class name to one of ``classes``.
 
     Case, Unicode composition, spaces, hyphens and underscores are ignored, so that
     ``"Annual Crop"``, ``"annual_crop"`` and ``"AnnualCrop"`` are one class. Every other character
-    counts, in every script. The longer names of the hub's copies match EuroSAT's classes only.
+    counts, in every script, and so does a hyphen before a number or at the end, as a minus. The
+    longer names of the hub's copies match EuroSAT's classes only.
 
     Args:
         name: The name as a source spells it, such as a folder name or a hub label.
@@ -62,12 +67,18 @@ def check_classes(classes: tuple[str, ...]) -> None:
     """Refuse class names that `canonical_class` cannot tell apart.
 
     Raises:
-        SettingsError: There is no class, a name is blank, or two names are spellings of one name.
+        SettingsError: There is no class, a name is blank or the name of a column, or two names are
+            spellings of one name.
     """
     if not classes:
         raise SettingsError("there are no class names: pass --data.classes '[burnt, intact]'")
     seen: dict[str, str] = {}
     for name in classes:
+        if name in _COLUMNS:
+            raise SettingsError(
+                f"the class name {name!r} is also the name of a column in the tables of "
+                "predictions: rename the class and its folder"
+            )
         if not name.strip():
             raise SettingsError(
                 "a class name in --data.classes is blank: name every class, or leave out the "
@@ -98,6 +109,8 @@ def check_class_names(names: Iterable[str]) -> None:
 def _key(name: str) -> str:
     """What two spellings of one class name have in common."""
     folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    # A hyphen before a number or at the end is a minus: "-1" is not "1", and "A-" is not "A".
+    folded = re.sub(r"(?<!\S)-(?=\d)|-(?=\s*$)", "\N{MINUS SIGN}", folded)
     # Between digits, a separator counts: "zone 1-1" is not "zone 11".
     apart = re.sub(r"(?<=\d)[\s_-]+(?=\d)", " ", folded)
     return re.sub(r"(?<!\d)[\s_-]+|[\s_-]+(?!\d)", "", apart)

@@ -15,10 +15,12 @@ from PIL import Image, UnidentifiedImageError
 
 from eurosat.bands import BANDS, render_rgb, resolve_channels, select_bands
 from eurosat.errors import DataSourceError
-from eurosat.folders import walk
+from eurosat.folders import check_reachable, user_path, walk
 from eurosat.image_checks import (
+    BandOrder,
     UnsuitableImageError,
     check_picture,
+    check_transparency,
     check_values,
     digital_numbers,
     name_bands,
@@ -28,6 +30,9 @@ from eurosat.image_header import ImageHeader, check_header, check_scans, is_tiff
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff"})
 """File name endings of images, in lower case."""
+
+UNREAD_SUFFIXES = frozenset({".bmp", ".gif", ".heic", ".jp2", ".webp"})
+"""File name endings of images of formats that are not read, in lower case."""
 
 _gdal = threading.local()
 
@@ -53,15 +58,25 @@ def find_images(paths: Sequence[str]) -> list[Path]:
         paths: Image files, and folders to search through.
 
     Returns:
-        The files, those of a folder in sorted order and without hidden files.
+        The files, those of a folder in sorted order and without hidden files. Images of formats
+        that are not read are among them, so that their rows say why they have no class.
 
     Raises:
-        DataSourceError: A path does not exist, or a folder cannot be read or holds no images.
+        DataSourceError: A path is blank or does not exist, or a folder cannot be read or holds no
+            images.
     """
     files: list[Path] = []
-    for path in map(Path, paths):
+    suffixes = IMAGE_SUFFIXES | UNREAD_SUFFIXES
+    for text in paths:
+        path = user_path(text)
+        if not text.strip():  # Path("") is the current folder
+            raise DataSourceError(
+                "the path of an image is blank, perhaps because a variable of the shell is not "
+                "set: give an image file or a folder of images"
+            )
+        check_reachable(path)
         if path.is_dir():
-            found = [file for file in walk(path) if file.suffix.lower() in IMAGE_SUFFIXES]
+            found = [file for file in walk(path) if file.suffix.lower() in suffixes]
             if not found:
                 raise DataSourceError(
                     f"{path} holds no .jpg, .png or .tif images: give a folder that holds some"
@@ -81,7 +96,7 @@ def decode(
     name: str,
     *,
     rgb: bool,
-    band_order: Sequence[str] | None = None,
+    band_order: BandOrder = None,
     longitude: bool = False,
 ) -> Patch:
     """Decode an image file.
@@ -95,6 +110,8 @@ def decode(
         band_order: The names of the 13 bands of a file that does not name its bands. If not given,
             a file in the order of EuroSAT's GeoTIFFs is recognised by its cirrus band, and another
             file is refused; an empty sequence refuses every file that does not name its bands.
+            ``"published"`` takes a file for one of EuroSAT's, which its name suggests, unless the
+            bands are evidently in spectral order.
         longitude: Read the longitude as well, from files of the user's own. The coordinate
             reference system of a hostile file can make PROJ open any file of this machine.
 
@@ -117,10 +134,10 @@ def decode(
         raise DataSourceError(f"{name} cannot be decoded: {error}") from error
     except UnidentifiedImageError as error:
         reason = (
-            "the TIFF is stored in a way that is not read; save it as 8-bit RGB with another "
-            "compression"
+            "the TIFF is stored in a way that is not read; save it as RGB (photometric "
+            "interpretation) with 8 bits per channel, without compression"
             if is_tiff(data)
-            else "the file is not a JPEG, PNG or TIFF image"
+            else "the file is not a JPEG, PNG or TIFF image, the formats that are read"
         )
         raise DataSourceError(f"{name} cannot be decoded: {reason}") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -198,11 +215,12 @@ def _read_picture(data: bytes) -> Patch:
             raise UnsuitableImageError(not_8_bit(f"{data[_PNG_DEPTH]} bits"))
         if image.mode.startswith(("I", "F")):
             raise UnsuitableImageError(not_8_bit(f"mode {image.mode}"))
+        check_transparency(image)
         # A conversion that changes nothing would copy the pixels once more.
         return Patch(np.asarray(image if image.mode == "RGB" else image.convert("RGB")))
 
 
-def _read_tiff(data: bytes, band_order: Sequence[str] | None, longitude: bool) -> Patch | None:
+def _read_tiff(data: bytes, band_order: BandOrder, longitude: bool) -> Patch | None:
     """Read a TIFF with rasterio; None for an ordinary picture, which Pillow reads."""
     import rasterio
     from rasterio.io import MemoryFile

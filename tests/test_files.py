@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from eurosat.evaluation.tables import read_rows
 from eurosat.files import atomic_write, atomic_write_folder, write_csv, write_json
 
 
@@ -18,6 +19,11 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         fail_halfway()
     assert path.read_text() == '{\n  "b": 1\n}\n'
     assert [file.name for file in path.parent.iterdir()] == ["a.json"]
+
+
+def test_a_table_with_names_that_are_not_utf_8_is_read_again(tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", ["file"], [["caf\udce9.jpg"]])
+    assert read_rows(tmp_path / "a.csv") == [{"file": "caf\udce9.jpg"}]
 
 
 def test_csv_cells_with_commas_are_quoted(tmp_path: Path) -> None:

@@ -59,6 +59,12 @@ def in_order(patch: np.ndarray, order: Sequence[str]) -> np.ndarray:
         ("S2A_B10", "B10"),
         ("B04_20m", "B04"),
         (" B11 (SWIR 1)", "B11"),
+        ("B11 - SWIR", "B11"),
+        ("B8/B4", None),
+        ("B8-B4", None),
+        ("B08 / Band 4", None),
+        ("B8A mask", None),
+        ("B09_QA", None),
         ("B13", None),
         ("Band 13", None),
         ("B0", None),
@@ -108,11 +114,60 @@ def test_bands_are_read_by_their_names(
 def test_names_that_are_not_understood_need_an_order(
     names: list[str | None], reason: str, patch: np.ndarray
 ) -> None:
-    data = tiff(in_order(patch, GEOTIFF_ORDER), names)
     with pytest.raises(DataSourceError, match=rf"a.tif cannot be decoded.*{reason}.*band_order"):
-        decode(data, "a.tif", rgb=False)
-    found = decode(data, "a.tif", rgb=False, band_order=GEOTIFF_ORDER)
+        decode(tiff(patch, names), "a.tif", rgb=False)
+
+
+@pytest.mark.parametrize("order", [SPECTRAL_ORDER, GEOTIFF_ORDER], ids=["spectral", "eurosat"])
+@pytest.mark.parametrize("numbers", [True, False], ids=["numbers", "words"])
+def test_an_order_is_taken_with_names_that_do_not_contradict_it(
+    numbers: bool, order: tuple[str, ...], patch: np.ndarray
+) -> None:
+    names = [f"Band {i}" for i in range(1, 14)] if numbers else ["coastal", *order[1:12], None]
+    data = tiff(in_order(patch, order), names)
+    found = decode(data, "a.tif", rgb=False, band_order=order)
     np.testing.assert_array_equal(found.pixels, patch)
+
+
+LEVEL_2A = [name for name in SPECTRAL_ORDER if name != "B10"]  # 12 bands
+
+
+@pytest.mark.parametrize(
+    ("names", "order", "reason"),
+    [
+        (["coastal", *SPECTRAL_ORDER[1:]], GEOTIFF_ORDER, "band 9 is named 'B8A'.* says B09"),
+        ([*LEVEL_2A, "SCL"], SPECTRAL_ORDER, "band 11 is named 'B11'.* says B10"),
+        ([*SPECTRAL_ORDER[:12], "B01"], SPECTRAL_ORDER, "band 13 is named 'B01'.* says B12"),
+    ],
+    ids=["word", "scene-classes", "twice"],
+)
+def test_an_order_that_contradicts_some_of_the_names_is_refused(
+    names: list[str], order: tuple[str, ...], reason: str, patch: np.ndarray
+) -> None:
+    with pytest.raises(DataSourceError, match=rf"{reason}.*: correct the order, or the names"):
+        decode(tiff(patch, names), "a.tif", rgb=False, band_order=order)
+
+
+def test_the_name_of_a_published_file_is_no_proof_of_its_order(patches: dict[str, Any]) -> None:
+    for name, patch in patches.items():
+        found = decode(geotiff(patch), name, rgb=False, band_order="published").pixels
+        np.testing.assert_array_equal(found, patch)
+        for order in (SPECTRAL_ORDER, SPECTRAL_ORDER[::-1]):
+            with pytest.raises(DataSourceError, match="not in the order of EuroSAT's file of this"):
+                decode(tiff(in_order(patch, order)), name, rgb=False, band_order="published")
+        named = tiff(patch, SPECTRAL_ORDER)
+        found = decode(named, name, rgb=False, band_order="published").pixels
+        np.testing.assert_array_equal(found, patch)
+
+
+@pytest.mark.parametrize("names", [SPECTRAL_ORDER, None], ids=["named", "unnamed"])
+@pytest.mark.parametrize("order", [None, SPECTRAL_ORDER], ids=["no-order", "order"])
+def test_the_offset_of_newer_products_is_refused(
+    names: Any, order: Any, patches: dict[str, Any]
+) -> None:
+    for name, patch in patches.items():
+        with pytest.raises(DataSourceError, match=r"baseline 04.00 .*subtract 1,000 from the"):
+            decode(tiff(patch + 1000, names), name, rgb=True, band_order=order)
 
 
 def test_an_order_that_contradicts_the_names_is_refused(patch: np.ndarray) -> None:
@@ -141,6 +196,12 @@ def test_the_real_geotiffs_are_recognised_and_their_spectral_copies_are_refused(
     with zipfile.ZipFile(shared_data("EuroSAT100_MS.zip")) as archive:
         for name in (name for name in archive.namelist() if name.endswith(".tif")):
             pixels = decode(archive.read(name), name, rgb=False).pixels
+            published = decode(archive.read(name), name, rgb=False, band_order="published").pixels
+            np.testing.assert_array_equal(published, pixels)
+            with pytest.raises(DataSourceError, match="not in the order of EuroSAT's file"):
+                decode(tiff(pixels), name, rgb=False, band_order="published")
+            with pytest.raises(DataSourceError, match=r"baseline 04.00"):
+                decode(tiff(pixels + 1000), name, rgb=False)
             with pytest.raises(DataSourceError, match="no names"):
                 decode(tiff(pixels), name, rgb=False)
 
@@ -215,6 +276,55 @@ def test_other_values_are_refused_with_the_reason(data: bytes, reason: str, rgb:
         decode(data, "a.tif", rgb=rgb)
     assert "damaged" not in str(error.value)
     assert "not a JPEG" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "colours", [("blue", "green", "red"), ("blue", "green", "red", "undefined")]
+)
+def test_colours_of_another_order_are_refused(colours: tuple[str, ...]) -> None:
+    def change(file: Any) -> None:
+        file.colorinterp = [rasterio.enums.ColorInterp[name] for name in colours]
+
+    data = tiff(white(np.uint8, len(colours), 200), (), change)
+    with pytest.raises(DataSourceError, match=r"its bands are blue, green, red.*, not red"):
+        decode(data, "a.tif", rgb=True)
+
+
+def masked(pixels: np.ndarray) -> bytes:
+    """A TIFF whose internal mask says that the first row is missing."""
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        valid = np.ones(pixels.shape[:2], bool)
+        valid[0] = False
+        return tiff(pixels, SPECTRAL_ORDER, lambda file: file.write_mask(valid))
+
+
+def test_pixels_that_a_mask_calls_missing_must_be_0(patch: np.ndarray) -> None:
+    with pytest.raises(DataSourceError, match="its mask says that some pixels are missing"):
+        decode(masked(patch), "a.tif", rgb=False)
+    empty = patch.copy()
+    empty[0] = 0
+    np.testing.assert_array_equal(decode(masked(empty), "a.tif", rgb=False).pixels, empty)
+
+
+def with_alpha(kind: str, alpha: int) -> bytes:
+    """A picture whose first pixel has this opacity."""
+    buffer = io.BytesIO()
+    image = Image.new("RGBA", (8, 8), (10, 20, 30, 255))
+    image.putpixel((0, 0), (10, 20, 30, alpha))
+    if kind == "palette":
+        image.convert("RGB").quantize(2).save(buffer, "PNG", transparency=bytes([alpha, alpha]))
+    else:
+        image.convert("LA" if kind == "grey" else "RGBA").save(
+            buffer, kind if kind == "TIFF" else "PNG"
+        )
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "grey", "palette"])
+def test_transparent_pixels_are_missing(kind: str) -> None:
+    with pytest.raises(DataSourceError, match="some of its pixels are transparent"):
+        decode(with_alpha(kind, 0), "a.png", rgb=True)
+    assert decode(with_alpha(kind, 200), "a.png", rgb=True).pixels.shape == (8, 8, 3)
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.uint32])

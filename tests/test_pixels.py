@@ -62,7 +62,7 @@ def georeferenced(system: str, x: float = 1e9, y: float = 1e9) -> bytes:
         with memory.open(
             driver="GTiff", **size, crs=system, transform=from_origin(x, y, 10, 10)
         ) as file:
-            file.write(np.full((13, 64, 64), 1000, np.uint16))
+            file.write(np.full((13, 64, 64), 2000, np.uint16))
         return bytes(memory.read())
 
 

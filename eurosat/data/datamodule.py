@@ -26,12 +26,13 @@ from eurosat.data.splits import (
     SplitName,
     check_trainable,
     make_splits,
-    warn_of_lost_classes,
+    warn_of_losses,
 )
 from eurosat.data.store import Store, prepare, store_folder
 from eurosat.data.trained import TrainedOn
 from eurosat.data.transforms import Augmentation
 from eurosat.errors import CheckpointError, DataSourceError, SettingsError, SplitError
+from eurosat.folders import refuse_blank, user_path
 from eurosat.labels import CLASSES
 from eurosat.pixels import find_images
 
@@ -92,8 +93,9 @@ class EuroSATDataModule(lightning.LightningDataModule):
             split_seed: Seed of the stratified split.
             split_files: Folder with three .txt files for the split 'files'. The name of the first
                 file contains 'train', the name of the second 'val', and the name of the third
-                'test'. Each line is one file name, such as Forest_12.jpg. In a line, the folder and
-                the suffix of the file name are ignored.
+                'test'. Each line is one file name, such as Forest_12.jpg. In a line, the suffix of
+                an image is ignored, and so is a folder that is not the folder of another class.
+                Images that no list names are left out.
             augmentations: albumentations transforms for training patches.
             batch_size: Number of patches per batch in each training process; each GPU has one
                 process.
@@ -102,6 +104,7 @@ class EuroSATDataModule(lightning.LightningDataModule):
             images: Image files or folders for 'eurosat predict'.
         """
         super().__init__()
+        refuse_blank(source=source, root=root)
         self.channels = resolve_channels(bands)
         try:
             self.band_order = resolve_band_order(band_order)
@@ -113,14 +116,14 @@ class EuroSATDataModule(lightning.LightningDataModule):
         self.classes = tuple(classes)
         self.source = source
         self.revision = revision
-        self.root = Path(root)
+        self.root = user_path(root)
         self.verify = verify
         # The parser's types of numbers would make a checkpoint unreadable.
         self.synthetic_images = int(synthetic_images)
         self.split_kind: SplitKind = split
         self.split_fractions = split_fractions
         self.split_seed = int(split_seed)
-        self.split_files = Path(split_files) if split_files else None
+        self.split_files = user_path(split_files) if split_files else None
         self.augmentations = augmentations or []
         self.batch_size = int(batch_size)
         self.num_workers = int(num_workers)
@@ -186,10 +189,11 @@ class EuroSATDataModule(lightning.LightningDataModule):
             source_splits=store.source_splits,
             longitudes=store.longitudes,
             files=self.split_files,
+            copies=store.copies,
         )
         self._opened = OpenedData(store, splits, self.channels)
         if self.trainer is None or self.trainer.is_global_zero:
-            warn_of_lost_classes(splits, store.labels, store.card.classes)
+            warn_of_losses(splits, store.labels, store.card.classes)
 
     @property
     def trained_on(self) -> TrainedOn:
@@ -310,7 +314,7 @@ class EuroSATDataModule(lightning.LightningDataModule):
             DataSourceError: The source is missing, damaged or does not have the bands, or the
                 folder holds other files.
         """
-        path = Path(self.source).expanduser()
+        path = user_path(self.source)
         if not Store.is_store(path):
             source = find_source(
                 self.source,

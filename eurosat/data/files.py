@@ -12,10 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
+from stat import S_ISLNK
 
 from eurosat.errors import DataSourceError
 from eurosat.folders import is_hidden, walk
-from eurosat.pixels import IMAGE_SUFFIXES
+from eurosat.pixels import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 
 SPLIT_NAMES = {
     "train": "train",
@@ -29,7 +30,7 @@ SPLIT_NAMES = {
 """This project's name of a split, by the lower-case name of a folder or hub split."""
 
 _log = logging.getLogger(__name__)
-_UNREAD_SUFFIXES = frozenset({".bmp", ".gif", ".heic", ".jp2", ".webp"})
+_ARCHIVE_SUFFIXES = frozenset({".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar"})
 _TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 _UTF8_FLAG = 0x800  # of a zip member, whose name is UTF-8: APPNOTE.TXT, 4.4.4
 
@@ -95,15 +96,20 @@ def images_in_archive(path: Path) -> list[ImageFile]:
     """Find the images in a zip archive.
 
     Raises:
-        DataSourceError: The archive is damaged, or has images that are not read.
+        DataSourceError: The archive is damaged, or has links or images that are not read.
     """
-    # Some programs of Windows write backslashes between folders.
-    files = [
-        ImageFile.at(_member_name(item).replace("\\", "/"), item.filename, str(path))
-        for item in _members(path)
-        if not item.is_dir()
-    ]
-    return _only_images([file for file in files if not is_hidden(file.parts)], path)
+    files = []
+    for item in _members(path):
+        file = ImageFile.at(_path_of(item), item.filename, str(path))
+        if item.is_dir() or is_hidden(file.parts):
+            continue
+        if S_ISLNK(item.external_attr >> 16):  # to an image or to the folder of a class
+            raise DataSourceError(
+                f"{path} holds {'/'.join(file.parts)} as a link, and links in an archive are not "
+                "followed: unpack the archive and give the folder, or pack the files without links"
+            )
+        files.append(file)
+    return _only_images(files, path)
 
 
 def without_twins(files: Sequence[ImageFile], location: str, *, rgb: bool) -> list[ImageFile]:
@@ -214,10 +220,25 @@ def _members(path: Path) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.infolist()
-    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+    except OSError as error:
+        raise DataSourceError(
+            f"{path} cannot be read ({error.strerror}): change its rights, or copy the archive to "
+            "a disk of this machine"
+        ) from error
+    except (zipfile.BadZipFile, NotImplementedError) as error:
         raise DataSourceError(
             f"{path} is not a complete zip archive ({error}): download it again"
         ) from error
+
+
+def _path_of(item: zipfile.ZipInfo) -> str:
+    """The path of a member in its source.
+
+    Some programs write backslashes, or components such as ``.`` and ``..``, which lead nowhere
+    because nothing is unpacked.
+    """
+    components = _member_name(item).replace("\\", "/").split("/")
+    return "/".join(part for part in components if part not in ("", ".", ".."))
 
 
 def _member_name(item: zipfile.ZipInfo) -> str:
@@ -236,13 +257,19 @@ def _only_images(files: Sequence[ImageFile], location: Path) -> list[ImageFile]:
     """Leave out the files that are no images, and sort the others by their paths.
 
     Raises:
-        DataSourceError: There are images of a format that is not read.
+        DataSourceError: There are images of a format that is not read, or only archives.
     """
-    unread = next((file for file in files if file.suffix in _UNREAD_SUFFIXES), None)
+    unread = next((file for file in files if file.suffix in UNREAD_SUFFIXES), None)
     if unread is not None:
         raise DataSourceError(
             f"{location} holds {'/'.join(unread.parts)}, and {unread.suffix} images are not read: "
             "convert the images to .png or .tif, or remove them"
         )
     images = [file for file in files if file.suffix in IMAGE_SUFFIXES]
+    packed = next((file for file in files if file.suffix in _ARCHIVE_SUFFIXES), None)
+    if packed is not None and not images:
+        raise DataSourceError(
+            f"{location} holds the archive {'/'.join(packed.parts)} and no images: give a .zip "
+            "archive itself as the source, or unpack the archive"
+        )
     return sorted(images, key=lambda file: "/".join(file.parts))

@@ -1,5 +1,6 @@
 """Data of the Hugging Face hub: the published archives of EuroSAT, and data sets of rows."""
 
+import logging
 import tempfile
 from collections import Counter
 from pathlib import Path, PurePath
@@ -13,10 +14,13 @@ from eurosat.data.listing import Listing, band_order_of, match_labels
 from eurosat.data.published import HUB_FILES, HUB_REPOSITORY
 from eurosat.downloads import cached_files, downloading, first_line, refuse_damaged
 from eurosat.errors import DataSourceError
+from eurosat.image_checks import BandOrder, UnsuitableImageError, published_order
 from eurosat.pixels import Patch, as_channels, decode
 
 if TYPE_CHECKING:
     import datasets
+
+_log = logging.getLogger(__name__)
 
 
 def download_archive(revision: str, *, rgb: bool) -> Path:
@@ -86,7 +90,6 @@ def list_rows(
             "of images with labels, or another commit"
         ) from error
     table = datasets.concatenate_datasets(list(loaded.values()))
-    splits = [SPLIT_NAMES.get(split.lower()) for split, rows in loaded.items() for _ in rows]
     if missing := [name for name in ("image", "label") if name not in table.column_names]:
         cause = f"has the columns {', '.join(table.column_names)} and lacks"
         if "image" in missing and "file_name" in table.column_names:
@@ -95,10 +98,20 @@ def list_rows(
             f"{source} {cause} {' and '.join(missing)}: choose a data set that has the columns "
             "image and label"
         )
+    encoded = isinstance(table.features["image"], datasets.Image)
+    if isinstance(table.features["image"], datasets.Value):
+        raise DataSourceError(
+            f"the column 'image' of {source} holds values of the type "
+            f"{table.features['image'].dtype}, not images: choose a data set of images"
+        )
+    splits = [SPLIT_NAMES.get(split.lower()) for split, rows in loaded.items() for _ in rows]
+    whole = _complete_rows(table, source)
+    if len(whole) < len(table):
+        table = table.select(whole).flatten_indices()  # table.data ignores indices
+        splits = [splits[i] for i in whole]
     labels, label_names = table["label"], getattr(table.features["label"], "names", None)
     found = [label_names[label] if label_names else str(label) for label in labels]
     indices = match_labels(found, classes, source)
-    encoded = isinstance(table.features["image"], datasets.Image)
     table = table.cast_column("image", datasets.Image(decode=False)) if encoded else table
     names = _names(table, [classes[index] for index in indices], source, encoded=encoded)
     images = table.select_columns(["image"])
@@ -116,6 +129,12 @@ def list_rows(
                     data = file.read()
             return decode(data, names[i], rgb=rgb, band_order=order, longitude=True), data
         pixels = np.asarray(image, dtype)  # datasets gives integers of every type as int64
+        if pixels.ndim != 3 or pixels.dtype.kind not in "iuf":
+            raise DataSourceError(
+                f"{names[i]} of {source} is an array of the shape {pixels.shape} and the type "
+                f"{pixels.dtype}, not an image (height, width, channels): choose a data set of "
+                "images"
+            )
         if pixels.shape[-1] not in (3, len(BANDS)):  # channels first
             pixels = np.moveaxis(pixels, 0, -1)
         if pixels.shape[-1] == len(BANDS):
@@ -123,6 +142,33 @@ def list_rows(
         return as_channels(Patch(pixels), names[i], rgb=rgb), None
 
     return Listing(names, indices, splits, read)
+
+
+def _complete_rows(table: "datasets.Dataset", source: str) -> list[int]:
+    """Positions of the rows that have an image and a label; -1 stands for a missing label.
+
+    Raises:
+        DataSourceError: No row has both.
+    """
+    from datasets import ClassLabel
+
+    images = table.data.column("image").is_null().to_pylist()
+    named = isinstance(table.features["label"], ClassLabel)
+    complete = [
+        i
+        for i, (without, label) in enumerate(zip(images, table["label"], strict=True))
+        if not (without or label is None or (named and label < 0))
+    ]
+    if not complete:
+        raise DataSourceError(
+            f"no row of {source} has both an image and a label: choose a data set with labels"
+        )
+    if len(complete) < len(images):
+        _log.warning(
+            "%d of %d rows of %s have no label or no image and are left out",
+            *(len(images) - len(complete), len(images), source),
+        )
+    return complete
 
 
 def _load(
@@ -157,7 +203,7 @@ def _names(
     """Name the rows ``Class/file``; a number takes the place of a file name that is not there."""
     import pyarrow.compute
 
-    if "filename" in table.column_names:
+    if "filename" in table.column_names and all(table["filename"]):
         names = _joined(classes, table["filename"])
         if len(set(names)) < len(names):
             twice = next(name for name, count in Counter(names).items() if count > 1)
@@ -181,7 +227,7 @@ def _joined(classes: list[str], paths: list[str]) -> list[str]:
 
 
 def _spectral_order(
-    pixels: "np.ndarray[Any, Any]", name: str, order: tuple[str, ...]
+    pixels: "np.ndarray[Any, Any]", name: str, order: BandOrder
 ) -> "np.ndarray[Any, Any]":
     """Reorder the bands of an array, which has no names of bands, to spectral order."""
     if not order:
@@ -189,4 +235,9 @@ def _spectral_order(
             f"the order of the 13 bands of {name} is unknown, because arrays have no names of "
             "bands: pass --data.band_order (eurosat, spectral or 13 names)"
         )
+    if order == "published":
+        try:
+            order = published_order(pixels)
+        except UnsuitableImageError as error:
+            raise DataSourceError(f"{name} cannot be read: {error}") from error
     return select_bands(pixels, BANDS, resolve_channels(order))

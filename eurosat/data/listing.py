@@ -1,11 +1,13 @@
 """The contents of a source before they are decoded."""
 
+import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from eurosat.bands import GEOTIFF_ORDER
 from eurosat.data.published import is_published_name
 from eurosat.errors import DataSourceError
+from eurosat.image_checks import BandOrder
 from eurosat.labels import canonical_class
 from eurosat.pixels import Patch
 
@@ -27,9 +29,14 @@ class Listing:
     read: Callable[[int], tuple[Patch, bytes | None]]
 
 
-def band_order_of(name: str, given: tuple[str, ...] | None) -> tuple[str, ...]:
+def band_order_of(name: str, given: tuple[str, ...] | None) -> BandOrder:
     """The order of a file's bands if the file does not name its bands; empty if unknown."""
-    return given or (GEOTIFF_ORDER if is_published_name(name) else ())
+    return given or ("published" if is_published_name(name) else ())
+
+
+def _as_option(names: Sequence[str]) -> str:
+    """Write names as the value of an option: YAML would read [1, no] as a number and a truth."""
+    return shlex.quote(json.dumps(names, ensure_ascii=False))
 
 
 def match_labels(found: Sequence[str], classes: tuple[str, ...], location: str) -> list[int]:
@@ -53,7 +60,7 @@ def match_labels(found: Sequence[str], classes: tuple[str, ...], location: str) 
             raise DataSourceError(
                 f"{location} has a class folder '{name}', which is not among the classes "
                 f"{', '.join(classes)}: for your own classes pass --data.classes "
-                f"'[{', '.join(sorted(set(found)))}]'"
+                f"{_as_option(sorted(set(found)))}"
             )
         index = classes.index(match)
         if index in indices.values():

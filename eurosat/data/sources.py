@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from eurosat.data.files import (
+    SPLIT_NAMES,
     FileReader,
     ImageFile,
     archive_contents,
@@ -26,7 +27,8 @@ from eurosat.data.hub import download_archive, list_rows
 from eurosat.data.listing import Listing, band_order_of, match_labels
 from eurosat.data.published import HUB_FILES, HUB_REPOSITORY
 from eurosat.errors import DataSourceError, SettingsError
-from eurosat.labels import CLASSES, check_classes
+from eurosat.folders import check_reachable, user_path
+from eurosat.labels import CLASSES, canonical_class, check_classes
 from eurosat.pixels import Patch, as_channels, decode
 
 _SYNTHETIC_VERSION = 1  # raise it when the generator's patches change
@@ -85,7 +87,8 @@ def find_source(
     settings: dict[str, Any] = {"rgb": rgb, "classes": classes}
     if band_order is not None:
         settings |= {"band_order": band_order}
-    path = Path(source).expanduser()
+    path = user_path(source)
+    check_reachable(path)
     find: Callable[[Path], list[ImageFile]]
     if source == "synthetic":
         if synthetic_images > _MOST_SYNTHETIC:
@@ -130,6 +133,11 @@ def find_source(
             _digest(source, settings | {"revision": commit}),
             False,
             lambda: list_rows(source, commit, rgb, classes, band_order),
+        )
+    elif path.is_file():
+        raise DataSourceError(
+            f"{source} is neither a .zip archive nor a folder: unpack another archive, and give "
+            "the folder that holds one folder of images per class"
         )
     else:
         raise DataSourceError(
@@ -185,6 +193,15 @@ def _image_files(
         raise DataSourceError(
             f"{location} holds {loose.name} outside of any class folder: move the image into the "
             "folder of its class, or remove it"
+        )
+    folders = {str(file.class_folder) for file in files}
+    if folders and not any(
+        folder.lower() not in SPLIT_NAMES or canonical_class(folder, classes) for folder in folders
+    ):
+        raise DataSourceError(
+            f"{location} holds {'/'.join(files[0].parts)}, whose folder names a split, not a "
+            "class: put the images into folders of classes, and these folders into the folders "
+            "train, val and test"
         )
     files = without_twins(files, location, rgb=rgb)
     labels = match_labels([str(file.class_folder) for file in files], classes, location)

@@ -2,19 +2,17 @@
 
 import hashlib
 import logging
-import unicodedata
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from eurosat.data.split_lists import read_lists
 from eurosat.errors import SplitError
-from eurosat.folders import is_hidden
 
 SplitKind = Literal["stratified", "source", "files", "longitude", "all"]
 SplitName = Literal["train", "val", "test"]
@@ -24,6 +22,10 @@ Indices = npt.NDArray[np.int64]
 
 _log = logging.getLogger(__name__)
 _SHOWN = 10  # classes that a warning names
+_REASONS = {
+    "files": "no list of --data.split_files names them",
+    "source": "they are in no folder or split of the source named train, val or test",
+}
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ def make_splits(
     source_splits: Sequence[str | None] = (),
     longitudes: Sequence[float | None] = (),
     files: Path | None = None,
+    copies: Mapping[str, str] | None = None,
 ) -> Splits:
     """Split a data set.
 
@@ -75,8 +78,10 @@ def make_splits(
         source_splits: The source's own split of every patch, for ``source``.
         longitudes: Degrees east of every patch, for ``longitude``.
         files: Folder with one list per split (a ``.txt`` file whose name contains ``train``,
-            ``val`` or ``test``) and one file name per line, for ``files``. Folders and suffixes
-            of the file names are ignored, so that lists of the GeoTIFFs also split the JPEGs.
+            ``val`` or ``test``) and one file name per line, for ``files``. The suffixes of images
+            are ignored, so that lists of the GeoTIFFs also split the JPEGs, and folders are ignored
+            unless they name another class.
+        copies: The name of the patch that was kept, by the name of each copy that was left out.
 
     Returns:
         The splits.
@@ -97,7 +102,7 @@ def make_splits(
         case "source":
             chosen = _from_source(source_splits)
         case "files":
-            chosen = _from_files(names, files)
+            chosen = _from_files(names, files, copies or {})
         case "longitude":
             chosen = _by_longitude(longitudes, fractions)
         case "all":
@@ -107,7 +112,7 @@ def make_splits(
         if len(indices) == 0 and kind != "all":
             raise SplitError(
                 f"the {kind} split of {len(names)} patches leaves no patches for the {split} "
-                "split: use more data, other fractions or another --data.split; to test all "
+                f"split: {_more(kind, split)}, or choose another --data.split; to test all "
                 "patches, pass --data.split all"
             )
     digest = hashlib.sha256()
@@ -120,18 +125,34 @@ def make_splits(
     )
 
 
-def warn_of_lost_classes(
-    splits: Splits, labels: npt.NDArray[np.int64], classes: Sequence[str]
-) -> None:
-    """Log a warning if a split has less than half of a class's share of the patches.
+def _more(kind: SplitKind, split: SplitName) -> str:
+    """What to do if a split has no patches."""
+    match kind:
+        case "files":
+            return f"name images in the list for {split}"
+        case "source":
+            return f"put images into the folder {split} of the source"
+        case _:
+            return "use more data or other fractions"
 
-    Such a class is hardly trained, or its accuracy is measured on few patches.
+
+def warn_of_losses(splits: Splits, labels: npt.NDArray[np.int64], classes: Sequence[str]) -> None:
+    """Log a warning about patches in no split, and about classes with few patches in a split.
+
+    A class with less than half of its share of the patches is hardly trained, or its accuracy is
+    measured on few patches.
 
     Args:
         splits: The splits.
         labels: int64, shape (N,).
         classes: Class names in label order.
     """
+    left_out = len(labels) - sum(len(splits[split]) for split in SPLITS)
+    if left_out:
+        _log.warning(
+            "%d of %d images are in no split and are left out, because %s",
+            *(left_out, len(labels), _REASONS.get(splits.kind, "no split takes them")),
+        )
     present = [split for split in SPLITS if len(splits[split])]
     counts = np.stack(
         [np.bincount(labels[splits[name]], minlength=len(classes)) for name in present]
@@ -197,65 +218,16 @@ def _from_source(source_splits: Sequence[str | None]) -> dict[SplitName, Indices
     }
 
 
-def _from_files(names: Sequence[str], files: Path | None) -> dict[SplitName, Indices]:
+def _from_files(
+    names: Sequence[str], files: Path | None, copies: Mapping[str, str]
+) -> dict[SplitName, Indices]:
     if files is None or not files.is_dir():
         raise SplitError(
             f"--data.split files needs a folder with train, val and test .txt lists, and got "
             f"{files}: pass --data.split_files <folder>"
         )
-    # The file name suffices if it is unique; otherwise a line must name the class folder.
-    stems = [_without_suffix(name)[-1] for name in names]
-    twice = {stem for stem, count in Counter(stems).items() if count > 1}
-    index = {stem: i for i, stem in enumerate(stems) if stem not in twice}
-    index |= {"/".join(_without_suffix(name)): i for i, name in enumerate(names)}
-    texts = [path for path in sorted(files.glob("*.txt")) if not is_hidden([path.name])]
-    chosen: dict[SplitName, Indices] = {}
-    owner: dict[int, SplitName] = {}
-    for split in SPLITS:
-        lists = [path for path in texts if split in path.stem.lower()]
-        if len(lists) != 1:
-            raise SplitError(
-                f"{files} holds {len(lists)} lists for {split}: keep exactly one *{split}*.txt"
-            )
-        found = []
-        for line in _lines(lists[0]):
-            parts = _without_suffix(line)
-            position = index.get("/".join(parts[-2:]), index.get(parts[-1]))
-            if position is None and parts[-1] in twice:
-                raise SplitError(
-                    f"{lists[0]} names {line}, and several classes have a file of this name: "
-                    "write the class folder before the name, or rename the files"
-                )
-            if position is None:
-                raise SplitError(
-                    f"{lists[0]} names {line}, which the data set does not have: correct the list, "
-                    "or give the data set of the list"
-                )
-            if position in owner:
-                raise SplitError(
-                    f"{line} is listed for {owner[position]} and for {split}: list {line} once"
-                )
-            owner[position] = split
-            found.append(position)
-        chosen[split] = np.array(found, dtype=np.int64)
-    return chosen
-
-
-def _lines(path: Path) -> list[str]:
-    """Read the lines of a list of file names, one name per line."""
-    try:
-        text = path.read_text("utf-8-sig", "surrogateescape")
-    except OSError as error:
-        raise SplitError(
-            f"{path} cannot be read ({error.strerror}): change the rights of the file"
-        ) from error
-    return [line.strip() for line in text.split("\n") if line.strip()]
-
-
-def _without_suffix(name: str) -> tuple[str, ...]:
-    """The components of a path in composed form (NFC), without the file name's suffix."""
-    path = PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/")))
-    return *path.parent.parts, path.stem
+    found = read_lists(files, SPLITS, names, copies)
+    return {split: np.array(found[split], dtype=np.int64) for split in SPLITS}
 
 
 def _by_longitude(

@@ -9,7 +9,7 @@ under a lock, and the complete folder is renamed, so no process ever opens an in
 import glob
 import hashlib
 import json
-import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -23,16 +23,17 @@ import numpy.typing as npt
 from filelock import FileLock
 from tqdm import tqdm
 
-from eurosat.data.listing import Listing
+from eurosat.data.copies import find_copies
 from eurosat.data.published import verify_published_files
 from eurosat.data.sources import Source
 from eurosat.errors import DataSourceError
+from eurosat.folders import check_reachable
 from eurosat.operating_system import available_cores
 from eurosat.pixels import Patch
 
 _FORMAT = 1
-
-_log = logging.getLogger(__name__)
+_ITEMS = ("names", "splits", "longitudes")  # lists in items.json with one entry for each patch
+_LONGEST_NAME = 200  # bytes of a source's name in a folder's name, which file systems limit to 255
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Store:
         names: ``Class/file`` of every patch.
         source_splits: The source's own split of every patch, or None.
         longitudes: Degrees east of every patch, or None.
+        copies: Name of the kept patch, by the name of each copy that was left out.
     """
 
     def __init__(self, path: Path) -> None:
@@ -96,14 +98,18 @@ class Store:
             self.labels: npt.NDArray[np.int64] = np.load(path / "labels.npy")
             if self.images.shape[1] != self.images.shape[2]:
                 raise ValueError(f"its patches of shape {self.images.shape[1:]} are not square")
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            self.names: list[str] = items["names"]
+            self.source_splits: list[str | None] = items["splits"]
+            self.longitudes: list[float | None] = items["longitudes"]
+            self.copies: dict[str, str] = items.get("copies", {})
+            counts = {len(self.images), len(self.labels), *(len(items[name]) for name in _ITEMS)}
+            if len(counts) > 1:
+                raise ValueError("its files hold different numbers of patches")
+        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataSourceError(
                 f"the store {path} cannot be read ({error}): delete the folder and prepare the "
                 "data again"
             ) from error
-        self.names: list[str] = items["names"]
-        self.source_splits: list[str | None] = items["splits"]
-        self.longitudes: list[float | None] = items["longitudes"]
 
     def __len__(self) -> int:
         """Number of patches."""
@@ -121,12 +127,13 @@ class Store:
     @staticmethod
     def is_store(path: Path) -> bool:
         """Whether the folder ``path`` holds a store."""
-        return (path / "store.json").is_file()
+        return os.path.isfile(path / "store.json")  # false for a path that is too long
 
 
 def store_folder(source: Source, root: Path, *, rgb: bool) -> Path:
     """Name the folder of a source's store in ``root``; every source has its own folder."""
-    return root / f"{source.name}-{'rgb' if rgb else 'ms'}-{source.fingerprint[:12]}"
+    name = os.fsencode(source.name)[:_LONGEST_NAME].decode("utf-8", "ignore")
+    return root / f"{name}-{'rgb' if rgb else 'ms'}-{source.fingerprint[:12]}"
 
 
 def prepare(
@@ -152,7 +159,8 @@ def prepare(
     """
     if Store.is_store(path):
         return _open(path, source, verify=verify)
-    if path.exists() and not Store.is_store(path):
+    check_reachable(path)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise DataSourceError(
             f"{path} exists and is not a store, so decoded data cannot be written to it: choose "
             "another folder"
@@ -201,6 +209,8 @@ def _make(source: Source, path: Path, *, rgb: bool, classes: tuple[str, ...], ve
     try:
         _write(source, partial, rgb=rgb, classes=classes, verify=verify)
         partial.chmod(0o755)
+        if path.is_dir():  # an empty folder of the user's
+            path.rmdir()
         partial.rename(path)
     except BaseException:
         # Windows keeps a file that the error's traceback still holds open. The next call
@@ -225,9 +235,7 @@ def _write(
             f"{listing.names[0]} has {width}x{height} pixels, and patches must be square: crop or "
             "resize the images first"
         )
-    images: np.memmap[Any, Any] = np.lib.format.open_memmap(
-        path / "images.npy", mode="w+", dtype=first.dtype, shape=(count, *first.shape)
-    )
+    images = _new_array(path / "images.npy", first.dtype, (count, *first.shape))
     longitudes: list[float | None] = [None] * count
     digests: list[str] = [""] * count
     contents: list[bytes] = [b""] * count
@@ -253,7 +261,8 @@ def _write(
     verified = verify_published_files(listing.names, digests) if rgb else None
     if verified is False and verify:
         raise _changed_copy(source.name)
-    kept = _without_copies(listing, contents, source.name)
+    copies = find_copies(listing, contents, source.name)
+    kept = [i for i in range(count) if i not in copies]
     if len(kept) < count:
         images = _keep(images, kept, path / "images.npy")
     names = [listing.names[i] for i in kept]
@@ -264,6 +273,7 @@ def _write(
         "names": names,
         "splits": [listing.splits[i] for i in kept],
         "longitudes": [longitudes[i] for i in kept],
+        "copies": {listing.names[i]: listing.names[other] for i, other in copies.items()},
     }
     (path / "items.json").write_text(json.dumps(items), "utf-8", newline="\n")
     card = StoreCard(
@@ -281,48 +291,24 @@ def _write(
     )
 
 
-def _without_copies(listing: Listing, contents: Sequence[bytes], source: str) -> list[int]:
-    """Find the patches to keep, so that each content is in the store once.
-
-    A copy in another split would let the model be tested on a patch that it was trained on. The
-    copies of the source's own training split are therefore dropped first.
-
-    Args:
-        listing: The patches.
-        contents: A digest of each patch's pixels.
-        source: Name of the source, for messages.
-
-    Returns:
-        Positions of the kept patches, ascending.
+def _new_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """Create the file of an array and map it.
 
     Raises:
-        DataSourceError: Patches of different classes have the same content.
+        OSError: The disk is full. Without the reservation of the space, the system would end the
+            process at the first write that finds the disk full (SIGBUS).
     """
-    first: dict[bytes, int] = {}
-    copies = []
-    for i in sorted(range(len(contents)), key=lambda i: (listing.splits[i] == "train", i)):
-        other = first.setdefault(contents[i], i)
-        if listing.labels[i] != listing.labels[other]:
-            raise DataSourceError(
-                f"{listing.names[other]} and {listing.names[i]} of {source} have the same pixels "
-                "and different classes: delete the image whose class is wrong"
-            )
-        if other != i:
-            copies.append((i, other))
-    if copies:
-        _log.warning(
-            "%d images of %s are copies of other images and are left out, such as %s, a copy of %s",
-            *(len(copies), source, *(listing.names[i] for i in copies[0])),
-        )
-    return sorted(first.values())
+    array: np.memmap[Any, Any] = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):  # not on macOS and Windows
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _keep(images: np.memmap[Any, Any], kept: Sequence[int], path: Path) -> np.memmap[Any, Any]:
     """Write some of the patches of the file ``path`` in place of all its patches."""
     fewer = path.with_suffix(".kept.npy")
-    copy: np.memmap[Any, Any] = np.lib.format.open_memmap(
-        fewer, mode="w+", dtype=images.dtype, shape=(len(kept), *images.shape[1:])
-    )
+    copy = _new_array(fewer, images.dtype, (len(kept), *images.shape[1:]))
     for position, i in enumerate(kept):
         copy[position] = images[i]
     copy.flush()

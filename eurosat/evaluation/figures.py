@@ -16,6 +16,7 @@ from eurosat.calibration import BINS, CalibrationError, confidence_bins
 from eurosat.evaluation.colours import class_colours
 from eurosat.evaluation.tables import series_of
 from eurosat.files import atomic_write
+from eurosat.plain_text import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -130,6 +131,7 @@ def confusion_matrix(
         dark = norm(fraction[row, column]) > 0.55
         colour = FAINT if images == 0 else "white" if dark else "black"
         axes.text(column, row, str(images), ha="center", va="center", color=colour, fontsize=size)
+    classes = [_drawn(name) for name in classes]
     axes.set_xticks(range(count), classes, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(count), classes)
     axes.tick_params(length=7, width=7, labelsize=10 if count <= 12 else 8)
@@ -260,7 +262,9 @@ def confident_mistakes(
         axes.imshow(images[index], interpolation="nearest")
         words = (("is", labels[index]), ("predicted", predicted[index]))
         axes.legend(
-            handles=[Patch(color=colours[name], label=f"{word} {name}") for word, name in words],
+            handles=[
+                Patch(color=colours[name], label=f"{word} {_drawn(name)}") for word, name in words
+            ],
             loc="lower left",
             bbox_to_anchor=(-0.03, 1.0),
             borderpad=0,
@@ -269,11 +273,16 @@ def confident_mistakes(
             frameon=False,
             fontsize=8.5,
         )
-        caption = f"{confidence[index]:.1%} sure\n{Path(files[index]).name}"
+        caption = f"{confidence[index]:.1%} sure\n{_drawn(Path(files[index]).name)}"
         axes.text(0, -0.04, caption, transform=axes.transAxes, va="top", fontsize=8.5, color=GREY)
     title = _titled(f"Most confident mistakes: {len(images)} images", note)
     figure.suptitle(title, x=0.01, ha="left", y=1 - 0.12 / height, va="top")
     return figure
+
+
+def _drawn(name: str) -> str:
+    """Write a name of a file or class as text of a figure, which is no formula."""
+    return plain(name).replace("$", r"\$")
 
 
 def _titled(title: str, note: str) -> str:

@@ -7,8 +7,11 @@ from pathlib import Path
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a CSV file such as ``metrics.csv``; blank cells become empty strings."""
-    with path.open(newline="", encoding="utf-8") as file:
+    """Read the rows of a CSV file such as ``metrics.csv``; blank cells become empty strings.
+
+    Names of files may hold bytes that are not UTF-8, as in `write_csv`.
+    """
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         return list(csv.DictReader(file))
 
 

@@ -12,6 +12,7 @@ from eurosat.data.datamodule import EuroSATDataModule
 from eurosat.data.settings import data_settings
 from eurosat.data.splits import SPLITS
 from eurosat.errors import SettingsError
+from eurosat.folders import user_path
 
 
 def prepare(*, output: str | None = None, settings: Path | None = None, **data: Any) -> None:
@@ -37,7 +38,7 @@ def prepare(*, output: str | None = None, settings: Path | None = None, **data: 
     if settings is not None:
         _refuse_options_beside(settings, data)
         module = EuroSATDataModule(**_settings_of(settings))
-    store = module.prepare_store(Path(output) if output else None)
+    store = module.prepare_store(user_path(output) if output else None)
     module.source = str(store.path)
     module.setup("fit")
     opened = module.opened

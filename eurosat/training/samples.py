@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from eurosat.data.opened import OpenedData
 from eurosat.evaluation.predictions import Predictions
+from eurosat.plain_text import plain
 
 _SAMPLES_PER_CLASS = 4
 """How many right and how many wrong predictions of each class are samples."""
@@ -52,7 +53,7 @@ def draw_samples(predictions: Predictions, data: OpenedData) -> list[Sample]:
     return [
         Sample(
             picture=picture,
-            file=predictions.files[row],
+            file=plain(predictions.files[row]),
             label=classes[predictions.labels[row]],
             predicted=classes[predictions.predicted[row]],
             confidence=float(predictions.confidence[row]),

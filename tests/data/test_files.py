@@ -1,6 +1,7 @@
 """Folders and archives as people have them: links, stray files, foreign zips, twins."""
 
 import os
+import shlex
 import shutil
 import unicodedata
 import zipfile
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from jsonargparse import ArgumentParser
 
 from eurosat.bands import GEOTIFF_ORDER
 from eurosat.data.listing import Listing
@@ -166,6 +168,70 @@ def test_an_archive_of_macos_has_decomposed_names_and_no_flag(
     found = listing(path, classes=("Wälder",))
     assert found.names == ["Wälder/Bäume 1.jpg"]
     assert found.read(0)[1] == images[0]
+
+
+@pytest.mark.parametrize("above", ["./", "../", "/data/", "./x//"])
+def test_components_that_lead_nowhere_are_left_out(
+    above: str, images: list[bytes], tmp_path: Path
+) -> None:
+    path = write_zip(
+        tmp_path / "a.zip", {f"{above}A/1.jpg": images[0], f"{above}B/1.jpg": images[1]}
+    )
+    found = listing(path)
+    assert found.names == ["A/1.jpg", "B/1.jpg"]
+    assert [found.read(i)[1] for i in range(2)] == images[:2]
+
+
+@pytest.mark.parametrize("name", ["B", "A/2.jpg"], ids=["folder", "file"])
+def test_a_link_in_an_archive_is_refused(name: str, images: list[bytes], tmp_path: Path) -> None:
+    link = zipfile.ZipInfo(name)
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("A/1.jpg", images[0])
+        archive.writestr(link, "../elsewhere")
+    with pytest.raises(DataSourceError, match=rf"a.zip holds {name} as a link"):
+        listing(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_archives_instead_of_images_are_named(kind: str, tmp_path: Path) -> None:
+    files = {"README": b"", "parts/EuroSAT_RGB.zip": b"PK"}
+    place = (
+        fill(tmp_path / "x", files) if kind == "folder" else write_zip(tmp_path / "x.zip", files)
+    )
+    with pytest.raises(DataSourceError, match=r"the archive .*parts/EuroSAT_RGB.zip and no images"):
+        listing(place)
+
+
+def test_an_archive_of_another_kind_is_not_called_absent(tmp_path: Path) -> None:
+    (tmp_path / "x.tar.gz").write_bytes(b"\x1f\x8b")
+    with pytest.raises(DataSourceError, match=r"x.tar.gz is neither a .zip archive nor a folder"):
+        listing(tmp_path / "x.tar.gz")
+
+
+def test_splits_below_the_classes_are_refused(images: list[bytes], tmp_path: Path) -> None:
+    names = [f"x/{c}/{split}/1.jpg" for c in AB for split in ("train", "test")]
+    path = write_zip(tmp_path / "a.zip", dict(zip(names, images, strict=False)))
+    with pytest.raises(DataSourceError, match=r"x/A/test/1.jpg, whose folder names a split, not a"):
+        listing(path)
+    found = listing(
+        write_zip(tmp_path / "b.zip", {"car/1.jpg": images[0], "train/2.jpg": images[1]}),
+        classes=("car", "train"),
+    )
+    assert found.labels == [0, 1]
+
+
+@pytest.mark.parametrize("names", [("0", "1"), ("no", "yes"), ("crops, annual", "it's")])
+def test_the_advice_for_own_classes_can_be_pasted(
+    names: tuple[str, str], images: list[bytes], tmp_path: Path
+) -> None:
+    files = {f"{name}/1.jpg": image for name, image in zip(names, images, strict=False)}
+    with pytest.raises(DataSourceError) as error:
+        listing(write_zip(tmp_path / "a.zip", files))
+    option, value = shlex.split(str(error.value).partition("classes pass ")[2])
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument(option, type=tuple[str, ...])
+    assert parser.parse_args([option, value])[option[2:]] == names
 
 
 def patched(path: Path, *, flags: int | None = None, method: int | None = None) -> Path:

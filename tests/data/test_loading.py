@@ -239,6 +239,8 @@ def test_image_files_are_read_for_prediction(patches: dict[str, Any], tmp_path: 
         ([], "--data.images"),
         (["nowhere.jpg"], "nowhere.jpg does not exist"),
         (["."], "holds no .jpg"),
+        ([""], "path of an image is blank"),
+        (["x" * 300], r"cannot be read \(File name too long\)"),
     ],
 )
 def test_images_that_are_not_there(
@@ -247,6 +249,41 @@ def test_images_that_are_not_there(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataSourceError, match=message):
         EuroSATDataModule(images=paths).predict_dataloader()
+
+
+def test_images_of_formats_that_are_not_read_are_found(tmp_path: Path) -> None:
+    for name in ("a.png", "b.WEBP", "c.jp2", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    found = find_images([str(tmp_path)])
+    assert [path.name for path in found] == ["a.png", "b.WEBP", "c.jp2"]
+
+
+@pytest.mark.parametrize("name", ["source", "root"])
+def test_a_blank_path_is_not_the_current_folder(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"--data.{name} is blank"):
+        EuroSATDataModule(**{name: " "})  # type: ignore[arg-type]
+
+
+def test_a_tilde_is_the_home_folder(
+    rgb_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell expands no tilde after '=' and in a YAML file."""
+    monkeypatch.setattr("os.path.expanduser", lambda path: str(path).replace("~", str(tmp_path)))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.zip").write_bytes(rgb_archive.read_bytes())
+    (tmp_path / "1.jpg").touch()
+    data = EuroSATDataModule(source="~/a.zip", root="~/root", split_files="~/lists")
+    assert data.prepare_store().path.parent == tmp_path / "root"
+    assert data.split_files == tmp_path / "lists"
+    assert find_images(["~/1.jpg"]) == [tmp_path / "1.jpg"]
+
+
+def test_a_name_that_begins_with_a_tilde_is_a_name(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("~no-such-user.jpg").touch()
+    assert find_images(["~no-such-user.jpg"]) == [Path("~no-such-user.jpg")]
+    with pytest.raises(DataSourceError, match="no data at ~no-such-user"):
+        EuroSATDataModule(source="~no-such-user", root="~root").prepare_store()
 
 
 def test_a_prepared_store_is_a_source(rgb_archive: Path, tmp_path: Path) -> None:

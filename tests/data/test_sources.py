@@ -90,7 +90,7 @@ def test_ones_own_class_folders(patches: Patches, tmp_path: Path) -> None:
     found = listing(tmp_path / "mine", classes=names)
     assert found.names == ["Testing ground/River_1.jpg", "burnt area/Forest_1.jpg"]
     assert found.labels == [1, 0]
-    with pytest.raises(DataSourceError, match=r"--data.classes '\[Testing ground, burnt area\]'"):
+    with pytest.raises(DataSourceError, match=r"--data.classes '\[\"Testing ground\", .*\]'"):
         listing(tmp_path / "mine")
 
 
@@ -153,13 +153,67 @@ def test_hub_arrays_of_13_bands_need_an_order_unless_they_are_eurosats(
         ]
         for name in ("bands", "published")
     }
+    hub_array(np.moveaxis(patch, -1, 0), tmp_path / "owner" / "own", filename="Forest_1.tif")
+    own = find_source("owner/own", rgb=False, revision="0" * 40)
     monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataSourceError, match="not in the order of EuroSAT's file of this name"):
+        own.list().read(0)
     with pytest.raises(DataSourceError, match=r"order of the 13 bands of Forest/0+ is unknown"):
         found["bands"][0].list().read(0)
     for source in (found["bands"][1], *found["published"]):
         pixels = source.list().read(0)[0].pixels
         assert pixels.dtype == np.uint16
         np.testing.assert_array_equal(pixels, patch)
+
+
+def hub_images(folder: Path, images: list[Any], labels: list[Any]) -> None:
+    """Write a hub data set of encoded images with the labels Forest and River."""
+    features = datasets.Features(
+        image=datasets.Image(), label=datasets.ClassLabel(names=["Forest", "River"])
+    )
+    folder.mkdir(parents=True)
+    paths = [f"{i}.jpg" for i in range(len(images))]
+    rows = {"image": [i and {"bytes": i, "path": p} for i, p in zip(images, paths, strict=True)]}
+    table = datasets.Dataset.from_dict(rows | {"label": labels}, features=features)
+    table.to_parquet(folder / "train.parquet")
+
+
+def test_hub_rows_without_a_label_or_an_image_are_left_out(
+    patches: Patches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """-1 is a missing label of the hub, and Python's last class."""
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    images = [jpeg(patches[f"Forest_{i}"]) for i in (1, 2, 3)]
+    hub_images(tmp_path / "owner" / "some", [None, *images], [1, -1, 0, None])
+    hub_images(tmp_path / "owner" / "none", images, [-1, -1, None])
+    some, none = (
+        find_source(f"owner/{name}", rgb=True, revision="0" * 40) for name in ("some", "none")
+    )
+    monkeypatch.chdir(tmp_path)
+    found = some.list()
+    assert (found.names, found.labels, found.splits) == (["Forest/2.jpg"], [1], ["train"])
+    assert found.read(0)[1] == images[1]
+    assert "3 of 4 rows of owner/some have no label or no image" in caplog.text
+    with pytest.raises(DataSourceError, match="no row of owner/none has both an image and a label"):
+        none.list()
+
+
+def test_hub_columns_that_are_no_images_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, image in {"text": "a.jpg", "grey": np.zeros((8, 8), np.uint8).tolist()}.items():
+        folder = tmp_path / "owner" / name
+        folder.mkdir(parents=True)
+        table = datasets.Dataset.from_dict({"image": [image], "label": ["Forest"]})
+        table.to_parquet(folder / "train.parquet")
+    text, grey = (
+        find_source(f"owner/{name}", rgb=True, revision="0" * 40) for name in ("text", "grey")
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataSourceError, match="'image' of owner/text holds values of the type str"):
+        text.list()
+    with pytest.raises(DataSourceError, match=r"an array of the shape \(8, 8\) .*, not an image"):
+        grey.list().read(0)
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32, np.int64])
@@ -202,6 +256,7 @@ def test_the_fingerprint_follows_contents_and_settings(
         ("nowhere.zip", "no data at nowhere.zip"),
         ("./nowhere/", "no data at"),
         ("owner/name", "--data.revision"),
+        ("x" * 300, r"cannot be read \(File name too long\): correct the path"),
     ],
 )
 def test_a_source_that_is_not_there(source: str, message: str) -> None:

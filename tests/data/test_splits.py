@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eurosat.data.splits import SPLITS, Splits, check_trainable, make_splits, warn_of_lost_classes
+from eurosat.data.splits import SPLITS, Splits, check_trainable, make_splits, warn_of_losses
 from eurosat.errors import SplitError
 from eurosat.labels import CLASSES
 from tests.conftest import shared_data
@@ -84,13 +84,87 @@ def test_files_of_one_name_are_told_apart_by_their_class(tmp_path: Path) -> None
     found = make_splits("files", names, np.array([0, 1, 0, 1]), files=write_lists(tmp_path, lists))
     assert [found[split].tolist() for split in SPLITS] == [[0, 2], [1], [3]]
     write_lists(tmp_path, {"test": ["1.jpg"]})
-    with pytest.raises(SplitError, match=r"names 1.jpg, and several classes have a file"):
+    with pytest.raises(
+        SplitError, match=r"names 1.jpg, and several images have .*, such as A/1.jpg"
+    ):
         make_splits("files", names, np.array([0, 1, 0, 1]), files=tmp_path)
+
+
+def files_split(names: list[str], folder: Path, **settings: Any) -> dict[str, list[str]]:
+    found = make_splits("files", names, np.zeros(len(names), int), files=folder, **settings)
+    return {split: [names[i] for i in found[split]] for split in SPLITS}
+
+
+def test_a_name_with_a_dot_is_not_another_image(tmp_path: Path) -> None:
+    names = ["A/tile_1.jpg", "A/tile_1.5.jpg", "A/tile_2.jpg", "B/tile_3.jpg"]
+    lists = {"train": ["tile_1.5"], "val": ["tile_2.TIF"], "test": ["tile_3"]}
+    assert files_split(names, write_lists(tmp_path, lists))["train"] == ["A/tile_1.5.jpg"]
+    write_lists(tmp_path, {"train": ["tile_1.7"]})
+    with pytest.raises(SplitError, match=r"names tile_1.7, which the data set does not have"):
+        files_split(names, tmp_path)
+
+
+def test_a_line_of_another_class_is_not_this_image(tmp_path: Path) -> None:
+    names = ["A/1.jpg", "A/2.jpg", "B/3.jpg"]
+    write_lists(tmp_path, {"train": ["A/1.jpg"], "val": ["tifs/2.jpg"], "test": ["3.jpg"]})
+    assert files_split(names, tmp_path) == {
+        "train": names[:1],
+        "val": names[1:2],
+        "test": names[2:],
+    }
+    write_lists(tmp_path, {"val": ["B/2.jpg"]})
+    with pytest.raises(SplitError, match=r"names B/2.jpg, which the data set does not have"):
+        files_split(names, tmp_path)
+
+
+def test_lists_name_images_of_split_folders_that_share_file_names(tmp_path: Path) -> None:
+    names = [f"{c}/{s}/1.jpg" for s in ("test", "train", "val") for c in "AB"]
+    lists = {s: [f"{s}/{c}/1.jpg" for c in "AB"] for s in SPLITS}
+    found = files_split(names, write_lists(tmp_path, lists))
+    assert found == {s: [f"{c}/{s}/1.jpg" for c in "AB"] for s in SPLITS}
+
+
+def test_a_list_in_utf_16(tmp_path: Path) -> None:
+    """PowerShell writes the output of a command so."""
+    write_lists(tmp_path, {"val": ["2"], "test": ["3"]})
+    (tmp_path / "train.txt").write_bytes("W\u00e4lder.jpg\r\n1.jpg\r\n".encode("utf-16"))
+    found = files_split(["A/W\u00e4lder.jpg", "A/1.jpg", "A/2.jpg", "A/3.jpg"], tmp_path)
+    assert found["train"] == ["A/W\u00e4lder.jpg", "A/1.jpg"]
+
+
+def test_a_copy_that_was_left_out_can_be_listed(tmp_path: Path) -> None:
+    names, copies = (
+        ["A/1.jpg", "A/2.jpg", "A/3.jpg"],
+        {"A/1b.jpg": "A/1.jpg", "A/1c.jpg": "A/1.jpg"},
+    )
+    lists = write_lists(tmp_path, {"train": ["1b", "1", "1c"], "val": ["2"], "test": ["3"]})
+    assert files_split(names, lists, copies=copies)["train"] == ["A/1.jpg"]
+    write_lists(tmp_path, {"val": ["2", "1c"], "train": ["1b"]})
+    with pytest.raises(
+        SplitError, match=r"1c.jpg is listed for val, and A/1b.jpg, which has the s"
+    ):
+        files_split(names, lists, copies=copies)
+
+
+def test_images_in_no_split_are_counted(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    names, labels = ["A/1", "A/2", "A/3", "A/4", "A/5"], np.zeros(5, int)
+    write_lists(tmp_path, {"train": ["1"], "val": ["2"], "test": ["3"]})
+    for kind, settings in (
+        ("files", {"files": tmp_path}),
+        ("source", {"source_splits": ["train", "val", "test", None, None]}),
+        ("stratified", {"fractions": (0.4, 0.3, 0.3)}),
+    ):
+        warn_of_losses(make_splits(kind, names, labels, **settings), labels, ("A",))  # type: ignore
+    assert [record.getMessage().partition(", because")[0] for record in caplog.records] == [
+        "2 of 5 images are in no split and are left out"
+    ] * 2
 
 
 @pytest.mark.parametrize(
     ("lists", "message"),
     [
+        ({"train": ["patch_0"], "val": [], "test": ["patch_1"]}, "name images in the list for val"),
+        ({"train": ["patch_0,1"], "val": [], "test": []}, "one file name per line, without quotes"),
         ({"train": ["patch_0"], "val": ["patch_1"]}, "0 lists for test"),
         ({"train": ["patch_0"], "val": ["patch_0"], "test": ["patch_2"]}, "for train and for val"),
         ({"train": ["nothing"], "val": ["patch_0"], "test": ["patch_2"]}, "names nothing"),
@@ -150,7 +224,7 @@ def test_all_patches_can_be_tested() -> None:
 def test_a_small_class_is_split_or_named(count: int, caplog: pytest.LogCaptureFixture) -> None:
     labels = np.repeat([0, 1], [200, count])
     found = make_splits("stratified", [f"x/{i}" for i in range(len(labels))], labels)
-    warn_of_lost_classes(found, labels, ("large", "small"))
+    warn_of_losses(found, labels, ("large", "small"))
     without = [name for name in SPLITS if not (labels[found[name]] == 1).any()]
     for name in SPLITS:
         warned = f"small has 0 of its {count} images in {name}" in caplog.text
@@ -166,7 +240,7 @@ def test_a_class_that_a_cut_by_longitude_loses_is_named(caplog: pytest.LogCaptur
     labels = np.where(longitudes < 100, 0, 1)  # class 0 in the west
     names = [f"x/{i}" for i in range(200)]
     found = make_splits("longitude", names, labels, longitudes=longitudes.tolist())
-    warn_of_lost_classes(found, labels, ("west", "east", "nowhere"))
+    warn_of_losses(found, labels, ("west", "east", "nowhere"))
     assert "longitude split has too few images of some classes" in caplog.text
     assert "nowhere has no images" in caplog.text
     assert "west has 0 of its 100 images in test, where its share would be 10.0" in caplog.text
@@ -183,7 +257,7 @@ def test_the_published_spatial_split_loses_pasture(caplog: pytest.LogCaptureFixt
     names = [f"{stem.split('_')[0]}/{stem}.tif" for stem in sorted(stems)]
     labels = np.array([CLASSES.index(name.split("/")[0]) for name in names])
     found = make_splits("files", names, labels, files=folder)
-    warn_of_lost_classes(found, labels, CLASSES)
+    warn_of_losses(found, labels, CLASSES)
     assert "Pasture has 115 of its 2,000 images in test, where its share" in caplog.text
 
 

@@ -1,5 +1,6 @@
 """The store: decoded once, whole or not at all, whoever asks and whoever dies."""
 
+import errno
 import json
 import os
 import signal
@@ -128,6 +129,16 @@ def test_a_damaged_store_says_so(rgb_archive: Path, tmp_path: Path) -> None:
         Store(store.path)
 
 
+@pytest.mark.parametrize("items", ["[]", "{}", '{"names": [], "splits": [], "longitudes": []}'])
+def test_a_store_whose_files_do_not_fit_together(
+    items: str, rgb_archive: Path, tmp_path: Path
+) -> None:
+    store = prepare(find_source(str(rgb_archive), rgb=True), tmp_path / "store", **SETTINGS)
+    (store.path / "items.json").write_text(items)
+    with pytest.raises(DataSourceError, match=r"cannot be read \(.*\): delete the folder"):
+        Store(store.path)
+
+
 _PREPARE = """
 import sys, time
 from pathlib import Path
@@ -253,6 +264,8 @@ def test_copies_of_an_image_are_left_out(
     for name, pixels in zip(kept, store.images, strict=True):
         np.testing.assert_array_equal(pixels, whole.read(whole.names.index(name))[0].pixels)
     assert "3 images of a are copies of other images and are left out" in caplog.text
+    copies = {"Forest/1.jpg": "Forest/4.jpg", "Forest/5.jpg": "Forest/4.jpg"}
+    assert store.copies == copies | {"River/3.jpg": "River/6.jpg"}
     # The store is the same as one of the images without the copies.
     alone = {path: data for path, data in files.items() if "/".join(path.split("/")[1:]) in kept}
     other = find_source(str(write_zip(tmp_path / "b.zip", alone)), rgb=True)
@@ -292,6 +305,38 @@ def test_a_root_that_cannot_be_written_names_the_option(
     monkeypatch.setattr("tempfile.mkdtemp", refuse)
     with pytest.raises(DataSourceError, match=r"\(Permission denied\).*--data.root"):
         prepare(source, tmp_path / "second", **SETTINGS)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system reserves no space")
+def test_a_full_disk_is_named_and_no_signal(
+    rgb_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write into a mapped file on a full disk would end the process (SIGBUS)."""
+    reserved: list[int] = []
+
+    def full(handle: int, offset: int, size: int) -> None:
+        reserved.append(offset + size)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(DataSourceError, match=r"\(No space left on device\).*free space"):
+        prepare(find_source(str(rgb_archive), rgb=True), tmp_path / "store", **SETTINGS)
+    assert reserved[0] >= 30 * 64 * 64 * 3  # the whole array
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+def test_an_empty_folder_becomes_the_store(rgb_archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    assert len(prepare(find_source(str(rgb_archive), rgb=True), tmp_path / "store", **SETTINGS))
+
+
+def test_a_source_with_a_long_name(rgb_archive: Path, tmp_path: Path) -> None:
+    archive = tmp_path / ("水" * 80 + ".zip")  # 244 bytes
+    try:
+        archive.write_bytes(rgb_archive.read_bytes())
+    except OSError:
+        pytest.skip("this file system takes shorter names only")
+    assert len(EuroSATDataModule(source=str(archive), root=str(tmp_path / "data")).prepare_store())
 
 
 def test_the_first_layout_of_a_store_is_read_and_unknown_fields_are_ignored(

@@ -148,6 +148,19 @@ def test_confident_mistakes_are_drawn_in_the_given_order():
     assert title(figure).endswith("(synthetic data)")
 
 
+@pytest.mark.parametrize("name", ["caf\udce9.jpg", r"$\frac$.jpg", "a$b$c", "100 % $"])
+def test_any_name_can_be_drawn(name, tmp_path):
+    """Text between dollar signs is a formula to matplotlib, and lone surrogates are an error."""
+    picture = np.zeros((1, 8, 8, 3), dtype=np.uint8)
+    shown = name.encode("ascii", "backslashreplace").decode().replace("$", r"\$")
+    figure = confident_mistakes(picture, [f"x/{name}"], [name], ["River"], np.ones(1))
+    assert figure.axes[0].texts[0].get_text() == f"100.0% sure\n{shown}"
+    save_figure(figure, tmp_path / "mistakes.png")
+    figure = confusion_matrix(np.eye(2, dtype=int), [name, "River"])
+    assert figure.axes[0].get_yticklabels()[0].get_text() == shown
+    save_figure(figure, tmp_path / "matrix.png")
+
+
 def test_no_mistakes_is_good_news():
     images = np.zeros((0, 8, 8, 3), dtype=np.uint8)
     figure = confident_mistakes(images, [], [], [], np.ones(0))

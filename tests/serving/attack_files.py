@@ -88,7 +88,7 @@ def georeferenced(path: str) -> bytes:
     options = {"crs": system, "transform": from_origin(5, 50, 0.001, 0.001)}
     with rasterio.MemoryFile() as memory:
         with memory.open(driver="GTiff", **shape, **options, GEOTIFF_KEYS_FLAVOR="ESRI_PE") as file:
-            file.write(np.full((13, 64, 64), 1000, np.uint16))
+            file.write(np.full((13, 64, 64), 2000, np.uint16))
         return bytes(memory.read())
 
 
