@@ -146,7 +146,9 @@ def _jpeg(data: bytes) -> ImageHeader | None:
     return None
 
 
-def _png(data: bytes) -> ImageHeader:
+def _png(data: bytes) -> ImageHeader | None:
+    if data[12:16] != b"IHDR":  # the first chunk of a PNG
+        return None
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
     return ImageHeader("PNG", width, height, _PNG_CHANNELS[colour], 2 if depth == 16 else 1)
 

@@ -129,7 +129,7 @@ def decode(
             check_header(header)
         patch = _read_tiff(data, band_order, longitude) if is_tiff(data) else None
         if patch is None:
-            patch = _read_picture(data)
+            patch = _read_picture(data, header)
     except UnsuitableImageError as error:
         raise DataSourceError(f"{name} cannot be decoded: {error}") from error
     except UnidentifiedImageError as error:
@@ -140,7 +140,9 @@ def decode(
             else "the file is not a JPEG, PNG or TIFF image, the formats that are read"
         )
         raise DataSourceError(f"{name} cannot be decoded: {reason}") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow and GDAL have no common class of errors
         raise DataSourceError(
             f"{name} cannot be decoded ({error}): the file is damaged or not a picture of 8-bit "
             "RGB or of bands; fetch it again or remove it"
@@ -201,18 +203,22 @@ def as_channels(patch: Patch, name: str, *, rgb: bool) -> Patch:
     )
 
 
-_PNG_DEPTH = 24  # position of the byte with the bits per channel: PNG specification, 11.2.1
-
-
-def _read_picture(data: bytes) -> Patch:
+def _read_picture(data: bytes, header: ImageHeader | None) -> Patch:
     """Read a picture with Pillow: any 8-bit mode, without an alpha channel."""
     with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF")) as image:
+        if header is None and image.format == "PNG":
+            raise UnsuitableImageError("it does not begin with its header; save the image again")
+        if header is not None and image.size != (header.width, header.height):
+            raise UnsuitableImageError(
+                f"it declares two sizes, {header.width}x{header.height} and "
+                f"{image.width}x{image.height} pixels; save the image again"
+            )
         check_header(ImageHeader(str(image.format), image.width, image.height, 3))
         if image.format in ("JPEG", "MPO"):  # MPO: a JPEG that several JPEGs follow
             check_scans(data)
         # Pillow reads 16-bit RGB as 8-bit RGB and drops the lower bits.
-        if image.format == "PNG" and data[_PNG_DEPTH] > 8:
-            raise UnsuitableImageError(not_8_bit(f"{data[_PNG_DEPTH]} bits"))
+        if image.format == "PNG" and any(";16" in str(tile.args) for tile in image.tile):
+            raise UnsuitableImageError(not_8_bit("16 bits"))
         if image.mode.startswith(("I", "F")):
             raise UnsuitableImageError(not_8_bit(f"mode {image.mode}"))
         check_transparency(image)

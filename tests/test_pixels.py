@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -20,6 +21,31 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def png_header(width: int, height: int, bits: int, colours: int) -> bytes:
+    return struct.pack(">IIBBBBB", width, height, bits, colours, 0, 0, 0)
+
+
+def png_of(chunks: list[tuple[bytes, bytes]], colours: int) -> bytes:
+    """A PNG of 64x64 pixels with further chunks between its header and its pixels."""
+    pixels = (b"IDAT", zlib.compress(bytes(64 * 700)))
+    every = [(b"IHDR", png_header(64, 64, 8, colours)), *chunks, pixels, (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in every
+    )
+
+
+def geotiff_of(dtype: str) -> bytes:
+    """A GeoTIFF of 13 bands without pixels."""
+    with rasterio.MemoryFile() as memory:
+        with memory.open(driver="GTiff", width=64, height=64, count=13, dtype=dtype):
+            pass
+        return bytes(memory.read())
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -32,6 +58,21 @@ def png(image: Image.Image) -> bytes:
 def test_what_is_no_picture_of_ours_is_refused_with_the_reason(data: bytes, reason: str) -> None:
     with pytest.raises(DataSourceError, match=f"^a.png cannot be decoded.*{reason}"):
         decode(data, "a.png", rgb=True)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (geotiff_of("complex_int16"), "the file is damaged or not a picture"),
+        (png_of([(b"tRNS", b"\0")], 3), "the file is damaged or not a picture"),
+        (png_of([(b"IHDR", png_header(70, 64, 8, 2))], 2), "declares two sizes"),
+        (png_of([(b"IHDR", png_header(64, 64, 16, 2))], 2), "not 8-bit .16 bits"),
+    ],
+    ids=["complex bands", "an entry that is too short", "two sizes", "16 bits in a second header"],
+)
+def test_an_error_of_any_class_is_a_refusal(data: bytes, reason: str) -> None:
+    with pytest.raises(DataSourceError, match=f"^a cannot be decoded.*{reason}"):
+        decode(data, "a", rgb=True)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any
 
@@ -28,6 +29,9 @@ _Names = Annotated[tuple[_Text, ...], msgspec.Meta(min_length=1, max_length=10_0
 _Count = Annotated[int, msgspec.Meta(gt=0)]
 _Pixels = Annotated[int, msgspec.Meta(gt=0, le=2048)]
 """At most 2048, because opening a model classifies a patch."""
+
+_DEPTH = 100
+"""Largest number of lists and objects of a card within each other."""
 
 _Examples = Annotated[dict[str, str], msgspec.Meta(max_length=10_000)]
 
@@ -149,15 +153,19 @@ def _check_layout(content: Any, file: str) -> None:
         )
 
 
-def _plain(content: Any) -> Any:
-    """Make every text of a JSON value plain."""
+def _plain(content: Any, depth: int = 0) -> Any:
+    """Make every text of a JSON value plain, and replace a number that JSON lacks by null."""
+    if depth > _DEPTH:
+        raise ValueError(f"its values are nested more than {_DEPTH} times")
     match content:
+        case float() if not math.isfinite(content):
+            return None
         case str():
             return plain(content)
         case list():
-            return [_plain(value) for value in content]
+            return [_plain(value, depth + 1) for value in content]
         case dict():
-            return {plain(name): _plain(value) for name, value in content.items()}
+            return {plain(name): _plain(value, depth + 1) for name, value in content.items()}
     return content
 
 

@@ -15,7 +15,7 @@ def open_model(path: Path, *, device: str = "cpu", threads: int | None = None) -
     """Open a model file.
 
     Only checkpoints need torch. A file is data: it runs no code, and opening it reads no other file
-    than its companions and fetches nothing. The model classifies empty patches before it counts as
+    than its companions and fetches nothing. The model classifies two patches before it counts as
     open, because its card may describe another model.
 
     Args:
@@ -44,31 +44,33 @@ def open_model(path: Path, *, device: str = "cpu", threads: int | None = None) -
 
 
 def _check_answers(model: Model, path: Path) -> None:
-    """Classify one and two empty patches, and compare the output with the card.
+    """Classify an empty patch, and the patch with a patch of many values; compare with the card.
 
     Raises:
         ModelFileError: The model cannot classify the card's patches, or gives something else than
             probabilities of the card's classes and one vector of features for each patch.
     """
     card = model.card
+    patches = np.zeros((2, *card.shape), card.dtype)
+    patches[1] = np.resize(np.arange(10_000), card.shape).astype(card.dtype)
     for count in (1, 2):
         try:
-            output = model.run(np.zeros((count, *card.shape), card.dtype))
+            output = model.run(patches[:count])
         except Exception as error:  # The backends have no common class of errors.
             raise ModelFileError(
                 f"{path} cannot classify the patches that its card describes ({card.dtype} of "
                 f"shape {card.shape}; {type(error).__name__}: {error}): export the file again from "
                 "its checkpoint"
             ) from error
-        if fault := _fault(output, count, card):
+        if fault := fault_of(output, count, card):
             raise ModelFileError(
                 f"{path} does not compute what its card describes, because {fault}: export the "
                 "file again from its checkpoint"
             )
 
 
-def _fault(output: Output, count: int, card: ModelCard) -> str | None:
-    """Describe what is wrong with an output for a number of patches."""
+def fault_of(output: Output, count: int, card: ModelCard) -> str | None:
+    """Describe what is wrong with an output for a number of patches; None if nothing is."""
     probabilities, features = output
     if probabilities.dtype != np.float32 or probabilities.shape != (count, len(card.classes)):
         return (
@@ -76,8 +78,9 @@ def _fault(output: Output, count: int, card: ModelCard) -> str | None:
             f"and {len(card.classes)} classes"
         )
     sums = probabilities.sum(axis=1)
-    if not (np.all(probabilities >= 0) and np.allclose(sums, 1, atol=1e-3)):  # NaN is neither
-        return f"the probabilities of an empty patch sum to {sums[0]:g}"
+    wrong = ~((np.abs(sums - 1) < 1e-3) & (probabilities >= 0).all(axis=1))  # NaN is neither
+    if wrong.any():
+        return f"the probabilities of a patch are negative or sum to {sums[wrong][0]:g}"
     if features is not None and (
         features.dtype != np.float32
         or features.ndim != 2

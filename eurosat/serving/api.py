@@ -15,7 +15,7 @@ from litserve.loops.base import LitLoop
 from litserve.utils import LitAPIStatus, LoopResponseType
 
 from eurosat.inference.backend import Model, Output, Patches, join_outputs
-from eurosat.inference.runtime import open_model
+from eurosat.inference.runtime import fault_of, open_model
 from eurosat.logs import LogLevel, Logs
 from eurosat.serving import metrics
 from eurosat.serving.transport import AnswerTransport, RequestChannel
@@ -133,7 +133,11 @@ class ClassifierAPI(litserve.LitAPI):  # type: ignore[misc]
         return inputs[0] if len(inputs) == 1 else np.concatenate(inputs)
 
     def predict(self, x: Patches, **_: Any) -> Output:
-        """Compute the output for patches in calls of at most ``max_batch_size``."""
+        """Compute the output for patches in calls of at most ``max_batch_size``.
+
+        Raises:
+            ValueError: The model gives something else than probabilities and finite features.
+        """
         assert self.model is not None
         found = []
         for start in range(0, len(x), self.max_batch_size):
@@ -141,5 +145,8 @@ class ClassifierAPI(litserve.LitAPI):  # type: ignore[misc]
             metrics.BATCH_IMAGES.observe(len(batch))
             if self.step:
                 self.step()
-            found.append(self.model.run(batch))
+            output = self.model.run(batch)
+            if fault := fault_of(output, len(batch), self.model.card):
+                raise ValueError(f"{self.path} does not compute what its card describes: {fault}")
+            found.append(output)
         return found[0] if len(found) == 1 else join_outputs(found)

@@ -10,6 +10,7 @@ import time
 import uuid
 from typing import Any
 
+from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from eurosat.serving import metrics
@@ -51,6 +52,30 @@ def connections(limits: Limits) -> functools.partial["Connection"]:
     return functools.partial(Connection, most=most, answer_seconds=limits.timeout + _READ_SECONDS)
 
 
+_COUNTED_CHUNKS = 1000
+"""Chunks of a body after which the size of the chunks is checked."""
+
+_MIN_CHUNK = 64
+"""Smallest mean size of a body's chunks in bytes; every chunk costs as long as a large one."""
+
+
+class _Parser(HttpRequestParser):
+    """httptools' parser, which drops the body of a request that offers another protocol."""
+
+    def __init__(self, connection: "Connection") -> None:
+        """Parse for a connection."""
+        super().__init__(connection)
+        self._connection = connection
+
+    def feed_data(self, data: Any) -> None:
+        """Parse data."""
+        try:
+            super().feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            if self.get_method() != b"CONNECT":
+                self._connection.ignore_upgrade(data[upgrade.args[0] :])
+
+
 class Connection(HttpToolsProtocol):
     """A connection to a caller.
 
@@ -65,6 +90,9 @@ class Connection(HttpToolsProtocol):
     _unparsed = 0
     """Bytes since the end of the last head or part of a body; the parser keeps them in memory."""
 
+    _chunks = 0
+    _chunk_bytes = 0
+
     _last_log = -_LOG_SECONDS
 
     def __init__(self, *arguments: Any, most: int, answer_seconds: float, **options: Any) -> None:
@@ -77,6 +105,7 @@ class Connection(HttpToolsProtocol):
             options: Arguments of uvicorn's class.
         """
         super().__init__(*arguments, **options)
+        self.parser = _Parser(self)
         self._most = most
         self._answer_seconds = answer_seconds
 
@@ -91,12 +120,19 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End the watch."""
         self._timer.cancel()
+        self.flow.read_paused = False  # a pipelined request must not read on
         super().connection_lost(exc)
 
-    def handle_websocket_upgrade(self) -> None:
-        """End the watch; uvicorn has another class for websockets."""
-        self._timer.cancel()
-        super().handle_websocket_upgrade()
+    def ignore_upgrade(self, rest: bytes) -> None:
+        """Parse a head again without its offer of another protocol, which a server may ignore.
+
+        Java's client offers HTTP/2 with every request.
+        """
+        version = self.parser.get_http_version().encode()
+        head = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
+        head += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        self.parser = _Parser(self)
+        self.parser.feed_data(b"\r\n".join([*head, b"", rest]))
 
     def data_received(self, data: bytes) -> None:
         """Parse data; a head that never ends, or headers after the body, are refused."""
@@ -110,24 +146,37 @@ class Connection(HttpToolsProtocol):
         self._in_head = True
         super().on_message_begin()
 
+    @property
+    def _offers_upgrade(self) -> bool:
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+
     def on_headers_complete(self) -> None:
         """Start a request, unless its head is too large."""
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         self._head_too_large = size > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS
         if self._head_too_large:
             raise ValueError  # the parser stops, and uvicorn calls send_400_response
+        if self._offers_upgrade:
+            return  # ignore_upgrade has the head parsed again
+        self._chunks = self._chunk_bytes = 0
         self._in_head = False
         self._unparsed = 0
         self._since = self.loop.time()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of a body."""
+        """Take a part of a body, which is a chunk or a part of a chunk."""
         self._unparsed = 0
+        self._chunks += 1
+        self._chunk_bytes += len(body)
+        if self._chunks > _COUNTED_CHUNKS and self._chunk_bytes < _MIN_CHUNK * self._chunks:
+            raise ValueError  # the parser stops, and uvicorn calls send_400_response
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End a request."""
+        if self._offers_upgrade:
+            return
         self._unparsed = 0
         super().on_message_complete()
 

@@ -42,6 +42,9 @@ _INLINE_SCANS = 12
 _COMPRESSED_TEXT = (b"zTXt", b"iTXt", b"iCCP")
 """Chunks of a PNG that may inflate to many times their size."""
 
+_DIRECTORIES = (b"Exif\0", b"MPF\0")
+"""Segments of a JPEG whose entries may all name the same bytes, which Pillow copies every time."""
+
 MEMORY_BYTES = 256 * 2**20
 """Memory that a decoder process may take for an image.
 
@@ -139,7 +142,7 @@ def _is_small(data: bytes) -> bool:
                 check_scans(data, _INLINE_SCANS)
             except ValueError:
                 return False
-            return True
+            return not any(segment in data for segment in _DIRECTORIES)
         case "PNG":
             return not any(chunk in data for chunk in _COMPRESSED_TEXT)
     return False

@@ -300,6 +300,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
                 generate_client_file=False,
                 access_log=False,
                 http=connections(self.limits),
+                ws="none",  # no route takes a websocket: the request is answered like any other
             )
         finally:
             end_children()

@@ -179,3 +179,14 @@ def test_a_card_survives_json(content: dict[str, Any]) -> None:
     card = ModelCard.from_json(json.dumps(content), "same.onnx")
     assert json.loads(card.to_json()) == content
     assert ModelCard.from_json(card.to_json(), "same.onnx") == card
+
+
+def test_a_card_can_always_be_written_as_json(content: dict[str, Any]) -> None:
+    metrics = {"accuracy": float("nan"), "loss": float("inf"), "classes": [0.5, float("-inf")]}
+    card = ModelCard.from_json(json.dumps(content | {"metrics": metrics}), "odd.onnx")
+    assert card.metrics == {"accuracy": None, "loss": None, "classes": [0.5, None]}
+    nested: dict[str, Any] = {}
+    for _ in range(450):
+        nested = {"a": nested}
+    with pytest.raises(ModelFileError, match="nested more than 100 times"):
+        ModelCard.from_json(json.dumps(content | {"data": nested}), "odd.onnx")

@@ -192,6 +192,31 @@ def not_finite(model: Any) -> None:
     appended(model, scaled, nan=np.float32(np.nan))
 
 
+def not_finite_for(model: Any, low: float, high: float) -> None:
+    """Give NaN for patches whose mean value is between two values."""
+    appended(
+        model,
+        helper.make_node(
+            "Cast", [model.graph.input[0].name], ["hostile_numbers"], to=TensorProto.FLOAT
+        ),
+        helper.make_node("ReduceMean", ["hostile_numbers", "axes"], ["patch_mean"], keepdims=0),
+        helper.make_node("Greater", ["patch_mean", "low"], ["above"]),
+        helper.make_node("Less", ["patch_mean", "high"], ["below"]),
+        helper.make_node("And", ["above", "below"], ["chosen"]),
+        helper.make_node("Unsqueeze", ["chosen", "axis"], ["rows"]),
+        helper.make_node("Where", ["rows", "nan", "plain"], ["probabilities"]),
+        axes=np.array([1, 2, 3]),
+        axis=np.array([1]),
+        low=np.float32(low),
+        high=np.float32(high),
+        nan=np.float32(np.nan),
+    )
+
+
+def not_finite_for_an_image(model: Any) -> None:
+    not_finite_for(model, 1, 255)
+
+
 def negative(model: Any) -> None:
     shifted = helper.make_node("Add", ["plain", "shift"], ["probabilities"])
     appended(model, shifted, shift=np.float32([2, -2, *[0] * 8]))
@@ -231,7 +256,16 @@ def one_patch(model: Any) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        *(fewer_outputs, one_row, doubled, not_finite, negative, other_type, other_features),
+        *(
+            fewer_outputs,
+            one_row,
+            doubled,
+            not_finite,
+            not_finite_for_an_image,
+            negative,
+            other_type,
+            other_features,
+        ),
         *(second_input, other_input, other_size, one_patch),
     ],
     ids=lambda function: function.__name__,

@@ -50,6 +50,39 @@ def png_with_text() -> bytes:
     return data[:33] + chunk * 60 + data[33:]
 
 
+def png_of_chunks(chunks: list[tuple[bytes, bytes]]) -> bytes:
+    """A PNG of these chunks, each a name and its content."""
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in chunks
+    )
+
+
+def png_header(size: tuple[int, int], bits: int = 8) -> tuple[bytes, bytes]:
+    """The first chunk of a PNG of RGB pixels."""
+    return b"IHDR", struct.pack(">IIBBBBB", *size, bits, 2, 0, 0, 0)
+
+
+def png_of_two_sizes(first: tuple[bytes, bytes]) -> bytes:
+    """A small PNG file of the largest size, whose first chunk declares 64x64 pixels."""
+    width, height = LARGE
+    pixels = b"IDAT", zlib.compress(bytes(height * (1 + 3 * width)), 9)
+    return png_of_chunks([first, png_header(LARGE), pixels, (b"IEND", b"")])
+
+
+def jpeg_of_directory(name: bytes) -> bytes:
+    """A JPEG whose segment has 5,000 entries that all name the same 60,000 bytes."""
+    count = 5000
+    entries = b"".join(struct.pack("<HHII", i + 1, 7, 60_000, 8) for i in range(count))
+    content = name + struct.pack("<2sHIH", b"II", 42, 8, count) + entries + bytes(4)
+    marker = 0xE2 if name.startswith(b"MPF") else 0xE1
+    data = picture("JPEG", (64, 64))
+    return data[:2] + struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content + data[2:]
+
+
 def tiff(entries: list[tuple[int, int, int, int]], rest: bytes = b"", pages: int = 1) -> bytes:
     """A TIFF of one directory, or of many directories without pixels."""
     directory = struct.pack("<H", len(entries)) + b"".join(
@@ -117,6 +150,15 @@ FILES: dict[str, Callable[[], Attack]] = {
     "50 large images": lambda: Attack((413,), [picture("PNG")] * 50),
     "2 large images": lambda: Attack((200,), [picture("PNG")] * 2),
     "128 PNGs of compressed texts": lambda: Attack((422,), [png_with_text()] * 128),
+    "128 PNGs of two headers": lambda: Attack(
+        (422,), [png_of_two_sizes(png_header((64, 64)))] * 128
+    ),
+    "128 PNGs of a header in a text": lambda: Attack(
+        (422,), [png_of_two_sizes((b"tEXt", png_header((64, 64))[1] + b"a\0b"))] * 128
+    ),
+    "60 JPEGs of overlapping entries": lambda: Attack(
+        (200,), [jpeg_of_directory(b"Exif\0\0")] * 60
+    ),
     "300,000 pages": lambda: Attack(
         (422,), [tiff([(256, 3, 1, 64), (257, 3, 1, 64)], pages=300_000)]
     ),

@@ -162,6 +162,10 @@ def test_bodies_that_are_not_what_they_should_be(service: Service) -> None:
     assert status in (400, 422)
     status, error = post(service, data=b"garbage", headers={"Content-Type": "multipart/form-data"})
     assert (status, "boundary" in error) == (400, True)
+    for charset in ("undefined", "punycode", "idna"):  # Python's codecs that raise, or take long
+        kind = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
+        form = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n.-\xff\r\n--x--\r\n'
+        assert post(service, data=form, headers=kind)[0] == 415
     assert post(service, json={"images": []})[0] == 422
     assert post(service, json={"images": [1]})[0] == 422
     assert post(service, json={"images": {"a": 1}})[0] == 422

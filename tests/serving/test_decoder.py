@@ -5,7 +5,13 @@ import sys
 
 import pytest
 
-from eurosat.serving.decoder import MEMORY_BYTES
+from eurosat.serving.decoder import MEMORY_BYTES, _is_small
+from tests.serving.attack_files import (
+    jpeg_of_directory,
+    picture,
+    png_header,
+    png_of_two_sizes,
+)
 
 HELD = """
 from functools import partial
@@ -45,3 +51,10 @@ def test_an_image_has_its_memory_whatever_the_last_image_left(
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.returncode == 0
     assert result.stdout.startswith(answer)
+
+
+def test_only_what_is_decoded_quickly_is_decoded_in_the_api_process() -> None:
+    assert _is_small(picture("JPEG", (64, 64)))
+    assert not _is_small(jpeg_of_directory(b"Exif\0\0"))
+    assert not _is_small(jpeg_of_directory(b"MPF\0"))
+    assert not _is_small(png_of_two_sizes((b"tEXt", png_header((64, 64))[1] + b"a\0b")))

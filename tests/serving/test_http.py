@@ -87,3 +87,53 @@ def test_a_line_break_in_a_header_reaches_neither_the_answer_nor_the_log(service
     answer = service.post("/predict", files={"file": (forged, b"no image")})
     assert answer.status_code == 422
     assert "taken over" not in service.log.read_text("utf-8")
+
+
+OFFERS = {
+    "HTTP/2": ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAA"],
+    "a websocket": [
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    ],
+}
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+def test_an_offer_of_another_protocol_is_ignored(service: Service, offer: str) -> None:
+    """Java's client offers HTTP/2 with every request."""
+    body = b'{"instances": []}'
+    chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    length = f"Content-Length: {len(body)}"
+    whole = request([*OFFERS[offer], length], body, "/vertex/predict")
+    chunked = request([*OFFERS[offer], "Transfer-Encoding: chunked"], chunks, "/vertex/predict")
+    before = service.metric('eurosat_requests_total{route="/health"')
+    last = "\r\n".join(["GET /health HTTP/1.1", "Host: a", *OFFERS[offer], "", ""]).encode()
+    pieces = [whole[start : start + 50] for start in range(0, len(whole), 50)]
+    answer = talk(service, *pieces, chunked, last)
+    assert statuses(answer) == [422, 422, 200]
+    assert answer.count(b"the request holds no image") == 2
+    assert answer.count(b"x-request-id: ") == 3
+    assert service.metric('eurosat_requests_total{route="/health"') == before + 1
+    assert "ERROR" not in service.log.read_text("utf-8")
+
+
+def test_a_body_of_tiny_chunks_is_refused(service: Service) -> None:
+    head = request(["Transfer-Encoding: chunked"])
+    try:
+        answer = talk(service, head + b"1\r\n \r\n" * 20_000)
+    except ConnectionError:  # the service has closed the connection before the end of the body
+        answer = b""
+    assert statuses(answer) == []
+    assert service.get("/health").status_code == 200
+    assert "the data are no HTTP request" in service.log.read_text("utf-8")
+
+
+def test_who_leaves_before_the_answers_is_no_failure(service: Service) -> None:
+    port = int(service.url.rpartition(":")[2])
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n" * 100)
+    assert service.get("/metrics").status_code == 200
+    assert "Traceback" not in service.log.read_text("utf-8")

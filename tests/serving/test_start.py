@@ -1,5 +1,6 @@
 """Starting the service: what it takes, what it refuses, and what it does without."""
 
+import io
 import os
 import pickle
 import socket
@@ -8,14 +9,17 @@ import sys
 import time
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
+from PIL import Image
 
 from eurosat.cli import main
 from eurosat.errors import ModelFileError
 from eurosat.registry import find
 from eurosat.registry.find import find_model
 from tests.conftest import Run
+from tests.inference.test_hostile_onnx import not_finite_for
 from tests.serving.conftest import StartService, free_port, wait_ready
 
 
@@ -121,6 +125,25 @@ def test_a_checkpoint_is_served_as_it_is(
     service = start_service(model=trained.best)
     assert service.get("/info").json()["model"]["format"] == "checkpoint"
     assert service.predict(pictures["Forest.jpg"]).status_code == 200
+    assert service.stop() == 0
+
+
+def test_what_is_no_probability_is_a_failure_of_the_model(
+    start_service: StartService, tmp_path: Path, onnx_model: Path
+) -> None:
+    model = onnx.load(onnx_model)
+    not_finite_for(model, 20, 60)  # open_model classifies an empty and a brighter patch
+    del model.graph.value_info[:]
+    onnx.save(model, tmp_path / "model.onnx")
+    service = start_service(model=tmp_path / "model.onnx")
+    dark, bright = (io.BytesIO(), io.BytesIO())
+    Image.new("L", (64, 64), 40).save(dark, "JPEG")
+    Image.new("L", (64, 64), 200).save(bright, "JPEG")
+    assert service.predict(bright.getvalue()).status_code == 200
+    answer = service.predict(dark.getvalue())
+    assert (answer.status_code, "the model failed" in answer.json()["error"]) == (500, True)
+    assert "sum to nan" in service.log.read_text("utf-8")
+    assert service.predict(bright.getvalue()).status_code == 200
     assert service.stop() == 0
 
 
