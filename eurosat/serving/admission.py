@@ -26,7 +26,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from starlette.websockets import WebSocket
 
 from eurosat.api_key import carries_key
 from eurosat.errors import EuroSATError
@@ -131,16 +130,10 @@ class Admission:
         match scope["type"]:
             case "http":
                 await self._answer(scope, receive, send)
-            case "websocket" if not (route := _chosen_route(scope)).public:
-                metrics.REQUESTS.labels(route.path, 403).inc()
-                request_id = uuid.uuid4().hex
-                refusal = problem(
-                    403, "the path takes no websocket: send an HTTP request", request_id
-                )
-                refusal.headers["X-Request-ID"] = request_id
-                await WebSocket(scope, receive, send).send_denial_response(refusal)
-            case _:
+            case "lifespan":
                 await self.app(scope, receive, send)
+            case other:  # the service answers a request for a websocket as any other request
+                raise NotImplementedError(f"there are no routes for {other}")
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
