@@ -257,9 +257,10 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(run: Callable[..., Run]) 
         "--model.ema_decay=0.9",
         "--model.lr_scheduler=torch.optim.lr_scheduler.StepLR",
         "--model.lr_scheduler.init_args.step_size=1",
-        # So the first epoch is the best one, before the cut.
+        # The loss grows, so the first epoch is the best one, before the cut.
         "--checkpoint.monitor=train/loss",
-        "--checkpoint.mode=max",
+        "--model.optimizer=torch.optim.AdamW",
+        "--model.optimizer.init_args.maximize=true",
     )
     unbroken = run("fit", *options, "--trainer.max_epochs=3")
     broken = run("fit", *options, "--trainer.max_epochs=1")

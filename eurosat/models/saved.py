@@ -122,6 +122,8 @@ def _weights(content: Any, file_size: int) -> dict[str, Tensor]:
     """
     if not isinstance(content, dict) or not all(isinstance(w, Tensor) for w in content.values()):
         raise ValueError("the state_dict holds something else than tensors")
+    if any(weight.is_meta for weight in content.values()):
+        raise ValueError("a weight has no numbers")
     size = sum(weight.numel() * weight.element_size() for weight in content.values())
     if size > 2 * file_size:
         raise ValueError(f"the weights claim {size} bytes, and the file has {file_size}")

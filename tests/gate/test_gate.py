@@ -390,7 +390,7 @@ def test_a_model_without_answers_leaves_the_last_report_as_it_is(
     good: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = changed(good, tmp_path / "broken", lambda weights: weights + float("inf"))
-    assert "the probabilities of an empty patch sum to nan" in refused(
+    assert "the probabilities of a patch are negative or sum to nan" in refused(
         capsys, broken.best, f"--against={good.best}"
     )
     output = tmp_path / "out"

@@ -84,6 +84,9 @@ def answered(service: Service) -> None:
 def stop_decoders(service: Service) -> list[int]:
     """Stop the decoders, as a decoder that waits for ever."""
     answered(service)
+    for process in decoders(service)[1:]:  # a decoder that dies idle costs an image as well
+        os.kill(process, signal.SIGKILL)
+    answered(service)
     found = decoders(service)
     assert found
     for process in found:
