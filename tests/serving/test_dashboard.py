@@ -55,9 +55,10 @@ def prometheus(
     url = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 60
-        # The exporter has one predicted class, Forest; the service has more.
-        while not any(
-            float(value) for value in ask(url, "sum(increase(eurosat_confidence_count[1m]))")
+        # A rate needs two samples of each of the two targets.
+        while not (
+            any(float(value) for value in ask(url, "sum(increase(eurosat_confidence_count[1m]))"))
+            and ask(url, "rate(eurosat_log_uploads_total[1m])")
         ):
             assert time.monotonic() < deadline
             service.predict(jpeg(patches["Forest_1"]))
