@@ -13,6 +13,7 @@ from rasterio.transform import from_origin
 
 from eurosat.errors import DataSourceError
 from eurosat.pixels import _open_tiff, decode, resize
+from tests.serving.attack_files import png_of_chunks
 
 
 def png(image: Image.Image) -> bytes:
@@ -29,13 +30,7 @@ def png_of(chunks: list[tuple[bytes, bytes]], colours: int) -> bytes:
     """A PNG of 64x64 pixels with further chunks between its header and its pixels."""
     pixels = (b"IDAT", zlib.compress(bytes(64 * 700)))
     every = [(b"IHDR", png_header(64, 64, 8, colours)), *chunks, pixels, (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(content))
-        + name
-        + content
-        + struct.pack(">I", zlib.crc32(name + content))
-        for name, content in every
-    )
+    return png_of_chunks(every)
 
 
 def geotiff_of(dtype: str) -> bytes:
