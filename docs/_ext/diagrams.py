@@ -139,13 +139,13 @@ def service() -> str:
     lines = ("key, size, load;", "decode, or ask a decoder;", "dispatch")
     api = Box(220, 10, "API process ×N", lines, 150)
     worker = Box(510, 10, "worker ×M", ("batch of the queued", "requests → model"), 150)
-    lines = ("starts the others,", "replaces a worker that exits")
+    lines = ("starts the others,", "replaces one that exits or hangs")
     main = Box(345, 160, "main process", lines, 190)
     spool = Box(10, 270, "spool", ("records of the", "prediction log"))
     log = Box(345, 270, "prediction log", ("folder or bucket",), 190)
     arrows = [
         Arrow([(235, 94), (235, 250), (75, 250), (75, 270)], "one write a request", (100, 244)),
-        Arrow([(140, 287), (345, 287)], "main process uploads", (185, 281)),
+        Arrow([(140, 287), (345, 287)], "background process uploads", (185, 281)),
         Arrow([(140, 85), (180, 85), (180, 40), (220, 40)], "HTTP", (145, 78)),
         Arrow([(370, 35), (510, 35)], "patches (ZeroMQ)", (388, 28)),
         Arrow([(510, 60), (370, 60)], "probabilities", (402, 76)),

@@ -45,7 +45,7 @@ ROUTES = 'route=~"/explain|.*[/:]predict|.*/infer"'
 
 _HOUR, _DAY = 3600, 86_400
 
-Kind = Literal["availability", "latency", "silence", "workers", "log", "drift", "ood"]
+Kind = Literal["availability", "latency", "silence", "processes", "log", "drift", "ood"]
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,12 @@ def rules(*, speed: int = 1) -> list[Rule]:
             always_up=True,
         ),
         Rule(
-            "EurosatWorkerExits",
-            "workers",
+            "EurosatProcessExits",
+            "processes",
             "page",
-            f"sum(increase(eurosat_worker_exits_total[{_time(1800, speed)}])) >= 3",
+            f"sum(increase(eurosat_process_exits_total[{_time(1800, speed)}])) >= 3",
             0,
-            "workers exit again and again",
+            "processes of the service exit again and again",
             "Read the exit codes in the service's log: -9 usually means too little memory, so give "
             "the service more memory or fewer workers. Otherwise go back to the last model.",
         ),

@@ -8,14 +8,15 @@ import signal
 import time
 import uuid
 from dataclasses import dataclass, field
+from typing import Any
 
-from litserve.utils import LitAPIStatus, ResponseBufferItem
+from litserve.utils import LitAPIStatus
 
 from eurosat.inference.backend import Output, Patches
 from eurosat.operating_system import ParentProcess
 from eurosat.serving import metrics
 from eurosat.serving.heartbeat import Heartbeats
-from eurosat.serving.transport import NoWorkerError, RequestChannel
+from eurosat.serving.transport import AnswerTransport, NoWorkerError, RequestChannel
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class ModelFailedError(Exception):
 @dataclass
 class _InFlight:
     patches: Patches
-    answer: ResponseBufferItem
+    answer: asyncio.Future[Any]
     since: float = field(default_factory=time.monotonic)
     attempts: int = 0
     waits_for_worker: bool = False
@@ -48,41 +49,47 @@ class _InFlight:
 class Dispatcher:
     """The sender of patches to the workers; every API process has one dispatcher."""
 
-    def __init__(
-        self, responses: dict[str, ResponseBufferItem], worker_exits: ctypes.c_ulong
-    ) -> None:
-        """Store the objects that the dispatcher shares with the server.
+    def __init__(self, worker_exits: ctypes.c_ulong) -> None:
+        """Store the counter that the dispatcher shares with the main process.
 
         Args:
-            responses: LitServe's response buffer of this process.
             worker_exits: Number of worker exits so far; the main process counts them.
         """
-        self._responses = responses
         self._worker_exits = worker_exits
-        self._seen_exits = worker_exits.value
         self._in_flight: dict[str, _InFlight] = {}
 
     def start(
-        self, channel: RequestChannel, number: int, workers: Heartbeats, own: Heartbeats
+        self,
+        channel: RequestChannel,
+        transport: AnswerTransport,
+        number: int,
+        workers: Heartbeats,
+        own: Heartbeats,
     ) -> None:
         """Open the channel in an API process.
 
         Args:
             channel: The channel to the workers.
+            transport: The way of the answers.
             number: Number of the API process.
             workers: The heartbeats of the workers.
             own: The heartbeats of the API processes.
         """
         self._channel = channel
+        self._transport = transport
         self._number = number
         self._workers = workers
         self._own = own
+        self._seen_exits = self._worker_exits.value
         channel.listen(number)
 
     @property
     def ready(self) -> bool:
-        """Whether a worker can answer; a worker that hangs is still connected."""
-        return self._channel.connected and self._workers.any_alive
+        """Whether a worker can answer, and all API processes run.
+
+        A worker that hangs is still connected, and so are callers of an API process that hangs.
+        """
+        return self._channel.connected and self._workers.any_alive and self._own.all_alive
 
     async def predict(self, patches: Patches) -> Output:
         """Have a worker classify patches.
@@ -99,19 +106,15 @@ class Dispatcher:
             ModelFailedError: The model raised another error.
         """
         uid = uuid.uuid4().hex
-        request = _InFlight(patches, ResponseBufferItem(asyncio.Event()))
+        request = _InFlight(patches, asyncio.get_running_loop().create_future())
         self._in_flight[uid] = request
         metrics.QUEUE_DEPTH.set(len(self._in_flight))
-        self._responses[uid] = request.answer
         try:
             self._send(uid, request)
-            await request.answer.event.wait()
+            content, status = await request.answer
         finally:
-            del self._in_flight[uid], self._responses[uid]
+            del self._in_flight[uid]
             metrics.QUEUE_DEPTH.set(len(self._in_flight))
-        if request.answer.response is None:
-            raise WorkerLostError
-        content, status = request.answer.response
         if status == LitAPIStatus.ERROR:
             raise content if isinstance(content, MemoryError) else ModelFailedError(content)
         return Output(*content)
@@ -125,7 +128,29 @@ class Dispatcher:
             request.attempts += 1
             request.waits_for_worker = False
 
-    async def watch(self) -> None:
+    async def run(self) -> None:
+        """Receive answers, watch the other processes, and beat, until the process ends.
+
+        If one of these fails, the heartbeat ends, so that the main process replaces this process.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._receive())
+                tasks.create_task(self._watch())
+        except Exception:
+            _log.exception("this API process can receive no answers")
+            raise
+
+    async def _receive(self) -> None:
+        while True:
+            uid, (content, status, *_) = await self._transport.areceive(self._number)
+            request = self._in_flight.get(uid)
+            # Nobody waits after a time-out, after a second answer, and for the answers that this
+            # process's predecessor asked for.
+            if request and not request.answer.done():
+                request.answer.set_result((content, status))
+
+    async def _watch(self) -> None:
         """Repeat the requests of workers that exit, and end this process after the main process.
 
         The task is the heartbeat of the process as well: it makes a step whenever the event loop
@@ -146,7 +171,8 @@ class Dispatcher:
                 if request.waits_for_worker:
                     self._send(uid, request)
                 elif lost and request.attempts >= _ATTEMPTS:
-                    request.answer.event.set()
+                    if not request.answer.done():
+                        request.answer.set_exception(WorkerLostError)
                 elif lost:
                     # Another worker may have the request too; the second answer is ignored.
                     self._send(uid, request)

@@ -97,7 +97,20 @@ class Heartbeats:
             return f"has computed for more than {bound:.3g} s"
         return None
 
+    def has_begun(self, number: int) -> bool:
+        """Return whether process ``number`` has begun to beat since its last start."""
+        return bool(self._beats[number])
+
+    def is_alive(self, number: int) -> bool:
+        """Return whether process ``number`` has begun to beat and does not hang."""
+        return self.has_begun(number) and not self.hang(number)
+
     @property
     def any_alive(self) -> bool:
-        """Whether a process has begun to beat and does not hang."""
-        return any(beat and not self.hang(number) for number, beat in enumerate(self._beats))
+        """Whether one of the processes is alive."""
+        return any(map(self.is_alive, range(len(self._beats))))
+
+    @property
+    def all_alive(self) -> bool:
+        """Whether all of the processes are alive."""
+        return all(map(self.is_alive, range(len(self._beats))))

@@ -49,7 +49,7 @@ OVERRIDDEN = (
         _SERVER,
         "lifespan",
         "(self, app)",
-        "Every API process opens its sockets, beats, and watches for worker exits.",
+        "LitServe goes on without answers after an error in the task that receives them.",
     ),
     Internal(
         _SERVER,
@@ -59,9 +59,16 @@ OVERRIDDEN = (
     ),
     Internal(
         _SERVER,
+        "_start_server",
+        "(self, port, num_uvicorn_servers, log_level, sockets, uvicorn_worker_type, **kwargs)",
+        "LitServe starts all API processes once; the service starts one again that has exited.",
+    ),
+    Internal(
+        _SERVER,
         "_start_worker_monitoring",
         "(self, manager, uvicorn_workers)",
-        "LitServe fails the requests of a worker that exits; the service sends them again.",
+        "LitServe fails the requests of a worker that exits, and does not notice that a process "
+        "hangs or that an API process exits.",
     ),
     Internal(
         _SERVER,
@@ -99,16 +106,7 @@ OVERRIDDEN = (
 
 USED = (
     Internal(_SERVER, "app", None, "The service registers its routes on LitServe's application."),
-    Internal(
-        _SERVER, "app.response_queue_id", None, "The number of the API process selects its sockets."
-    ),
     Internal(_SERVER, "lit_api", None, "Monitoring starts the workers of this API again."),
-    Internal(
-        _SERVER,
-        "response_buffer",
-        None,
-        "LitServe fills the buffer; the dispatcher waits for its answers.",
-    ),
     Internal(
         _SERVER, "litapi_request_queues", None, "The service's channel replaces LitServe's queue."
     ),
@@ -121,12 +119,6 @@ USED = (
     ),
     Internal(
         _SERVER, "workers_setup_status.values", None, "LitServe waits for the first ready worker."
-    ),
-    Internal(
-        _SERVER,
-        "_shutdown_event",
-        None,
-        "LitServe waits for the event, which nobody sets: the order to stop ends the wait.",
     ),
     Internal(_SERVER, "inference_workers", None, "Monitoring waits for these processes to exit."),
     Internal(
@@ -160,12 +152,6 @@ USED = (
         "The loop sends answers in the form in which LitServe's API processes read them.",
     ),
     Internal(
-        "litserve.server",
-        "response_queue_to_buffer",
-        "(transport, response_buffer, consumer_id, litapi_connector)",
-        "Every API process runs this task, which calls the transport's areceive(consumer_id).",
-    ),
-    Internal(
         "litserve.connector",
         "check_cuda_with_nvidia_smi",
         "()",
@@ -173,12 +159,6 @@ USED = (
     ),
     Internal("litserve.utils", "LitAPIStatus", "()", "The status tells errors from other answers."),
     Internal("litserve.utils", "LoopResponseType", None, "Answers are regular, not streamed."),
-    Internal(
-        "litserve.utils",
-        "ResponseBufferItem",
-        None,
-        "The item holds an answer and the event that announces the answer.",
-    ),
     Internal(
         "litserve.utils",
         "WorkerSetupStatus",

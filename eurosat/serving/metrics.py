@@ -10,6 +10,7 @@ of HTTP or 499, classes are the model's.
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,15 @@ CALLER_HAS_GONE = 499
 
 FAILURES = (500, 503, 504)
 """Statuses by which the service says that it failed, which the objective of availability counts."""
+
+
+class ProcessKind(StrEnum):
+    """What a process of the service does; see ``docs/explanation/architecture.md``."""
+
+    WORKER = "worker"
+    API = "api"
+    BACKGROUND = "background"
+
 
 REQUESTS = Counter(
     "eurosat_requests",
@@ -91,9 +101,12 @@ BATCH_IMAGES = Histogram(
     "Images in one call of the model.",
     buckets=(1, 2, 4, 8, 16, 32, 64, 128),
 )
-WORKER_EXITS = Counter(
-    "eurosat_worker_exits", "Worker processes that exited while the service ran."
+PROCESS_EXITS = Counter(
+    "eurosat_process_exits",
+    "Processes that exited while the service ran, and were started again.",
+    ["process"],
 )
+"""``process`` is a `ProcessKind`."""
 MODEL = Gauge(
     "eurosat_model_info",
     "The model that answers.",
@@ -103,7 +116,7 @@ MODEL = Gauge(
 
 
 def prepare(routes: Iterable[str], classes: Iterable[str]) -> None:
-    """Start the counters of requests, failures and predictions at zero.
+    """Start the counters of requests, failures, predictions and exits at zero.
 
     Prometheus sees an increase only between two values of a series. A series that began with the
     first failure would hide the first failure.
@@ -118,6 +131,8 @@ def prepare(routes: Iterable[str], classes: Iterable[str]) -> None:
             REQUESTS.labels(route, status)
     for label in classes:
         PREDICTIONS.labels(label)
+    for kind in ProcessKind:
+        PROCESS_EXITS.labels(kind)
 
 
 def observe_image(

@@ -2,21 +2,19 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import wait
-from typing import Any
-
-from litserve.utils import WorkerSetupStatus
+from multiprocessing.process import BaseProcess
 
 from eurosat.serving import metrics
 from eurosat.serving.heartbeat import Heartbeats
 from eurosat.serving.stop import StopOrder
-from eurosat.serving.worker_states import WorkerStates
 
 _log = logging.getLogger(__name__)
 
 _MAX_FAILED_STARTS = 5
-"""Worker exits in a row, each before the worker could answer, that end the service."""
+"""Exits of a process in a row, each before its first heartbeat, that end the service."""
 
 _CHECK_SECONDS = 0.5
 
@@ -24,86 +22,92 @@ _SUSPENDED_SECONDS = 2.0
 """A check that comes later than this means that the machine or the service was suspended."""
 
 
-class Monitor:
-    """Replaces workers that exit or hang, and gives up if the service cannot go on."""
+@dataclass
+class Supervised:
+    """A process that is started again when it exits or hangs."""
 
-    def __init__(
-        self,
-        workers: list[Any],
-        states: WorkerStates,
-        api_processes: Mapping[int, Any],
-        api_heartbeats: Heartbeats,
-        start_worker: Callable[[int], Any],
-        stop: StopOrder,
-    ) -> None:
+    kind: metrics.ProcessKind
+
+    number: int
+    """Number of the process among the processes of its kind."""
+
+    heartbeats: Heartbeats
+    """The heartbeats of all processes of the kind."""
+
+    start: Callable[[int], BaseProcess]
+    """Starts another process of the number."""
+
+    process: BaseProcess
+
+    failed_starts: int = 0
+
+    def has_ended(self, resumed: float) -> bool:
+        """Return whether the process has exited; a process that hangs is killed.
+
+        Args:
+            resumed: As ``since`` of `eurosat.serving.heartbeat.Heartbeats.hang`.
+        """
+        if self.process.is_alive():
+            hang = self.heartbeats.hang(self.number, resumed)
+            if not hang:
+                return False
+            _log.error("%s %s: it is killed", self, hang)
+            self.process.kill()  # ends a stopped process as well
+            self.process.join(1)
+        _log.error("%s exited with code %s", self, self.process.exitcode)
+        return True
+
+    def __str__(self) -> str:
+        """Return the name in the log."""
+        return f"{self.kind} process {self.number}"
+
+
+class Monitor:
+    """Replaces processes that exit or hang, and gives up if the service cannot go on.
+
+    The monitor runs in the main thread of the main process, which has no other thread that takes
+    locks: API processes are forks, and a fork would copy the lock of a running thread for ever.
+    """
+
+    def __init__(self, processes: Sequence[Supervised], stop: StopOrder) -> None:
         """Store what the monitor supervises.
 
         Args:
-            workers: The worker processes by number; the monitor replaces entries of the list.
-            states: The states and heartbeats of the workers.
-            api_processes: The API processes by number.
-            api_heartbeats: The heartbeats of the API processes.
-            start_worker: Counts the exit of a worker, and starts the next worker of its number.
+            processes: The processes, which are running.
             stop: The order to stop, with which supervision ends.
         """
-        self._workers = workers
-        self._states = states
-        self._api_processes = api_processes
-        self._api_heartbeats = api_heartbeats
-        self._start_worker = start_worker
+        self._processes = processes
         self._stop = stop
-        self._failures = 0
 
-    def run(self) -> str | None:
-        """Supervise until the order to stop.
+    def run(self) -> str:
+        """Supervise until the service cannot go on, and return the reason.
 
-        Returns:
-            The reason why the service cannot go on; None after the order to stop.
+        Raises:
+            Stopped: The order to stop was given.
         """
         resumed = 0.0
         while True:
             before = time.monotonic()
-            processes = [*self._workers, *self._api_processes.values()]
-            wait([process.sentinel for process in processes], timeout=_CHECK_SECONDS)
+            wait([one.process.sentinel for one in self._processes], timeout=_CHECK_SECONDS)
             if time.monotonic() - before > _SUSPENDED_SECONDS:
                 resumed = time.monotonic()  # the other processes may have been suspended as well
-            reason = None
-            for number, process in self._api_processes.items():
-                hang = self._api_heartbeats.hang(number, resumed)
-                if _has_ended(f"API process {number}", process, hang):
-                    reason = "an API process ended"
-            for number, process in enumerate(self._workers):
-                if self._stop.given:
-                    return None
-                hang = self._states.heartbeats.hang(number, resumed)
-                if not reason and _has_ended(f"worker {number}", process, hang):
-                    reason = self._replace(number, process)
-            if self._stop.given:
-                return None
-            if reason:
-                return reason
+            for one in self._processes:
+                if one.has_ended(resumed) and (reason := self._replace(one)):
+                    return reason
 
-    def _replace(self, number: int, process: Any) -> str | None:
-        """Start another worker; return the reason if no further worker is worth a start."""
-        ready = self._states.values()[number] == WorkerSetupStatus.READY
-        self._failures = 0 if ready else self._failures + 1
-        metrics.WORKER_EXITS.inc()
-        metrics.process_ended(process.pid)
-        if self._failures >= _MAX_FAILED_STARTS:
-            return "workers exit before they can answer"
-        time.sleep(min(self._failures, 3))
-        if not self._stop.given:
-            self._workers[number] = self._start_worker(number)
+    def _replace(self, one: Supervised) -> str | None:
+        """Start another process; return the reason if no further process is worth a start."""
+        began = one.heartbeats.has_begun(one.number)
+        one.failed_starts = 0 if began else one.failed_starts + 1
+        metrics.PROCESS_EXITS.labels(one.kind).inc()
+        metrics.process_ended(one.process.pid or 0)
+        if one.failed_starts >= _MAX_FAILED_STARTS:
+            return f"{one} has exited {_MAX_FAILED_STARTS} times before it was ready"
+        time.sleep(min(one.failed_starts, 3))
+        self._stop.hold()
+        try:
+            one.process = one.start(one.number)
+        except OSError as error:  # the next check tries again
+            _log.error("%s cannot be started: %s", one, error.strerror)
+        self._stop.release()
         return None
-
-
-def _has_ended(name: str, process: Any, hang: str | None) -> bool:
-    """Return whether a process has exited; a process that hangs is killed."""
-    if process.is_alive():
-        if not hang:
-            return False
-        _log.error("%s %s: it is killed", name, hang)
-        process.kill()  # ends a stopped process as well
-        process.join(1)
-    _log.error("%s exited with code %s", name, process.exitcode)
-    return True

@@ -14,12 +14,12 @@ from eurosat.monitoring.log.store import open_store
 from eurosat.monitoring.log.uploader import Uploader
 from eurosat.monitoring.statistics import statistic_names
 
-_FINISH_SECONDS = 2.0
+FINISH_SECONDS = 2.0
 """Time for the last upload; Cloud Run sends SIGKILL 10 s after SIGTERM, and requests get 6 s."""
 
 
 class ServiceLog:
-    """The recorder of the API processes, and the uploader of the main process."""
+    """The recorder of the API processes, and the uploader of the background process."""
 
     def __init__(self, settings: LogSettings, card: ModelCard, api_servers: int) -> None:
         """Check the settings and prepare the spool; no thread starts yet.
@@ -58,10 +58,10 @@ class ServiceLog:
             self.recorder.close()
 
     def start_upload(self) -> None:
-        """Start the upload in the main process, after the API processes were forked."""
+        """Start the upload, in the background process."""
         counts.initialise()
         self._uploader.start()
 
     def finish_upload(self) -> None:
         """Upload what the API processes have left."""
-        self._uploader.finish(_FINISH_SECONDS)
+        self._uploader.finish(FINISH_SECONDS)

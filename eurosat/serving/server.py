@@ -8,14 +8,15 @@ import multiprocessing
 import os
 import signal
 import socket
-import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import litserve
+import uvicorn
 from fastapi import FastAPI
 from litserve.utils import WorkerSetupStatus
 
@@ -27,12 +28,14 @@ from eurosat.operating_system import available_cores
 from eurosat.serving import metrics
 from eurosat.serving.admission import Admission, check_path, protected_paths
 from eurosat.serving.api import ClassifierAPI
+from eurosat.serving.background import Background
 from eurosat.serving.connection import connections
 from eurosat.serving.decoder import Decoder
 from eurosat.serving.dispatcher import Dispatcher
 from eurosat.serving.heartbeat import START_SECONDS, Heartbeats
 from eurosat.serving.limits import Limits
-from eurosat.serving.monitor import Monitor
+from eurosat.serving.metrics import ProcessKind
+from eurosat.serving.monitor import Monitor, Supervised
 from eurosat.serving.open_inference import open_inference_routes
 from eurosat.serving.pages import add_pages
 from eurosat.serving.prediction_log import ServiceLog
@@ -117,7 +120,8 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         self._folder = folder
         self._stop = stop
         self._api_heartbeats = Heartbeats(api_servers)
-        self._supervision: threading.Thread | None = None
+        self._api_processes: list[Supervised] = []
+        self._background_processes: list[Supervised] = []  # none or one
         super().__init__(
             api,
             accelerator=accelerator,
@@ -138,7 +142,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         app.description = (
             "Classify the land use of Sentinel-2 patches. `/` is a page to try the model."
         )
-        self.dispatcher = Dispatcher(self.response_buffer, self.worker_exits)
+        self.dispatcher = Dispatcher(self.worker_exits)
         recorder = self._log.recorder if self._log else None
         self.decoder = Decoder(self.card, self._api_servers)
         service = Service(
@@ -159,7 +163,6 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             for number in range(len(self._inference_workers_config_for_api(self.lit_api.api_path)))
         ]
         self.workers_setup_status = WorkerStates(names)
-        self._shutdown_event = multiprocessing.Event()
         self._channel = RequestChannel(self._folder, num_api_servers)
         self.litapi_request_queues = {self.lit_api.api_path: self._channel}
         self._transport = AnswerTransport(self._folder, num_api_servers)
@@ -167,30 +170,30 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        """Open the sockets of an API process, and watch for worker exits until the process ends."""
+        """Open the sockets of an API process, and dispatch requests until the process ends."""
         metrics.MODEL.labels(self.card.version, self.card.backbone, self.card.format).set(1)
         metrics.prepare(protected_paths(app.routes), self.card.classes)
         # Asyncio's own number of threads follows the machine's cores, whatever may be used of them.
         threads = ThreadPoolExecutor(min(32, available_cores() + 4))
         asyncio.get_running_loop().set_default_executor(threads)
-        async with super().lifespan(app):
-            # A collection that visits the objects of the imports holds up requests for 0.1 s.
-            gc.collect()
-            gc.freeze()
-            self.dispatcher.start(
-                self._channel,
-                self.app.response_queue_id,
-                self.workers_setup_status.heartbeats,
-                self._api_heartbeats,
-            )
-            watch = asyncio.create_task(self.dispatcher.watch())
-            decoder = asyncio.create_task(self.decoder.start())
-            try:
-                async with self._log.writing() if self._log else contextlib.nullcontext():
-                    yield
-            finally:
-                watch.cancel()
-                decoder.cancel()
+        # A collection that visits the objects of the imports holds up requests for 0.1 s.
+        gc.collect()
+        gc.freeze()
+        self.dispatcher.start(
+            self._channel,
+            self._transport,
+            self._api_number,
+            self.workers_setup_status.heartbeats,
+            self._api_heartbeats,
+        )
+        dispatch = asyncio.create_task(self.dispatcher.run())
+        decoder = asyncio.create_task(self.decoder.start())
+        try:
+            async with self._log.writing() if self._log else contextlib.nullcontext():
+                yield
+        finally:
+            dispatch.cancel()
+            decoder.cancel()
 
     def verify_worker_status(self) -> None:
         """Wait for the first ready worker.
@@ -220,42 +223,72 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
                     "model, or choose a faster machine"
                 )
             time.sleep(0.05)
-        self._stop.hold()  # LitServe starts the API processes now
-        for number in range(self._api_servers):
-            self._api_heartbeats.start(number)
 
-    def _start_worker_monitoring(self, manager: None, uvicorn_workers: Mapping[int, Any]) -> None:
-        """Start to supervise the processes, and open the port of the metrics.
-
-        The method runs after the API processes were forked, because a fork must not copy the lock
-        of a running thread.
-        """
-        self._stop.release()
-        if self.metrics_port:
-            with _binding(self._host, self.metrics_port, "metrics_port"):
-                metrics.serve_metrics(self._host, self.metrics_port)
-        monitor = Monitor(
-            self.inference_workers,
-            self.workers_setup_status,
-            uvicorn_workers,
-            self._api_heartbeats,
-            self._start_worker,
-            self._stop,
+    def _start_server(
+        self,
+        port: int,
+        num_uvicorn_servers: int,
+        log_level: str,
+        sockets: Sequence[socket.socket],
+        uvicorn_worker_type: str,
+        **kwargs: Any,
+    ) -> Mapping[int, Any]:
+        """Start the API processes and the background process."""
+        config = uvicorn.Config(
+            self.app,
+            log_level=log_level,
+            timeout_graceful_shutdown=self.uvicorn_graceful_timeout,
+            **kwargs,
         )
 
-        def supervise() -> None:
-            if reason := monitor.run():
-                self._give_up(reason)
+        def start_api_process(number: int) -> BaseProcess:
+            self._api_number = number  # in the process that is forked now
+            self._api_heartbeats.start(number)
+            process = multiprocessing.get_context("fork").Process(
+                target=uvicorn.Server(config).run, args=(sockets,), name=f"api-{number}"
+            )
+            process.start()
+            return process
 
-        self._supervision = threading.Thread(target=supervise, name="monitor", daemon=True)
-        self._supervision.start()
-        if self._log:
-            self._log.start_upload()
+        self._stop.hold()
+        self._api_processes = [
+            Supervised(
+                ProcessKind.API,
+                number,
+                self._api_heartbeats,
+                start_api_process,
+                start_api_process(number),
+            )
+            for number in range(num_uvicorn_servers)
+        ]
+        if self._background.needed:
+            self._background_processes = [
+                Supervised(
+                    ProcessKind.BACKGROUND,
+                    0,
+                    self._background.heartbeats,
+                    self._background.start,
+                    self._background.start(0),
+                )
+            ]
+        self._stop.release()
+        return {}  # LitServe's own supervision and shutdown, which ask for them, are overridden
 
-    def _start_worker(self, number: int) -> Any:
-        """Start a worker, and let the API processes repeat the requests of the worker before it."""
-        self.worker_exits.value += 1
-        return self.launch_single_inference_worker(self.lit_api, number)
+    def _start_worker_monitoring(self, manager: None, uvicorn_workers: Mapping[int, Any]) -> None:
+        """Supervise all processes until the order to stop."""
+
+        def start_worker(number: int) -> BaseProcess:
+            self.worker_exits.value += 1  # the API processes repeat the requests of this worker
+            worker: BaseProcess = self.launch_single_inference_worker(self.lit_api, number)
+            return worker
+
+        beats = self.workers_setup_status.heartbeats
+        workers = [
+            Supervised(ProcessKind.WORKER, number, beats, start_worker, process)
+            for number, process in enumerate(self.inference_workers)
+        ]
+        processes = [*self._api_processes, *self._background_processes, *workers]
+        self._give_up(Monitor(processes, self._stop).run())
 
     def _perform_graceful_shutdown(
         self, manager: None, uvicorn_workers: Mapping[int, Any], shutdown_reason: str = "normal"
@@ -263,12 +296,12 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         """Let the API processes answer the requests in flight, then end all processes."""
         _log.info("the service stops; requests in flight have %d s to finish", _DRAIN_SECONDS)
         deadline = time.monotonic() + _DRAIN_SECONDS + _CLOSING_SECONDS
-        for process in uvicorn_workers.values():
-            process.terminate()
-        for process in uvicorn_workers.values():
-            process.join(max(deadline - time.monotonic(), 0))
-        if self._supervision:
-            self._supervision.join(1)  # it may be starting a worker
+        for one in self._api_processes:
+            one.process.terminate()
+        for one in self._api_processes:
+            one.process.join(max(deadline - time.monotonic(), 0))
+        for one in self._background_processes:
+            self._background.finish(one.process)
         end_children()
 
     def _give_up(self, reason: str) -> None:
@@ -285,7 +318,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         Raises:
             EuroSATError: The port cannot be bound, or the workers cannot start.
         """
-        self._host = host
+        self._background = Background(host, self.metrics_port, self._log)
         _check_port(host, port, "port")
         if self.metrics_port:
             _check_port(host, self.metrics_port, "metrics_port")
@@ -304,24 +337,17 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             )
         finally:
             end_children()
-            if self._log:
-                self._log.finish_upload()
         return self._stop.exit_code
 
 
 def _check_port(host: str, port: int, option: str) -> None:
-    with socket.socket() as probe, _binding(host, port, option):
+    """Raise an `EuroSATError` that names the option if the port cannot be bound."""
+    with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, port))
-
-
-@contextlib.contextmanager
-def _binding(host: str, port: int, option: str) -> Iterator[None]:
-    """Turn the failure to bind a port into an `EuroSATError` that names the option."""
-    try:
-        yield
-    except OSError as error:
-        reason = str(error.strerror).lower()
-        raise EuroSATError(
-            f"cannot bind {host}:{port}: {reason}; choose another --{option}"
-        ) from error
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            reason = str(error.strerror).lower()
+            raise EuroSATError(
+                f"cannot bind {host}:{port}: {reason}; choose another --{option}"
+            ) from error

@@ -47,7 +47,9 @@ class Exporter:
         ).labels("/predict")
         self._images = Counter("eurosat_predictions", "a", ["label"], registry=registry)
         self._flags = Counter("eurosat_ood_flags", "a", registry=registry)
-        self.exits = Counter("eurosat_worker_exits", "a", registry=registry)
+        self.exits = Counter("eurosat_process_exits", "a", ["process"], registry=registry).labels(
+            "worker"
+        )
         records = Counter("eurosat_log_records", "a", ["outcome"], registry=registry)
         self._written, self._dropped = records.labels("written"), records.labels("dropped")
         uploads = Counter("eurosat_log_uploads", "a", ["outcome"], registry=registry)

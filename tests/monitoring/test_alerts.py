@@ -148,14 +148,17 @@ SCENARIOS = [
         live=False,
     ),
     Scenario(
-        "one worker exits",
-        {"eurosat_worker_exits_total": "0x40 1x200"},
+        "one process exits",
+        {'eurosat_process_exits_total{process="worker"}': "0x40 1x200"},
         {"21m": NONE, "30m": NONE, "1h": NONE},
     ),
     Scenario(
-        "workers exit again and again",
-        {"eurosat_worker_exits_total": "0x40 0+1x5 5x300"},
-        {"20m": NONE, "24m": {"EurosatWorkerExits"}, "1h": NONE},
+        "processes exit again and again",
+        {
+            'eurosat_process_exits_total{process="worker"}': "0x40 0+1x5 5x300",
+            'eurosat_process_exits_total{process="api"}': "0x345",
+        },
+        {"20m": NONE, "24m": {"EurosatProcessExits"}, "1h": NONE},
     ),
     Scenario(
         "records of the log are dropped",

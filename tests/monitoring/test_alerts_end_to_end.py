@@ -132,7 +132,7 @@ def wait_until(check: Callable[[], bool], webhook: Webhook, seconds: float = 180
 def test_alerts_of_every_kind_fire_and_resolve(exporter: Exporter, webhook: Webhook) -> None:
     time.sleep(10)
     assert webhook.states == {}  # with healthy traffic
-    kinds = {"availability", "latency", "workers", "log", "drift", "ood"}
+    kinds = {"availability", "latency", "processes", "log", "drift", "ood"}
     exporter.failing = exporter.slow = exporter.unusual = 0.5
     exporter.dropping = True
     exporter.drift.set(1)
@@ -141,14 +141,14 @@ def test_alerts_of_every_kind_fire_and_resolve(exporter: Exporter, webhook: Webh
         time.sleep(1.5)
     wait_until(lambda: webhook.kinds("firing") >= kinds, webhook)
     assert webhook.receivers["EurosatAvailabilityBurnsFast"] == "page"
-    assert webhook.receivers["EurosatWorkerExits"] == "page"
+    assert webhook.receivers["EurosatProcessExits"] == "page"
     assert webhook.receivers["EurosatDrift"] == "ticket"
     assert "EurosatSilence" not in webhook.states
 
     exporter.failing = exporter.slow = exporter.unusual = 0
     exporter.dropping = False
     exporter.drift.set(0)
-    ended = {"EurosatAvailabilityBurnsFast", "EurosatLatencyBurnsFast", "EurosatWorkerExits"}
+    ended = {"EurosatAvailabilityBurnsFast", "EurosatLatencyBurnsFast", "EurosatProcessExits"}
     ended |= {"EurosatLogDrops", "EurosatDrift", "EurosatOutOfDistribution"}
     wait_until(lambda: all(webhook.states.get(name) == "resolved" for name in ended), webhook)
 

@@ -5,14 +5,16 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import requests
 
 from eurosat.serving import heartbeat
 from eurosat.serving.heartbeat import SILENCE_SECONDS, START_SECONDS, Heartbeats
-from tests.serving.conftest import Service, StartService
-from tests.serving.test_recovery import PICTURE, children, send
+from tests.serving.conftest import Service, StartService, free_port
+from tests.serving.test_recovery import PICTURE, children, gone, send
 
 NOTICED = 5 + 1
 """Seconds until a process that hangs has ended; one second is for the machine of the tests."""
@@ -68,10 +70,10 @@ def test_a_worker_that_hangs_is_replaced_and_its_requests_are_answered(
     recovers(service, pictures[PICTURE], lambda worker: os.kill(worker, signal.SIGSTOP))
     for kind in ("kernel", "deadlock", "lock of Python"):
         recovers(service, pictures[PICTURE], lambda _, kind=kind: order.write_text(kind))  # type: ignore[misc]
-    assert "eurosat_worker_exits_total 4.0" in service.get("/metrics").text
+    assert service.metric('eurosat_process_exits_total{process="worker"}') == 4
     said = service.log.read_text()
-    assert "worker 0 has given no sign of life for 4 s: it is killed" in said
-    assert "worker 0 has computed for more than 4 s: it is killed" in said
+    assert "worker process 0 has given no sign of life for 4 s: it is killed" in said
+    assert "worker process 0 has computed for more than 4 s: it is killed" in said
     assert service.stop() == 0
 
 
@@ -88,18 +90,85 @@ def test_another_worker_answers_for_the_worker_that_hangs(
     assert service.stop() == 0
 
 
-def test_an_api_process_that_hangs_ends_the_service(start_service: StartService) -> None:
-    service = start_service("--api_servers=2")
-    forked, _ = [
+def forked(service: Service) -> list[int]:
+    """Process numbers of the API processes and the background process, in the order of starts."""
+    return sorted(
         pid
         for pid in children(service.process.pid)
         if b"eurosat\0serve" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
-    os.kill(forked, signal.SIGSTOP)
-    assert service.process.wait(NOTICED + 8) == 1
+    )
+
+
+def gap(service: Service, ended: int) -> set[int]:
+    """Statuses of /health on new connections from the end of a process to the next 200."""
+    start, healths = time.monotonic(), {0}
+    while Path(f"/proc/{ended}").exists():
+        assert time.monotonic() - start < NOTICED
+        time.sleep(0.01)
+    while 200 not in healths:
+        healths.add(service.get("/health").status_code)
+    return healths - {0}
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["hangs", "exits"])
+def test_an_api_process_that_hangs_or_exits_is_replaced(
+    start_service: StartService, pictures: dict[str, bytes], number: int
+) -> None:
+    service = start_service()
+    (first,) = forked(service)
+    for _ in range(3):  # more often than the failed starts that end the service are no reason
+        (process,) = forked(service)
+        below = children(process)
+        assert send(service, pictures[PICTURE]).status_code == 200
+        os.kill(process, number)
+        with ThreadPoolExecutor(1) as threads:  # a connection that waits for the next process
+            sent = threads.submit(send, service, pictures[PICTURE])
+            gap(service, process)
+            assert sent.result().status_code == 200
+        assert gone(below)
+    assert first not in forked(service)
+    assert service.metric('eurosat_process_exits_total{process="api"}') == 3
+    assert service.metric('eurosat_process_exits_total{process="worker"}') == 0
+    assert service.metric("eurosat_requests_in_flight") == 0
     said = service.log.read_text()
-    assert "has given no sign of life for 4 s: it is killed" in said
-    assert "CRITICAL eurosat.serving.server: an API process ended: the service stops" in said
+    assert "Traceback" not in said
+    if number == signal.SIGSTOP:
+        assert said.count("api process 0 has given no sign of life for 4 s: it is killed") == 3
+    assert service.stop() == 0
+
+
+def test_another_api_process_tells_of_the_one_that_hangs(
+    start_service: StartService, pictures: dict[str, bytes]
+) -> None:
+    service = start_service("--api_servers=2")
+    hanging, other = forked(service)
+    os.kill(hanging, signal.SIGSTOP)
+    start, statuses = time.monotonic(), []
+    while not statuses or statuses[-1] == 200:
+        assert time.monotonic() - start < NOTICED
+        statuses.append(service.get("/health").status_code)
+        assert send(service, pictures[PICTURE]).status_code == 200  # the other one answers
+    assert statuses[-1] == 503
+    assert gap(service, hanging) <= {200, 503}
+    assert len(forked(service)) == 2
+    assert other in forked(service)
+    os.kill(forked(service)[-1], signal.SIGSTOP)
+    assert service.stop() == 0  # also while a process hangs
+
+
+def test_the_background_process_is_replaced(start_service: StartService, tmp_path: Path) -> None:
+    port = free_port()
+    service = start_service(f"--metrics_port={port}", f"--log_url=file://{tmp_path}")
+    _, background = forked(service)
+    os.kill(background, signal.SIGSTOP)
+    service.url = f"http://127.0.0.1:{port}"
+    start, exits = time.monotonic(), 0.0
+    while exits != 1:
+        assert time.monotonic() - start < NOTICED
+        with suppress(requests.ConnectionError):  # the process is killed, or not there yet
+            exits = service.metric('eurosat_process_exits_total{process="background"}')
+    assert len(forked(service)) == 2
+    assert service.stop() == 0
 
 
 @pytest.mark.long

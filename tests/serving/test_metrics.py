@@ -36,7 +36,7 @@ NAMES = {
     "eurosat_requests_in_flight",
     "eurosat_queue_depth",
     "eurosat_images_rejected_total",
-    "eurosat_worker_exits_total",
+    "eurosat_process_exits_total",
     "eurosat_model_info",
     "process_cpu_seconds_total",
     "process_resident_memory_bytes",
@@ -189,7 +189,7 @@ def test_counts_are_right_when_workers_are_killed_under_load(
                 os.kill(service.workers()[0], signal.SIGKILL)
                 wait_until(
                     lambda wanted=number + 1: (  # type: ignore[misc]
-                        service.metric("eurosat_worker_exits_total") == wanted
+                        service.metric('eurosat_process_exits_total{process="worker"}') == wanted
                     )
                 )
             wait_until(lambda: scrapes[0] > 10)

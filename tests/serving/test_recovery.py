@@ -23,7 +23,7 @@ import requests
 
 from eurosat.serving.dispatcher import Dispatcher, WorkerLostError
 from eurosat.serving.heartbeat import Heartbeats
-from eurosat.serving.transport import RequestChannel
+from eurosat.serving.transport import AnswerTransport, RequestChannel
 from tests.serving.conftest import Service, StartService, free_port
 
 PICTURE = "Forest.jpg"
@@ -99,7 +99,7 @@ def test_requests_of_a_killed_worker_are_answered_by_the_next(
             os.kill(worker, signal.SIGKILL)
         assert [future.result().status_code for future in sent] == [200] * 5
     assert service.workers() != [worker]
-    assert "eurosat_worker_exits_total 1.0" in service.get("/metrics").text
+    assert service.metric('eurosat_process_exits_total{process="worker"}') == 1
 
 
 def test_under_load_a_killed_worker_costs_no_answer(
@@ -159,7 +159,10 @@ def test_workers_that_cannot_start_end_the_service(start_service: StartService) 
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert service.process.returncode == 1
-    assert "CRITICAL eurosat.serving.server: workers exit before" in service.log.read_text()
+    assert (
+        "CRITICAL eurosat.serving.server: worker process 0 has exited 5 times before it"
+        in service.log.read_text()
+    )
 
 
 def test_a_worker_that_exits_during_the_start_ends_the_service(onnx_model: Path) -> None:
@@ -260,9 +263,9 @@ def test_a_request_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
             worker_exits.value += 1
 
     async def ask() -> None:
-        dispatcher = Dispatcher({}, worker_exits)
-        dispatcher.start(channel, 0, Heartbeats(1), Heartbeats(1))
-        watch = asyncio.create_task(dispatcher.watch())
+        dispatcher = Dispatcher(worker_exits)
+        dispatcher.start(channel, AnswerTransport(tmp_path, 1), 0, Heartbeats(1), Heartbeats(1))
+        watch = asyncio.create_task(dispatcher.run())
         with pytest.raises(WorkerLostError):
             await asyncio.wait_for(dispatcher.predict(np.zeros((1, 3, 64, 64), np.uint8)), 20)
         watch.cancel()

@@ -90,7 +90,7 @@ SERVICE = Dashboard(
         _number("Failures", f"{_FAILED} / {_TOTAL}", "fraction", "Answers with status 5xx."),
         _number("In flight", "sum(eurosat_requests_in_flight)"),
         _number(
-            "Worker exits", "sum(increase(eurosat_worker_exits_total[1h]))", about="In an hour."
+            "Process exits", "sum(increase(eurosat_process_exits_total[1h]))", about="In an hour."
         ),
         _number("Age", f"time() - min(process_start_time_seconds {_OURS})", "s"),
         _curves(

@@ -1,4 +1,4 @@
-"""The uploader, a thread of the service's main process, which moves segments to the store."""
+"""The uploader, a thread of the service's background process, which moves segments to the store."""
 
 import logging
 import threading
