@@ -145,7 +145,7 @@ def service() -> str:
     log = Box(345, 270, "prediction log", ("folder or bucket",), 190)
     arrows = [
         Arrow([(235, 94), (235, 250), (75, 250), (75, 270)], "one write a request", (100, 244)),
-        Arrow([(140, 287), (345, 287)], "background process uploads", (185, 281)),
+        Arrow([(140, 287), (345, 287)], "background process uploads", (158, 281)),
         Arrow([(140, 85), (180, 85), (180, 40), (220, 40)], "HTTP", (145, 78)),
         Arrow([(370, 35), (510, 35)], "patches (ZeroMQ)", (388, 28)),
         Arrow([(510, 60), (370, 60)], "probabilities", (402, 76)),

@@ -10,7 +10,7 @@ from multiprocessing.process import BaseProcess
 
 from eurosat.operating_system import ParentProcess
 from eurosat.serving import metrics
-from eurosat.serving.heartbeat import Heartbeats
+from eurosat.serving.heartbeat import FORK_SECONDS, Heartbeats
 from eurosat.serving.prediction_log import FINISH_SECONDS, ServiceLog
 
 _STEP_SECONDS = 0.5
@@ -27,7 +27,7 @@ class Background:
             metrics_port: The port of the metrics; None if the metrics have no port of their own.
             log: The prediction log; None if predictions are not logged.
         """
-        self.heartbeats = Heartbeats(1)
+        self.heartbeats = Heartbeats(1, FORK_SECONDS)
         self._host = host
         self._metrics_port = metrics_port
         self._log = log

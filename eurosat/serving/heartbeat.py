@@ -10,10 +10,16 @@ SILENCE_SECONDS = 4.0
 process that stops is noticed within 5 s."""
 
 START_SECONDS = 600.0
-"""Longest time from the start of a process to its first heartbeat.
+"""Longest time from the start of a worker to its first heartbeat.
 
 A worker opens the model in this time. Opening a large model may hold Python's lock for many
 seconds, so that a heartbeat would prove nothing.
+"""
+
+FORK_SECONDS = 30.0
+"""Longest time from the start of a forked process, which has all modules, to its first heartbeat.
+
+A lone process needs 0.1 s.
 """
 
 _STEP_FACTOR = 20
@@ -35,12 +41,14 @@ class Heartbeats:
     the lock; every value is one aligned number, which is read and written as a whole.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, start_seconds: float = START_SECONDS) -> None:
         """Reserve the memory.
 
         Args:
             count: Number of processes.
+            start_seconds: Longest time from the start of a process to its first heartbeat.
         """
+        self._start_seconds = start_seconds
         memory = multiprocessing.get_context("spawn").RawArray
         self._starts = memory("d", count)
         self._beats = memory("d", count)  # 0 until the first beat
@@ -88,8 +96,8 @@ class Heartbeats:
         """
         now, beat = time.monotonic(), self._beats[number]
         if not beat:
-            late = now - max(self._starts[number], since) > START_SECONDS
-            return f"has not started within {START_SECONDS:g} s" if late else None
+            late = now - max(self._starts[number], since) > self._start_seconds
+            return f"has not started within {self._start_seconds:g} s" if late else None
         if now - max(beat, since) > SILENCE_SECONDS:
             return f"has given no sign of life for {SILENCE_SECONDS:g} s"
         bound = self._bounds[number]

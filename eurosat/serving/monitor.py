@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -60,6 +60,19 @@ class Supervised:
     def __str__(self) -> str:
         """Return the name in the log."""
         return f"{self.kind} process {self.number}"
+
+
+def supervised(
+    kind: metrics.ProcessKind,
+    heartbeats: Heartbeats,
+    start: Callable[[int], BaseProcess],
+    processes: Iterable[BaseProcess],
+) -> list[Supervised]:
+    """Describe the running processes of a kind, in the order of their numbers."""
+    return [
+        Supervised(kind, number, heartbeats, start, process)
+        for number, process in enumerate(processes)
+    ]
 
 
 class Monitor:

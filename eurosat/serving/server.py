@@ -32,10 +32,10 @@ from eurosat.serving.background import Background
 from eurosat.serving.connection import connections
 from eurosat.serving.decoder import Decoder
 from eurosat.serving.dispatcher import Dispatcher
-from eurosat.serving.heartbeat import START_SECONDS, Heartbeats
+from eurosat.serving.heartbeat import FORK_SECONDS, START_SECONDS, Heartbeats
 from eurosat.serving.limits import Limits
 from eurosat.serving.metrics import ProcessKind
-from eurosat.serving.monitor import Monitor, Supervised
+from eurosat.serving.monitor import Monitor, Supervised, supervised
 from eurosat.serving.open_inference import open_inference_routes
 from eurosat.serving.pages import add_pages
 from eurosat.serving.prediction_log import ServiceLog
@@ -119,7 +119,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         self._log = ServiceLog(log, card, api_servers) if log else None
         self._folder = folder
         self._stop = stop
-        self._api_heartbeats = Heartbeats(api_servers)
+        self._api_heartbeats = Heartbeats(api_servers, FORK_SECONDS)
         self._api_processes: list[Supervised] = []
         self._background_processes: list[Supervised] = []  # none or one
         super().__init__(
@@ -251,26 +251,19 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             return process
 
         self._stop.hold()
-        self._api_processes = [
-            Supervised(
-                ProcessKind.API,
-                number,
-                self._api_heartbeats,
-                start_api_process,
-                start_api_process(number),
-            )
-            for number in range(num_uvicorn_servers)
-        ]
+        self._api_processes = supervised(
+            ProcessKind.API,
+            self._api_heartbeats,
+            start_api_process,
+            map(start_api_process, range(num_uvicorn_servers)),
+        )
         if self._background.needed:
-            self._background_processes = [
-                Supervised(
-                    ProcessKind.BACKGROUND,
-                    0,
-                    self._background.heartbeats,
-                    self._background.start,
-                    self._background.start(0),
-                )
-            ]
+            self._background_processes = supervised(
+                ProcessKind.BACKGROUND,
+                self._background.heartbeats,
+                self._background.start,
+                [self._background.start(0)],
+            )
         self._stop.release()
         return {}  # LitServe's own supervision and shutdown, which ask for them, are overridden
 
@@ -282,11 +275,12 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             worker: BaseProcess = self.launch_single_inference_worker(self.lit_api, number)
             return worker
 
-        beats = self.workers_setup_status.heartbeats
-        workers = [
-            Supervised(ProcessKind.WORKER, number, beats, start_worker, process)
-            for number, process in enumerate(self.inference_workers)
-        ]
+        workers = supervised(
+            ProcessKind.WORKER,
+            self.workers_setup_status.heartbeats,
+            start_worker,
+            self.inference_workers,
+        )
         processes = [*self._api_processes, *self._background_processes, *workers]
         self._give_up(Monitor(processes, self._stop).run())
 
