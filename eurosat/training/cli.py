@@ -36,7 +36,7 @@ from eurosat.logs import Logs
 from eurosat.models.classifier import EuroSATClassifier
 from eurosat.models.saved import load_content, read_saved
 from eurosat.training.adoption import adopt_split, warn_of_ignored
-from eurosat.training.callbacks.checkpoints import LastCheckpoint, best_checkpoint
+from eurosat.training.callbacks.checkpoints import LastCheckpoint, best_checkpoint, without_best
 from eurosat.training.callbacks.guards import (
     AccumulationGuard,
     DivergenceGuard,
@@ -109,28 +109,6 @@ def run_trainer_verb(arguments: Sequence[str]) -> None:
         if (named := stopped_by_settings(error)) is None:
             raise
         raise named from error
-
-
-def _without_best(trainer: lightning.Trainer) -> MonitorError:
-    """Say why a training has no best checkpoint."""
-    kept, progress = best_checkpoint(trainer), cast(Any, trainer)
-    last = Path(str(kept.dirpath), "last.ckpt")
-    if not last.is_file():
-        return MonitorError(
-            "nothing was trained, so there is no checkpoint: allow more with "
-            "--trainer.max_epochs, --trainer.max_steps or --trainer.max_time"
-        )
-    if kept.monitor is None or kept.monitor in progress.callback_metrics:
-        return MonitorError(
-            "no checkpoint was due in this training, so nothing was tested: let "
-            "--checkpoint.every_n_epochs, --checkpoint.every_n_train_steps or "
-            f"--checkpoint.train_time_interval save one, or test {last}"
-        )
-    return MonitorError(
-        f"no validation measured {kept.monitor}, so no checkpoint is the best and nothing was "
-        f"tested: go on from {last} with --ckpt_path and a longer --trainer.max_epochs, or "
-        "validate more often (--trainer.check_val_every_n_epoch)"
-    )
 
 
 class SaveConfig(SaveConfigCallback):
@@ -346,7 +324,7 @@ class EuroSATCLI(LightningCLI):
         if not best:
             for logger in self.trainer.loggers:
                 logger.finalize("failed")
-            raise _without_best(self.trainer)
+            raise without_best(self.trainer)
         config = self.config[self.subcommand]
         if config.test_after_fit:
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best)

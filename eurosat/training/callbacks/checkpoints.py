@@ -11,7 +11,7 @@ import lightning
 from jsonargparse.typing import NonNegativeInt
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from eurosat.errors import SettingsError
+from eurosat.errors import MonitorError, SettingsError
 from eurosat.files import atomic_write
 from eurosat.metrics import best_value
 
@@ -153,3 +153,25 @@ def best_checkpoint(trainer: lightning.Trainer) -> BestCheckpoint:
     """Find the `BestCheckpoint` among a trainer's callbacks."""
     (found,) = (c for c in cast(Any, trainer).callbacks if isinstance(c, BestCheckpoint))
     return found
+
+
+def without_best(trainer: lightning.Trainer) -> MonitorError:
+    """Say why a training has no best checkpoint."""
+    kept, progress = best_checkpoint(trainer), cast(Any, trainer)
+    last = Path(str(kept.dirpath), "last.ckpt")
+    if not last.is_file():
+        return MonitorError(
+            "nothing was trained, so there is no checkpoint: allow more with "
+            "--trainer.max_epochs, --trainer.max_steps or --trainer.max_time"
+        )
+    if kept.monitor is None or kept.monitor in progress.callback_metrics:
+        return MonitorError(
+            "no checkpoint was due in this training, so nothing was tested: let "
+            "--checkpoint.every_n_epochs, --checkpoint.every_n_train_steps or "
+            f"--checkpoint.train_time_interval save one, or test {last}"
+        )
+    return MonitorError(
+        f"no validation measured {kept.monitor}, so no checkpoint is the best and nothing was "
+        f"tested: go on from {last} with --ckpt_path and a longer --trainer.max_epochs, or "
+        "validate more often (--trainer.check_val_every_n_epoch)"
+    )
