@@ -74,8 +74,10 @@ class EuroSATDataModule(lightning.LightningDataModule):
                 [B02, B03, B04, B08].
             band_order: Order of the 13 bands in files and arrays that do not name their bands:
                 'eurosat' (B8A is the last band), 'spectral' (B8A follows B08), or the 13 band
-                names. EuroSAT's own files need no order. If a file names its bands, the
-                names must agree with the order.
+                names. If a file names its bands, the names must agree with the order. If no order
+                is given, files with unnamed bands are refused, except files with EuroSAT's file
+                names, and except images of 'eurosat predict' whose tenth band is as dark as the
+                cirrus band B10, the tenth band of EuroSAT's order.
             classes: Class names in label order; for your own data, the names of your folders.
             root: Folder for decoded data.
             verify: If a data set has the 27,000 file names of EuroSAT RGB, compare the files'
@@ -87,14 +89,16 @@ class EuroSATDataModule(lightning.LightningDataModule):
                 names. 'longitude' sorts the patches from west to east: the first patches are the
                 training split, the next patches are the validation split, and the last patches are
                 the test split. 'longitude' needs GeoTIFFs, which have coordinates. 'all' puts all
-                patches into the test split, for 'eurosat test'.
+                patches into the test split, for 'eurosat test --other_data true' on images that the
+                model was not trained on.
             split_fractions: Fractions of training, validation and test patches for the splits
-                'stratified' and 'longitude'.
+                'stratified' and 'longitude'. Each fraction must be above 0, and the sum must be 1.
             split_seed: Seed of the stratified split.
             split_files: Folder with three .txt files for the split 'files'. The name of the first
                 file contains 'train', the name of the second 'val', and the name of the third
-                'test'. Each line is one file name, such as Forest_12.jpg. In a line, the suffix of
-                an image is ignored, and so is a folder that is not the folder of another class.
+                'test'. Each line is one file name, such as Forest_12.jpg. A line may leave out the
+                suffix of an image, or have the suffix of another image format. Folders may stand
+                before the file name; if the last of them is a class, it must be the image's class.
                 Images that no list names are left out.
             augmentations: albumentations transforms for training patches.
             batch_size: Number of patches per batch in each training process; each GPU has one

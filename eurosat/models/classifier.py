@@ -73,10 +73,11 @@ class EuroSATClassifier(lightning.LightningModule):
             pretrained: true to start from timm's published weights, the path of a weight file to
                 start from the file, false to start from random weights. The file may be a .ckpt
                 file of a run, even a run with other classes; the classification layer is always
-                new. A .ckpt file of a run sets the normalisation of that run. True and all other
-                weight files set the normalisation of timm's configuration of the backbone for RGB
-                patches, whatever the file was trained with. In all other cases, patches are
-                normalised with EuroSAT's mean and standard deviation.
+                new. With a .ckpt file of a run, the model takes over the normalisation of that run.
+                With true or another weight file, a model of RGB patches takes the normalisation of
+                timm's configuration of the backbone, even if the file was trained with another
+                normalisation. With false, or with other bands than RGB, the model takes EuroSAT's
+                mean and standard deviation.
             freeze_backbone: Train only the classification layer. The weights and the batch-norm
                 statistics of the backbone do not change.
             unfreeze_at_epoch: First epoch, counted from 0, in which the backbone is trained too.

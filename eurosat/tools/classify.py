@@ -50,8 +50,8 @@ def classify(
         api_key: The service's API key; if not given, the environment variable EUROSAT_API_KEY.
             Prefer the variable, because other users of this machine can read the command line.
         timeout: Seconds to wait for a response. The service answers a slow request with an error
-            after --timeout of 'eurosat serve' (30 seconds). With a smaller --timeout of 'eurosat
-            classify', the client stops before the service's error arrives.
+            after --timeout of 'eurosat serve' (by default 30 seconds). With a smaller --timeout of
+            'eurosat classify', the client stops before the service's error arrives.
         retries: Number of repetitions of a request if the service is busy or unreachable.
         concurrency: Number of simultaneous requests.
         batch: Largest number of images per request.

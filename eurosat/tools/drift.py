@@ -56,8 +56,8 @@ def drift(
             only; 'serve' only.
         port: Port to listen on; 'serve' only.
         interval: Seconds between two readings of the log; 'serve' only.
-        lookback: Age in hours of the oldest records that the service reads when it starts;
-            'serve' only.
+        lookback: Age in hours of the oldest records that 'eurosat drift serve' reads at its
+            start; 'serve' only.
         log_level: Lowest level of messages that are logged.
     """
     from eurosat.api_key import read_api_key

@@ -28,8 +28,8 @@ def gate(
 ) -> int:
     """Compare a candidate with the model in use, on clean and on corrupted test images.
 
-    Corrupted images are the test images with noise, blur, haze, another brightness, shifted bands
-    or the losses of JPEG.
+    Corrupted images are the test images with noise, blur, haze, another brightness, bands that are
+    shifted against each other, or compression by JPEG.
 
     The gate opens both files as the service opens them. The report compares accuracy, calibration,
     speed, size and robustness: gate.html for people, gate.md for a pull request, gate.json for
@@ -52,8 +52,9 @@ def gate(
         against: Model URI of the model in use, such as registry:production. Both models must have
             the same classes, and must have been trained on the same data and split.
         output: Folder for the report; an older report in the folder is replaced.
-        source: Data source of both models; required if neither model is in <run
-            folder>/checkpoints, but not for models of synthetic data.
+        source: Data source of both models; if not given, the source in the configuration of a
+            model's run, or 'synthetic' for models of synthetic data. Models of other data need
+            --source if neither model is in <run folder>/checkpoints.
         root: Folder for decoded data; if not given, the folder that the models' runs used.
         split_files: Folder with the train, val and test .txt lists, for runs with --data.split
             files; if not given, the folder that the models' runs used.

@@ -28,8 +28,8 @@ def promote(
             file that git tracks may have an uncommitted change.
         stage: Stage of the model; the model replaces the stage's earlier model.
         version: Version for a file that is not registered yet, such as v1.0.0; if not given, the
-            latest version with its last number raised by one. The W&B Registry numbers versions
-            itself and takes no --version.
+            latest version with its last number raised by one; the first version is v0.0.1. The W&B
+            Registry numbers versions itself and takes no --version.
         registry: Registry for a file: 'git' for tags in the git repository of the current folder,
             'wandb' for the Weights & Biases (W&B) Registry; if not given, 'git'. A registered model
             stays in its registry and needs no --registry.

@@ -58,8 +58,8 @@ def serve(
         api_servers: Number of API processes, which read requests and write responses.
         max_batch_size: Largest number of images in one call of the model.
         max_in_flight: Largest number of requests that one API process answers at the same time; a
-            further request gets status 503. A request counts once its
-            whole body has arrived.
+            further request gets status 503. A request counts from the moment when its whole body
+            has arrived.
         max_body_mib: Largest size of a request in MiB; a larger request gets status 413.
         max_images: Largest number of images in a request; a request with more images gets status
             413.

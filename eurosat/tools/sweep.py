@@ -20,8 +20,8 @@ def sweep(
     a machine without a GPU, the command starts one agent on the CPU. An agent is a process that
     asks W&B for settings and trains with them, again and again. A sweep needs a W&B account. Other
     machines join with --sweep_id. Ctrl-C ends the agents and their runs. The exit code is 1 if an
-    agent fails. An agent that W&B ends, because three runs fail within the first minute or the
-    first five runs fail, does not count as failed.
+    agent fails. W&B ends an agent if three of its runs fail within the first minute, or if its
+    first five runs fail. Such an agent does not count as failed.
 
     Args:
         file: YAML file of a sweep, such as configs/sweeps/bayes.yaml.

@@ -114,7 +114,8 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         default=False,
         help="Accept a checkpoint (--ckpt_path) that was trained on other images than those of "
         "--data.source, or on another split of the images, and take the split from the command "
-        "line. metrics.json and the log then say so.",
+        "line. The log of the run then has a warning, and metrics.json of a test has "
+        "'other_data: true'. The option has no effect on 'predict'.",
     )
     parser.add_argument(
         "--test_after_fit",

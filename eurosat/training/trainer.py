@@ -60,8 +60,9 @@ class Trainer(lightning.Trainer):
                 last step of an epoch takes the batches that are left.
             gradient_clip_val: Largest norm of the gradient; 0 and null do not limit the gradient.
                 With --trainer.gradient_clip_algorithm=value, the limit applies to each element.
-            check_val_every_n_epoch: Number of epochs from one validation to the next. null counts
-                the batches of --trainer.val_check_interval across epochs.
+            check_val_every_n_epoch: Number of epochs from one validation to the next. With null, a
+                validation follows every --trainer.val_check_interval batches, counted across
+                epochs.
             num_nodes: Number of machines.
             deterministic: Whether the same command with the same seed on the same machine gives
                 the same metrics. 'warn' only warns of an operation that is not deterministic.
