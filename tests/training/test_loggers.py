@@ -28,9 +28,10 @@ def events_in(folder: Path) -> Any:
 
 def stored_run(store: Path) -> tuple[Any, Any]:
     """MLflow's client of a store of files, and the only run in it."""
-    client = pytest.importorskip("mlflow.tracking", reason="needs mlflow").MlflowClient(
-        store.as_uri()
-    )
+    tracking = pytest.importorskip("mlflow.tracking", reason="needs mlflow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # as docs/howto/track.md says
+        client = tracking.MlflowClient(store.as_uri())
     (run,) = client.search_runs([one.experiment_id for one in client.search_experiments()])
     return client, run
 
