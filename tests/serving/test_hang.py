@@ -110,13 +110,17 @@ def gap(service: Service, ended: int) -> set[int]:
     return healths - {0}
 
 
-@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["hangs", "exits"])
+@pytest.mark.parametrize(
+    ("number", "times"),
+    # Five exits in a row end the service if they are failed starts, which these are not.
+    [pytest.param(signal.SIGSTOP, 1, id="hangs"), pytest.param(signal.SIGKILL, 6, id="exits")],
+)
 def test_an_api_process_that_hangs_or_exits_is_replaced(
-    start_service: StartService, pictures: dict[str, bytes], number: int
+    start_service: StartService, pictures: dict[str, bytes], number: int, times: int
 ) -> None:
     service = start_service()
     (first,) = forked(service)
-    for _ in range(3):  # more often than the failed starts that end the service are no reason
+    for _ in range(times):
         (process,) = forked(service)
         below = children(process)
         assert send(service, pictures[PICTURE]).status_code == 200
@@ -127,13 +131,13 @@ def test_an_api_process_that_hangs_or_exits_is_replaced(
             assert sent.result().status_code == 200
         assert gone(below)
     assert first not in forked(service)
-    assert service.metric('eurosat_process_exits_total{process="api"}') == 3
+    assert service.metric('eurosat_process_exits_total{process="api"}') == times
     assert service.metric('eurosat_process_exits_total{process="worker"}') == 0
     assert service.metric("eurosat_requests_in_flight") == 0
     said = service.log.read_text()
     assert "Traceback" not in said
     if number == signal.SIGSTOP:
-        assert said.count("api process 0 has given no sign of life for 4 s: it is killed") == 3
+        assert "api process 0 has given no sign of life for 4 s: it is killed" in said
     assert service.stop() == 0
 
 
