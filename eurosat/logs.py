@@ -28,7 +28,7 @@ class Logs:
 
     This context manager restores the earlier logging configuration when it exits. Inside the
     context the root logger has two handlers: the console handler, which rich styles on a terminal,
-    and the file handler, which writes one JSON object per line. Lightning's own handlers are
+    and the file handler, which writes one JSON object per line. The libraries' own handlers are
     detached, so that no record appears twice. In a run of several processes, the first process
     logs every record; each other process logs only warnings and errors, with its rank.
     """
@@ -56,6 +56,14 @@ class Logs:
             self._undo.callback(_restore, logger, logger.level, logger.propagate, logger.handlers)
             logger.handlers, logger.propagate = [], True
             logger.setLevel(logging.INFO)
+        make_record = logging.getLogRecordFactory()
+
+        def record_once(name: str, *args: Any, **kwargs: Any) -> logging.LogRecord:
+            self._detach_handlers(name)
+            return make_record(name, *args, **kwargs)
+
+        self._undo.callback(logging.setLogRecordFactory, make_record)
+        logging.setLogRecordFactory(record_once)
         self._undo.callback(setattr, warnings, "showwarning", warnings.showwarning)
         warnings.showwarning = _log_warning
         self._console = _terminal_handler() if sys.stderr.isatty() else _plain_handler()
@@ -69,6 +77,23 @@ class Logs:
         self._undo.close()
         self._console = None
         self._files.clear()
+
+    def _detach_handlers(self, name: str) -> None:
+        """Detach the console handlers of a logger whose records reach the root logger as well.
+
+        A library may be imported, and attach its handler, at any time.
+        """
+        chain, logger = list[logging.Logger](), logging.getLogger(name)
+        while logger.parent is not None:
+            if not logger.propagate:
+                return
+            chain.append(logger)
+            logger = logger.parent
+        for logger in chain:
+            for handler in list(logger.handlers):
+                if type(handler) is logging.StreamHandler and handler.stream is not sys.stdout:
+                    logger.removeHandler(handler)
+                    self._undo.callback(logger.addHandler, handler)
 
     def set_level(self, level: LogLevel) -> None:
         """Set the lowest level that the console shows.

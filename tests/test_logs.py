@@ -108,6 +108,24 @@ def _read(descriptor: int) -> bytes:
         return b""
 
 
+def test_a_library_with_a_handler_of_its_own_is_heard_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As huggingface_hub, datasets and torchmetrics attach one when they are imported."""
+    library = logging.getLogger("library_with_handler")
+    own, other = logging.StreamHandler(sys.stderr), logging.NullHandler()
+    with Logs():
+        library.addHandler(own)
+        library.addHandler(other)
+        library.getChild("download").warning("retrying in %d s", 1)
+        assert library.handlers == [other]
+    shown = capsys.readouterr().err
+    assert shown.count("retrying in 1 s") == 1
+    assert PLAIN.search(shown)
+    assert set(library.handlers) == {own, other}
+    library.handlers.clear()
+
+
 @pytest.mark.parametrize(
     ("level", "shown", "hidden"),
     [
