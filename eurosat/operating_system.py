@@ -8,6 +8,7 @@ that depend on these.
 
 import logging
 import math
+import multiprocessing
 import os
 import signal
 import sys
@@ -50,11 +51,16 @@ def refuse_windows(verb: str) -> None:
 
 
 class ParentProcess:
-    """The process that started this process, on Linux or macOS."""
+    """The process that started this process by `multiprocessing`, on Linux or macOS.
+
+    `multiprocessing` itself takes the parent for alive until all processes that were forked from
+    the parent have ended.
+    """
 
     def __init__(self) -> None:
-        """Remember the parent, which must still run."""
-        self._number = os.getppid()
+        """Remember the parent, which may have ended by now."""
+        parent = multiprocessing.parent_process()
+        self._number = parent.pid if parent else os.getppid()
 
     @property
     def has_ended(self) -> bool:

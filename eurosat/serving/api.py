@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -120,7 +119,6 @@ class ClassifierAPI(litserve.LitAPI):  # type: ignore[misc]
 
     def setup(self, device: str) -> None:
         """Open the model, and run it once on the smallest and once on the largest batch."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the main process ends the workers
         Logs(self.log_level).__enter__()  # stays open until the worker process ends
         self.model = open_model(self.path, device=device, threads=self.threads)
         for size in (1, self.max_batch_size):

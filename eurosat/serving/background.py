@@ -5,7 +5,6 @@ process whenever one has exited.
 """
 
 import multiprocessing
-import signal
 from multiprocessing.process import BaseProcess
 
 from eurosat.operating_system import ParentProcess
@@ -47,14 +46,15 @@ class Background:
         return process
 
     def finish(self, process: BaseProcess) -> None:
-        """Let the process upload what the API processes have left, and wait for its end."""
+        """Let the process upload what the API processes have left, and wait for its end.
+
+        The order stays in the pipe, so that it also holds for a process that is started later.
+        """
         self._order.send(None)
         process.join(FINISH_SECONDS + 0.1)
 
     def _run(self) -> None:
-        # Ctrl-C and many supervisors signal all processes at once. This process ends last.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+        # `StopOrder` has blocked the signals, which nobody takes here: this process ends last.
         main = ParentProcess()
         if self._metrics_port:
             metrics.serve_metrics(self._host, self._metrics_port)

@@ -59,6 +59,9 @@ _TEXT_BYTES = 2**20
 
 _MAX_PROCESSES = 4
 
+_PR_SET_PDEATHSIG = 1
+"""The kernel ends this process with its parent, whatever this process does (prctl(2))."""
+
 _limited = False
 
 Result = TypeVar("Result")
@@ -150,16 +153,21 @@ def _is_small(data: bytes) -> bool:
 
 def _prepare() -> None:
     """Import what the decoding needs, and limit the memory of this decoder process."""
-    import rasterio
-    from PIL import PngImagePlugin
-
     global _limited
     if _limited:
         return
+    # Ctrl-C and many supervisors signal all processes at once. The API process ends this process
+    # after the requests in flight.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(AttributeError):  # not Linux
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    import rasterio
+    from PIL import PngImagePlugin
+
     PngImagePlugin.MAX_TEXT_MEMORY = PngImagePlugin.MAX_TEXT_CHUNK = _TEXT_BYTES
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), 2)  # a pipe, which libraries would fill with their warnings
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the API process ends this process
     with rasterio.Env(), contextlib.suppress(ImportError, OSError, ValueError):
         import resource  # not on Windows
 

@@ -5,6 +5,8 @@ import os
 import threading
 import time
 
+from eurosat.operating_system import ParentProcess
+
 SILENCE_SECONDS = 4.0
 """Longest time between two heartbeats. With the pauses of the heartbeat and of the monitor, a
 process that stops is noticed within 5 s."""
@@ -75,11 +77,11 @@ class Heartbeats:
         self._steps[number] = self._beats[number] = time.monotonic()
 
     def beat_in_thread(self, number: int) -> None:
-        """Beat in a thread, which ends spawned process ``number`` after the main process."""
-        main = multiprocessing.parent_process()
+        """Beat in a thread, which ends process ``number`` after the main process."""
+        main = ParentProcess()
 
         def beat() -> None:
-            while main is None or main.is_alive():
+            while not main.has_ended:
                 self._beats[number] = time.monotonic()
                 time.sleep(_BEAT_SECONDS)
             os._exit(1)  # the main thread may compute for ever

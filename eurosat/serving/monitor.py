@@ -41,21 +41,25 @@ class Supervised:
 
     failed_starts: int = 0
 
-    def has_ended(self, resumed: float) -> bool:
-        """Return whether the process has exited; a process that hangs is killed.
+    def is_alive(self, since: float) -> bool:
+        """Return whether the process runs; a process that hangs is killed.
 
         Args:
-            resumed: As ``since`` of `eurosat.serving.heartbeat.Heartbeats.hang`.
+            since: As in `eurosat.serving.heartbeat.Heartbeats.hang`.
         """
-        if self.process.is_alive():
-            hang = self.heartbeats.hang(self.number, resumed)
-            if not hang:
-                return False
-            _log.error("%s %s: it is killed", self, hang)
-            self.process.kill()  # ends a stopped process as well
-            self.process.join(1)
-        _log.error("%s exited with code %s", self, self.process.exitcode)
-        return True
+        if not self.process.is_alive():
+            return False
+        hang = self.heartbeats.hang(self.number, since)
+        if not hang:
+            return True
+        _log.error("%s %s: it is killed", self, hang)
+        self.kill()
+        return False
+
+    def kill(self) -> None:
+        """End the process, also if it is stopped."""
+        self.process.kill()
+        self.process.join(1)
 
     def __str__(self) -> str:
         """Return the name in the log."""
@@ -105,11 +109,12 @@ class Monitor:
             if time.monotonic() - before > _SUSPENDED_SECONDS:
                 resumed = time.monotonic()  # the other processes may have been suspended as well
             for one in self._processes:
-                if one.has_ended(resumed) and (reason := self._replace(one)):
+                if not one.is_alive(resumed) and (reason := self._replace(one)):
                     return reason
 
     def _replace(self, one: Supervised) -> str | None:
         """Start another process; return the reason if no further process is worth a start."""
+        _log.error("%s exited with code %s", one, one.process.exitcode)
         began = one.heartbeats.has_begun(one.number)
         one.failed_starts = 0 if began else one.failed_starts + 1
         metrics.PROCESS_EXITS.labels(one.kind).inc()

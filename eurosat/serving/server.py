@@ -28,8 +28,9 @@ from eurosat.operating_system import available_cores
 from eurosat.serving import metrics
 from eurosat.serving.admission import Admission, check_path, protected_paths
 from eurosat.serving.api import ClassifierAPI
+from eurosat.serving.api_process import ApiServer
 from eurosat.serving.background import Background
-from eurosat.serving.connection import connections
+from eurosat.serving.connection import check_port, connections
 from eurosat.serving.decoder import Decoder
 from eurosat.serving.dispatcher import Dispatcher
 from eurosat.serving.heartbeat import FORK_SECONDS, START_SECONDS, Heartbeats
@@ -245,7 +246,7 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             self._api_number = number  # in the process that is forked now
             self._api_heartbeats.start(number)
             process = multiprocessing.get_context("fork").Process(
-                target=uvicorn.Server(config).run, args=(sockets,), name=f"api-{number}"
+                target=ApiServer(config).run, args=(sockets,), name=f"api-{number}"
             )
             process.start()
             return process
@@ -289,12 +290,19 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
     ) -> None:
         """Let the API processes answer the requests in flight, then end all processes."""
         _log.info("the service stops; requests in flight have %d s to finish", _DRAIN_SECONDS)
-        deadline = time.monotonic() + _DRAIN_SECONDS + _CLOSING_SECONDS
+        self._stop.hold()  # the background process may be started again
+        began = time.monotonic()
         for one in self._api_processes:
             one.process.terminate()
+        while time.monotonic() - began < _DRAIN_SECONDS + _CLOSING_SECONDS and any(
+            [one.is_alive(since=began) for one in self._api_processes]
+        ):
+            time.sleep(0.02)
         for one in self._api_processes:
-            one.process.join(max(deadline - time.monotonic(), 0))
+            one.kill()  # the background process uploads what an ended process has left
         for one in self._background_processes:
+            if not one.is_alive(since=began):
+                one.process = one.start(one.number)
             self._background.finish(one.process)
         end_children()
 
@@ -313,9 +321,9 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             EuroSATError: The port cannot be bound, or the workers cannot start.
         """
         self._background = Background(host, self.metrics_port, self._log)
-        _check_port(host, port, "port")
+        check_port(host, port, "port")
         if self.metrics_port:
-            _check_port(host, self.metrics_port, "metrics_port")
+            check_port(host, self.metrics_port, "metrics_port")
         logging.getLogger("litserve.server").setLevel(logging.WARNING)  # this module logs the rest
         try:
             self.run(  # shuts down on the exception of the order to stop
@@ -332,16 +340,3 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
         finally:
             end_children()
         return self._stop.exit_code
-
-
-def _check_port(host: str, port: int, option: str) -> None:
-    """Raise an `EuroSATError` that names the option if the port cannot be bound."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            reason = str(error.strerror).lower()
-            raise EuroSATError(
-                f"cannot bind {host}:{port}: {reason}; choose another --{option}"
-            ) from error

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+from multiprocessing import resource_tracker
 from types import TracebackType
 from typing import Any, Self
 
@@ -39,7 +40,6 @@ class StopOrder:
         self.given = False
         self.exit_code = 0  # 1 if a failure of the service gave the order
         self._held = False
-        self._main = os.getpid()
         self._ended = threading.Event()
 
     def __enter__(self) -> Self:
@@ -50,6 +50,7 @@ class StopOrder:
         os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1) and None)
         self._earlier = {number: signal.signal(number, self._take) for number in _SIGNALS}
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        self._report, sys.unraisablehook = sys.unraisablehook, self._report_unraisable
         return self
 
     def __exit__(
@@ -58,7 +59,10 @@ class StopOrder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        """End the child processes that are left, and swallow the exception of the order."""
+        """End the child processes that are left, and swallow the exception of the order.
+
+        A library may turn the exception into its own, such as an import into an `ImportError`.
+        """
         self._held = True
         end_children()
         self._ended.set()
@@ -67,24 +71,36 @@ class StopOrder:
             # A second signal must not change the exit code while Python ends.
             signal.signal(number, signal.SIG_IGN if self.given else handler)
         os.close(self._writer)
-        return kind is Stopped
+        sys.unraisablehook = self._report
+        return self.given
 
     def hold(self) -> None:
-        """Let the order wait, so that no process is half started when the order ends the block."""
+        """Let the order wait, so that no process is half started when the order ends the block.
+
+        Ctrl-C and many supervisors give the order to all processes at once. A process that is
+        started now does not get the order: its signals are blocked until it calls `take_signals`.
+        The thread that enforces the end still takes the signals of this process.
+        """
+        resource_tracker.ensure_running()  # its start, which a spawn may cause, ends the blocking
         self._held = True
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
     def release(self) -> None:
         """End the block now if the order came since `hold`."""
         self._held = False
+        take_signals()
         if self.given:
             raise Stopped
 
     def _take(self, *_: Any) -> None:
-        if os.getpid() != self._main:
-            sys.exit(0)  # a forked process that has no handler of its own yet
         first, self.given = not self.given, True
         if first and not self._held:
             raise Stopped
+
+    def _report_unraisable(self, lost: Any) -> None:
+        """Keep quiet about `Stopped` in a callback of Python's imports, which `release` repeats."""
+        if lost.exc_type is not Stopped:
+            self._report(lost)
 
     def _enforce(self, reader: int) -> None:
         while number := os.read(reader, 1):
@@ -92,6 +108,11 @@ class StopOrder:
                 end_children()
                 os._exit(self.exit_code)
         os.close(reader)
+
+
+def take_signals() -> None:
+    """Take the signals that `StopOrder.hold` has blocked, the pending ones at once."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
 def end_children() -> None:

@@ -14,7 +14,7 @@ import requests
 from eurosat.serving import heartbeat
 from eurosat.serving.heartbeat import SILENCE_SECONDS, START_SECONDS, Heartbeats
 from tests.serving.conftest import Service, StartService, free_port
-from tests.serving.test_recovery import PICTURE, children, gone, send
+from tests.serving.test_recovery import PICTURE, children, forked, gone, send
 
 NOTICED = 5 + 1
 """Seconds until a process that hangs has ended; one second is for the machine of the tests."""
@@ -88,15 +88,6 @@ def test_another_worker_answers_for_the_worker_that_hangs(
         answers = list(threads.map(lambda _: send(service, pictures[PICTURE]), range(4)))
     assert [answer.status_code for answer in answers] == [200] * 4
     assert service.stop() == 0
-
-
-def forked(service: Service) -> list[int]:
-    """Process numbers of the API processes and the background process, in the order of starts."""
-    return sorted(
-        pid
-        for pid in children(service.process.pid)
-        if b"eurosat\0serve" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    )
 
 
 def gap(service: Service, ended: int) -> set[int]:

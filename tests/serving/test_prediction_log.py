@@ -25,7 +25,7 @@ from eurosat.monitoring.log.uploader import Uploader
 from tests.monitoring.log.forbidden import forbidden_bucket
 from tests.monitoring.log.small_disk import leave_free, small_disk
 from tests.serving.conftest import Service, StartService
-from tests.serving.test_recovery import children
+from tests.serving.test_recovery import children, forked
 
 PICTURE = "Forest.jpg"
 
@@ -248,6 +248,22 @@ class Load:
                     self.answered.append(answer.json()["id"])
             except (requests.RequestException, ValueError):
                 time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["hang", "are killed"])
+def test_no_prediction_is_lost_where_processes_end_with_the_service(
+    start_service: StartService, pictures: dict[str, bytes], tmp_path: Path, number: int
+) -> None:
+    service = start_service(*logging_to(tmp_path, seconds=60))
+    for _ in range(3):
+        assert service.predict(pictures[PICTURE]).status_code == 200
+    for process in forked(service):  # the API process and the background process
+        os.kill(process, number)
+    start = time.monotonic()
+    assert service.stop() == 0
+    assert time.monotonic() - start < 6  # 8 s are allowed
+    assert list((tmp_path / "spool").iterdir()) == []
+    assert read_log(f"{tmp_path}/log").records == 3
 
 
 @pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.long)])

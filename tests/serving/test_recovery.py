@@ -195,6 +195,23 @@ def children(pid: int) -> list[int]:
     return found[1:]
 
 
+def forked(service: Service) -> list[int]:
+    """Process numbers of the API processes and the background process, in the order of starts."""
+    return sorted(
+        pid
+        for pid in children(service.process.pid)
+        if b"eurosat\0serve" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    )
+
+
+def tracker(processes: list[int]) -> int:
+    """The resource tracker of `multiprocessing`, which ends after all processes."""
+    (found,) = (
+        pid for pid in processes if b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    )
+    return found
+
+
 def gone(processes: list[int]) -> bool:
     deadline = time.monotonic() + ENDING
     while time.monotonic() < deadline:
@@ -210,18 +227,23 @@ def gone(processes: list[int]) -> bool:
     return False
 
 
+@pytest.mark.parametrize("everyone", [False, True], ids=["main", "everyone"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_stop_it_answers_what_it_has_and_ends(
-    start_service: StartService, pictures: dict[str, bytes], number: signal.Signals
+    start_service: StartService, pictures: dict[str, bytes], number: signal.Signals, everyone: bool
 ) -> None:
+    """Ctrl-C and systemd signal all processes at once; a second Ctrl-C changes nothing."""
     service = start_service()
     processes = children(service.process.pid)
     assert len(processes) >= 3
     with ThreadPoolExecutor(4) as threads:
         with hung_worker(service):
             sent = send_and_wait(service, pictures[PICTURE], 4, threads)
-            service.process.send_signal(number)
-            time.sleep(0.5)
+            for one in (number, signal.SIGINT):
+                for pid in (service.process.pid, *(processes if everyone else ())):
+                    with suppress(ProcessLookupError):  # a decoder process that was just starting
+                        os.kill(pid, one)
+                time.sleep(0.3)
         assert [future.result().status_code for future in sent] == [200] * 4
     assert service.process.wait(ENDING) == 0
     assert gone(processes)
@@ -241,11 +263,42 @@ def test_a_hung_worker_does_not_keep_it_from_stopping(
 
 
 def test_no_process_outlives_a_killed_service(start_service: StartService) -> None:
+    service = start_service("--api_servers=2")
+    processes = children(service.process.pid)
+    stopped = forked(service)[0]  # has all pipes of the main process, and cannot notice its end
+    os.kill(stopped, signal.SIGSTOP)
+    service.process.kill()
+    service.process.wait()
+    below = {stopped, *children(stopped), tracker(processes)}
+    assert gone([pid for pid in processes if pid not in below])
+    os.kill(stopped, signal.SIGCONT)
+    assert gone(processes)
+
+
+def test_a_process_that_starts_does_not_outlive_a_killed_service(
+    start_service: StartService,
+) -> None:
     service = start_service()
+    (process,) = forked(service)
+    os.kill(process, signal.SIGKILL)
+    while forked(service) in ([process], []):
+        pass
     processes = children(service.process.pid)
     service.process.kill()
     service.process.wait()
     assert gone(processes)
+
+
+def test_no_decoder_process_outlives_its_api_process(start_service: StartService) -> None:
+    service = start_service()
+    (process,) = forked(service)
+    while not (decoders := children(process)):
+        time.sleep(0.02)
+    time.sleep(1)  # it is prepared
+    for pid in (*decoders, process):
+        os.kill(pid, signal.SIGSTOP)
+    os.kill(process, signal.SIGKILL)
+    assert gone(decoders)
 
 
 def test_a_request_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:

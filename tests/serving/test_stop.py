@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,10 @@ BEFORE_THE_START = -signal.SIGTERM
 
 
 def stop_after(seconds: float, model: Path, second: signal.Signals) -> int:
-    """Exit code of a service that gets SIGTERM and another signal; nothing may stay behind."""
+    """Exit code of a service that gets SIGTERM and another signal; nothing may stay behind.
+
+    All its processes get the signals, as from Ctrl-C and from systemd.
+    """
     with tempfile.TemporaryDirectory(prefix="eurosat-") as temporary:
         options = [f"--port={free_port()}", "--host=127.0.0.1", "--api_servers=2", "--workers=2"]
         process = subprocess.Popen(
@@ -33,13 +37,15 @@ def stop_after(seconds: float, model: Path, second: signal.Signals) -> int:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
         time.sleep(seconds)
         processes = children(process.pid)
         start = time.monotonic()
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)
         time.sleep(random.Random(seconds).uniform(0, 0.2))
-        process.send_signal(second)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, second)
         said, _ = process.communicate(timeout=30)
         assert time.monotonic() - start < ENDING
         assert gone(processes)
@@ -118,6 +124,47 @@ SWALLOWS = """
     except BaseException:
         print('swallowed', flush=True)
     time.sleep(30)"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        """
+    try:
+        time.sleep(30)
+    except BaseException as error:
+        raise ImportError from error""",
+        """
+    class Cell: pass
+    cell = Cell()
+    callback = weakref.ref(cell, lambda _: time.sleep(30))
+    del cell
+    order.hold()
+    order.release()""",
+    ],
+    ids=["another exception", "lost in a callback"],
+)
+def test_an_order_that_an_import_turns_into_something_else_is_an_order(body: str) -> None:
+    code = "import weakref" + BLOCK.format(body=body)
+    assert run(code, signal.SIGTERM)[:2] == (0, "after\n")
+
+
+def test_a_process_that_is_spawned_does_not_get_the_order() -> None:
+    """Ctrl-C and systemd give the order to all processes, and the worker has requests to answer."""
+    body = """
+    order.hold()
+    worker = multiprocessing.get_context('spawn').Process(target=time.sleep, args=(60,))
+    worker.start()
+    order.release()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(worker.pid, number)
+    worker.join(0.5)
+    print('ready' if worker.exitcode is None else 'dead', flush=True)
+    time.sleep(30)"""
+    code = "import os, signal" + BLOCK.format(body=body).replace(
+        "print('ready', flush=True)", "", 1
+    )
+    assert run(code, signal.SIGTERM)[:2] == (0, "after\n")
 
 
 @pytest.mark.parametrize(
