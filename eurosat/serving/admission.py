@@ -32,7 +32,7 @@ from eurosat.errors import EuroSATError
 from eurosat.serving import metrics
 from eurosat.serving.bodies import Bodies, Body
 from eurosat.serving.limits import Limits
-from eurosat.serving.problems import problem
+from eurosat.serving.problems import SAFE_HEADERS, problem
 
 _log = logging.getLogger(__name__)
 
@@ -42,11 +42,7 @@ _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 _MARK = "_eurosat_public"
 
-_SAFE_HEADERS = {
-    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
-    b"x-content-type-options": b"nosniff",
-}
-"""Headers of every answer that does not have its own: a browser takes no answer for a page."""
+_SAFE_HEADERS = {name.encode(): value.encode() for name, value in SAFE_HEADERS.items()}
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 

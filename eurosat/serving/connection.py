@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from eurosat.errors import EuroSATError
 from eurosat.serving import metrics
 from eurosat.serving.limits import Limits
-from eurosat.serving.problems import problem
+from eurosat.serving.problems import SAFE_HEADERS, problem
 
 _log = logging.getLogger(__name__)
 
@@ -220,7 +220,8 @@ class Connection(HttpToolsProtocol):
         _log.info("request %s got status %d: %s", request_id, status, message)
         metrics.REQUESTS.labels("other", status).inc()
         if self._waits_for_head:
-            answer = problem(status, message, request_id, {"X-Request-ID": request_id})
+            given = {"X-Request-ID": request_id, **SAFE_HEADERS}  # `Admission` adds nothing here
+            answer = problem(status, message, request_id, given)
             headers = [*answer.raw_headers, (b"connection", b"close")]
             lines = [name + b": " + value + b"\r\n" for name, value in headers]
             self.transport.write(

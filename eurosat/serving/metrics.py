@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ from prometheus_client import (
 from prometheus_client.registry import Collector
 
 from eurosat.serving import metric_files  # noqa: F401  # before the first metric
+from eurosat.serving.problems import SAFE_HEADERS
 from eurosat.serving.process_metrics import ProcessCollector
 
 CALLER_HAS_GONE = 499
@@ -211,4 +213,13 @@ def serve_metrics(host: str, port: int) -> None:
         host: Address to listen on.
         port: Port to listen on.
     """
-    start_http_server(port, host, _registry())
+    server, _ = start_http_server(port, host, _registry())
+    app: Any = server.get_app()
+
+    def with_safe_headers(environ: Any, start_response: Any) -> Any:
+        def start(status: str, headers: list[tuple[str, str]]) -> Any:
+            return start_response(status, [*headers, *SAFE_HEADERS.items()])
+
+        return app(environ, start)
+
+    server.set_app(with_safe_headers)

@@ -8,6 +8,12 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+SAFE_HEADERS = {
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+}
+"""Headers of every answer that does not have its own: a browser takes no answer for a page."""
+
 
 def problem(
     status: int, message: str, request_id: str, headers: Mapping[str, str] | None = None

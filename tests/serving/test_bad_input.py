@@ -1,6 +1,7 @@
 """Whatever is sent, the answer is the right status with a sentence, and the service goes on."""
 
 import io
+import socket
 import struct
 import zipfile
 import zlib
@@ -238,6 +239,21 @@ def test_a_browser_takes_no_answer_for_a_page(service: Service) -> None:
         assert "frame-ancestors 'none'" in policy
         assert "unsafe" not in policy
     assert service.get(f"/examples/{example}").headers["Content-Type"] == "image/png"
+
+
+@pytest.mark.parametrize(
+    "head", [b"no HTTP", b"GET /" + b"a" * 33_000 + b" HTTP/1.1", b"FOO / HTTP/1.1"]
+)
+def test_a_browser_takes_no_answer_to_a_malformed_request_for_a_page(
+    service: Service, head: bytes
+) -> None:
+    """These answers do not come from the application."""
+    with socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2]))) as caller:
+        caller.sendall(head + b"\r\n\r\n")
+        answer = caller.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 4")
+    assert b"x-content-type-options: nosniff\r\n" in answer
+    assert b"content-security-policy: default-src 'none'; frame-ancestors 'none'\r\n" in answer
 
 
 def test_head_is_answered_as_get_without_the_body(start_service: StartService) -> None:
