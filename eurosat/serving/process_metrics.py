@@ -18,6 +18,9 @@ _PROC = Path("/proc")
 
 _ATTEMPTS = 5
 
+_HIGHEST = multiprocessing.RawValue("d")
+"""Highest CPU time that any process of the service has shown, in ticks; without a lock."""
+
 
 class _Process(NamedTuple):
     """Numbers of one process from ``/proc/<pid>/stat`` (manual page proc_pid_stat(5))."""
@@ -42,7 +45,8 @@ class ProcessCollector(Collector):
     """CPU time and memory, summed over the main process and all processes below it.
 
     The CPU time of a child that ended moves to its parent, so the sum does not go back when a
-    worker is killed.
+    worker is killed. The CPU time of the decoders of an API process that was killed is lost, since
+    they get another parent; then the sum stays the same until it has caught up.
     """
 
     def __init__(self, main: int | None = None, proc: Path = _PROC) -> None:
@@ -68,11 +72,15 @@ class ProcessCollector(Collector):
         except (OSError, StopIteration):
             return
         ticks = os.sysconf("SC_CLK_TCK")
+        # Prometheus takes a counter that goes back for one that began again at zero.
+        _HIGHEST.value = max(
+            _HIGHEST.value,
+            sum(process.ticks + process.ended_children_ticks for process in everyone.values()),
+        )
         yield CounterMetricFamily(
             "process_cpu_seconds",
             "CPU time of all processes of the service, ended workers included.",
-            sum(process.ticks + process.ended_children_ticks for process in everyone.values())
-            / ticks,
+            _HIGHEST.value / ticks,
         )
         yield GaugeMetricFamily(
             "process_resident_memory_bytes",

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from eurosat.serving import process_metrics
 from eurosat.serving.process_metrics import ProcessCollector
 from tests.serving.attacks import processes
 from tests.serving.conftest import Service, StartService, free_port
@@ -148,6 +150,29 @@ def test_the_cpu_time_of_a_child_that_ended_is_not_lost() -> None:
     assert spent() >= running
 
 
+def test_the_cpu_time_does_not_go_back_when_decoders_lose_their_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_metrics, "_HIGHEST", RawValue("d"))
+    (tmp_path / "stat").write_text("btime 1\n")
+
+    def seconds(parents: dict[int, int], ticks: int) -> float:
+        """The metric, while every process has a parent and has computed for so many ticks."""
+        for pid, parent in parents.items():
+            (tmp_path / str(pid)).mkdir(exist_ok=True)
+            fields = [0] * 22
+            fields[1], fields[11] = parent, ticks
+            (tmp_path / str(pid) / "stat").write_text(
+                f"{pid} (p) S {' '.join(map(str, fields[1:]))}"
+            )
+        (metric, *_) = ProcessCollector(10, tmp_path).collect()
+        return float(metric.samples[0].value) * os.sysconf("SC_CLK_TCK")
+
+    assert seconds({10: 1, 11: 10, 12: 11}, ticks=100) == 300
+    assert seconds({10: 1, 11: 10, 12: 1}, ticks=110) == 300
+    assert seconds({10: 1, 11: 10, 12: 1}, ticks=160) == 320
+
+
 def test_without_the_kernels_numbers_there_are_no_metrics_of_processes() -> None:
     assert list(ProcessCollector(proc=Path("/nowhere")).collect()) == []
 
@@ -239,7 +264,9 @@ def test_a_caller_that_leaves_counts_as_499_and_not_as_a_failure(
     address = urlsplit(public)
     assert requests.get(f"{public}/metrics", timeout=30).status_code == 404
     service.url = f"http://127.0.0.1:{port}"  # where `metric` asks
-    assert service.get("/metrics").headers["Content-Type"].startswith("text/plain")
+    headers = service.get("/metrics").headers
+    assert headers["Content-Type"].startswith("text/plain")
+    assert headers["X-Content-Type-Options"] == "nosniff"
 
     body = b"".join(
         [
