@@ -92,7 +92,8 @@ class Decoder:
 
     async def start(self) -> None:
         """Start the first process, so that the first upload need not wait for it."""
-        with contextlib.suppress(anyio.BrokenWorkerProcess, OSError):  # an upload tries again
+        # An upload tries again. Ctrl-C that meets a process at its start is raised here.
+        with contextlib.suppress(anyio.BrokenWorkerProcess, OSError, KeyboardInterrupt):
             await anyio.to_process.run_sync(_prepare, cancellable=True, limiter=self._limiter)
 
     async def read(self, upload: Upload, *, tiles: bool) -> Picture:
