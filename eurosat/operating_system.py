@@ -8,7 +8,6 @@ that depend on these.
 
 import logging
 import math
-import multiprocessing
 import os
 import signal
 import sys
@@ -59,6 +58,8 @@ class ParentProcess:
 
     def __init__(self) -> None:
         """Remember the parent, which may have ended by now."""
+        import multiprocessing  # a command that refuses Windows imports nothing before
+
         parent = multiprocessing.parent_process()
         self._number = parent.pid if parent else os.getppid()
 

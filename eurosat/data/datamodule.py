@@ -75,9 +75,10 @@ class EuroSATDataModule(lightning.LightningDataModule):
             band_order: Order of the 13 bands in files and arrays that do not name their bands:
                 'eurosat' (B8A is the last band), 'spectral' (B8A follows B08), or the 13 band
                 names. If a file names its bands, the names must agree with the order. If no order
-                is given, files with unnamed bands are refused, except files with EuroSAT's file
-                names, and except images of 'eurosat predict' whose tenth band is as dark as the
-                cirrus band B10, the tenth band of EuroSAT's order.
+                is given, a file with unnamed bands is read in EuroSAT's order, whose tenth band is
+                the cirrus band B10, in two cases: the file has a EuroSAT file name, and its tenth
+                band can be B10; or the file is an image of 'eurosat predict', and its tenth band is
+                as dark as B10. All other files with unnamed bands are refused.
             classes: Class names in label order; for your own data, the names of your folders.
             root: Folder for decoded data.
             verify: If a data set has the 27,000 file names of EuroSAT RGB, compare the files'

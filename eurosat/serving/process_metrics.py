@@ -5,6 +5,7 @@ own collector knows only the process that answers. Linux has the numbers in ``/p
 ``/proc`` is missing, the service has no metrics of its processes.
 """
 
+import mmap
 import multiprocessing
 import os
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ _PROC = Path("/proc")
 
 _ATTEMPTS = 5
 
-_HIGHEST = multiprocessing.RawValue("d")
+_HIGHEST = memoryview(mmap.mmap(-1, 8)).cast("d")  # processes that are forked later share it
 """Highest CPU time that any process of the service has shown, in ticks; without a lock."""
 
 
@@ -73,14 +74,14 @@ class ProcessCollector(Collector):
             return
         ticks = os.sysconf("SC_CLK_TCK")
         # Prometheus takes a counter that goes back for one that began again at zero.
-        _HIGHEST.value = max(
-            _HIGHEST.value,
+        _HIGHEST[0] = max(
+            _HIGHEST[0],
             sum(process.ticks + process.ended_children_ticks for process in everyone.values()),
         )
         yield CounterMetricFamily(
             "process_cpu_seconds",
             "CPU time of all processes of the service, ended workers included.",
-            _HIGHEST.value / ticks,
+            _HIGHEST[0] / ticks,
         )
         yield GaugeMetricFamily(
             "process_resident_memory_bytes",

@@ -33,12 +33,12 @@ def drift(
     (HTML) and /metrics (Prometheus). If the environment variable EUROSAT_API_KEY is set, /drift and
     /drift/report need the key, as the routes of 'eurosat serve' do.
 
-    The reference is what the model computed for its validation images; a file of 'eurosat export'
-    contains the model's reference. The log is cut into windows of --window images. The images of
-    one request are one observation, because images of one request are often alike. Each window is
-    compared with the reference by tests of input statistics, probabilities, predicted classes and
-    embeddings (the input of the model's last layer). Drift in two consecutive windows is an alarm;
-    the exit code of a report is 0 with and without an alarm.
+    The reference is what the model computed for its validation images; 'eurosat export' writes the
+    reference into the file if the model gives features (embeddings). The log is cut into windows of
+    --window images. The images of one request are one observation, because images of one request
+    are often alike. Each window is compared with the reference by tests of input statistics,
+    probabilities, predicted classes and embeddings (the input of the model's last layer). Drift in
+    two consecutive windows is an alarm; the exit code of a report is 0 with and without an alarm.
 
     Args:
         action: 'report' for one report, 'serve' for a service.

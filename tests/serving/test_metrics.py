@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.sharedctypes import RawValue
+
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -153,7 +153,7 @@ def test_the_cpu_time_of_a_child_that_ended_is_not_lost() -> None:
 def test_the_cpu_time_does_not_go_back_when_decoders_lose_their_parent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process_metrics, "_HIGHEST", RawValue("d"))
+    monkeypatch.setattr(process_metrics, "_HIGHEST", [0.0])
     (tmp_path / "stat").write_text("btime 1\n")
 
     def seconds(parents: dict[int, int], ticks: int) -> float:
