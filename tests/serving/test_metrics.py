@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-
 from pathlib import Path
 from urllib.parse import urlsplit
 
