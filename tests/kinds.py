@@ -37,6 +37,7 @@ KIND_OF_FIXTURE = {
     "template": "pipeline",
     "toy": "slow",
     "tracked": "training",
+    "train_once": "training",
     "wheel": "process",
 }
 """The kind of the tests that use a fixture directly or through other fixtures, by fixture."""

@@ -6,7 +6,6 @@ class of one's own, which here derives from uvicorn's class.
 
 import functools
 import logging
-import socket
 import time
 import uuid
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from eurosat.errors import EuroSATError
 from eurosat.serving import metrics
 from eurosat.serving.limits import Limits
 from eurosat.serving.problems import SAFE_HEADERS, problem
@@ -52,19 +50,6 @@ def connections(limits: Limits) -> functools.partial["Connection"]:
     if descriptors != resource.RLIM_INFINITY:
         most = min(most, descriptors // 2)
     return functools.partial(Connection, most=most, answer_seconds=limits.timeout + _READ_SECONDS)
-
-
-def check_port(host: str, port: int, option: str) -> None:
-    """Raise an `EuroSATError` that names the option if the port cannot be bound."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            reason = str(error.strerror).lower()
-            raise EuroSATError(
-                f"cannot bind {host}:{port}: {reason}; choose another --{option}"
-            ) from error
 
 
 _COUNTED_CHUNKS = 1000

@@ -18,6 +18,9 @@ _MAX_FAILED_STARTS = 5
 
 _CHECK_SECONDS = 0.5
 
+_LONGEST_PAUSE = 3.0
+"""Longest time from the exit of a process, which fails at every start, to its next start."""
+
 _SUSPENDED_SECONDS = 2.0
 """A check that comes later than this means that the machine or the service was suspended."""
 
@@ -40,6 +43,9 @@ class Supervised:
     process: BaseProcess
 
     failed_starts: int = 0
+
+    next_start: float | None = None
+    """Time of `time.monotonic` from which the process, which has exited, is started again."""
 
     def is_alive(self, since: float) -> bool:
         """Return whether the process runs; a process that hangs is killed.
@@ -102,30 +108,35 @@ class Monitor:
         Raises:
             Stopped: The order to stop was given.
         """
-        resumed = 0.0
+        resumed, checked = 0.0, time.monotonic()
         while True:
-            before = time.monotonic()
-            wait([one.process.sentinel for one in self._processes], timeout=_CHECK_SECONDS)
-            if time.monotonic() - before > _SUSPENDED_SECONDS:
-                resumed = time.monotonic()  # the other processes may have been suspended as well
+            running = [one.process.sentinel for one in self._processes if one.next_start is None]
+            wait(running, timeout=_CHECK_SECONDS)
+            earlier, checked = checked, time.monotonic()
+            if checked - earlier > _SUSPENDED_SECONDS:
+                resumed = checked  # the other processes may have been suspended as well
             for one in self._processes:
-                if not one.is_alive(resumed) and (reason := self._replace(one)):
-                    return reason
+                if one.next_start is None and not one.is_alive(resumed):
+                    self._note_exit(one)
+                    if one.failed_starts >= _MAX_FAILED_STARTS:
+                        return f"{one} has exited {_MAX_FAILED_STARTS} times before it was ready"
+                if one.next_start is not None and one.next_start <= time.monotonic():
+                    self._start(one)
 
-    def _replace(self, one: Supervised) -> str | None:
-        """Start another process; return the reason if no further process is worth a start."""
+    def _note_exit(self, one: Supervised) -> None:
+        """Count the exit, and set the time of the next start: later with every failed start."""
         _log.error("%s exited with code %s", one, one.process.exitcode)
-        began = one.heartbeats.has_begun(one.number)
-        one.failed_starts = 0 if began else one.failed_starts + 1
+        one.failed_starts = 0 if one.heartbeats.has_begun(one.number) else one.failed_starts + 1
         metrics.PROCESS_EXITS.labels(one.kind).inc()
         metrics.process_ended(one.process.pid or 0)
-        if one.failed_starts >= _MAX_FAILED_STARTS:
-            return f"{one} has exited {_MAX_FAILED_STARTS} times before it was ready"
-        time.sleep(min(one.failed_starts, 3))
+        one.next_start = time.monotonic() + min(one.failed_starts, _LONGEST_PAUSE)
+
+    def _start(self, one: Supervised) -> None:
+        """Start the process again; after a failure, the next check tries again."""
         self._stop.hold()
         try:
             one.process = one.start(one.number)
-        except OSError as error:  # the next check tries again
+            one.next_start = None
+        except OSError as error:
             _log.error("%s cannot be started: %s", one, error.strerror)
         self._stop.release()
-        return None

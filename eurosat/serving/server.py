@@ -30,7 +30,7 @@ from eurosat.serving.admission import Admission, check_path, protected_paths
 from eurosat.serving.api import ClassifierAPI
 from eurosat.serving.api_process import ApiServer
 from eurosat.serving.background import Background
-from eurosat.serving.connection import check_port, connections
+from eurosat.serving.connection import connections
 from eurosat.serving.decoder import Decoder
 from eurosat.serving.dispatcher import Dispatcher
 from eurosat.serving.heartbeat import FORK_SECONDS, START_SECONDS, Heartbeats
@@ -318,12 +318,9 @@ class Server(litserve.LitServer):  # type: ignore[misc]  # LitServe ships no typ
             The exit code: 0, or 1 if a failure ended the service.
 
         Raises:
-            EuroSATError: The port cannot be bound, or the workers cannot start.
+            EuroSATError: The workers cannot start.
         """
         self._background = Background(host, self.metrics_port, self._log)
-        check_port(host, port, "port")
-        if self.metrics_port:
-            check_port(host, self.metrics_port, "metrics_port")
         logging.getLogger("litserve.server").setLevel(logging.WARNING)  # this module logs the rest
         try:
             self.run(  # shuts down on the exception of the order to stop

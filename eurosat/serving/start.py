@@ -4,6 +4,7 @@ import base64
 import logging
 import os
 import re
+import socket
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,6 +80,9 @@ def start(
             f"--metrics_port is the service's own port {port}: choose another --metrics_port, or "
             "leave the option out to have the metrics at /metrics"
         )
+    _check_free(host, port, "port")
+    if metrics_port:
+        _check_free(host, metrics_port, "metrics_port")
     model_uri = model or environment.get("AIP_STORAGE_URI")
     if not model_uri:
         raise EuroSATError("no model is given: name a model file or URI, or set AIP_STORAGE_URI")
@@ -123,7 +127,7 @@ def start(
                 "score. Export the model again for a reference",
                 path.name,
             )
-        shown = "localhost" if host in ("0.0.0.0", "::") else host
+        shown = "localhost" if host == "0.0.0.0" else host
         print(
             f"{card.version} ({card.format}, {accelerator})\n"
             f"page   http://{shown}:{port}/\nAPI    http://{shown}:{port}/docs",
@@ -149,6 +153,19 @@ def _port_of(environment: Mapping[str, str]) -> int:
             f"AIP_HTTP_PORT or PORT is '{given}', not a number: set a number or choose a --port"
         )
     return int(given)
+
+
+def _check_free(host: str, port: int, option: str) -> None:
+    """Raise an `EuroSATError` that names the option if the port cannot be bound."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            reason = str(error.strerror).lower()
+            raise EuroSATError(
+                f"cannot bind {host}:{port}: {reason}; choose another --{option}"
+            ) from error
 
 
 def _read_examples(folder: Path) -> dict[str, bytes]:

@@ -1,5 +1,6 @@
 """The order to stop, which SIGTERM or Ctrl-C may give at any moment."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -8,6 +9,8 @@ import threading
 from multiprocessing import resource_tracker
 from types import TracebackType
 from typing import Any, Self
+
+_log = logging.getLogger(__name__)
 
 STOP_SECONDS = 7.8
 """Time from the order to the end. Docker and Cloud Run send SIGKILL 10 s after SIGTERM."""
@@ -61,7 +64,9 @@ class StopOrder:
     ) -> bool:
         """End the child processes that are left, and swallow the exception of the order.
 
-        A library may turn the exception into its own, such as an import into an `ImportError`.
+        A library may turn the exception into its own, such as an import into an `ImportError`. An
+        error that has nothing to do with the order is logged, because the order ends the block
+        anyway.
         """
         self._held = True
         end_children()
@@ -72,6 +77,8 @@ class StopOrder:
             signal.signal(number, signal.SIG_IGN if self.given else handler)
         os.close(self._writer)
         sys.unraisablehook = self._report
+        if self.given and error and not _follows_from_order(error):
+            _log.error("after the order to stop: %s: %s", type(error).__name__, error)
         return self.given
 
     def hold(self) -> None:
@@ -108,6 +115,13 @@ class StopOrder:
                 end_children()
                 os._exit(self.exit_code)
         os.close(reader)
+
+
+def _follows_from_order(error: BaseException | None) -> bool:
+    """Return whether the error is `Stopped`, or was raised while `Stopped` was handled."""
+    while error and not isinstance(error, Stopped):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def take_signals() -> None:

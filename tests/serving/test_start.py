@@ -220,6 +220,7 @@ def test_an_address_that_does_not_answer_is_given_up(
     assert message in shown
 
 
+@pytest.mark.slow
 def test_what_arrives_slowly_is_not_given_up(tmp_path: Path) -> None:
     def trickle() -> None:
         for number in range(6):

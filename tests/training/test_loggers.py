@@ -123,6 +123,7 @@ def test_mlflow_has_the_test_the_record_and_the_checkpoint(on_mlflow: Run, tmp_p
     ("callback", "state", "status"),
     [("Interrupted", "KILLED", "interrupted"), ("Fails", "FAILED", "failed: ")],
 )
+@pytest.mark.slow
 def test_mlflow_hears_how_a_run_ended(
     callback: str,
     state: str,

@@ -97,6 +97,7 @@ def test_a_disk_that_becomes_full_leaves_no_torn_line(
     assert log.torn == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_whole_lines_and_is_used_again_when_it_has_space(
     tmp_path: Path,
 ) -> None:
