@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 from eurosat.errors import ClusterError
 
@@ -12,6 +13,9 @@ _POOLS = ("workerpool0", "workerpool1")
 
 _OF_OTHER_LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK")
 """Variables that Lightning would take for those of torchrun."""
+
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+"""Variables from which Lightning takes the number of a process."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,30 @@ def check_machines(
         raise ClusterError(
             f"the job has {cluster.machines} machines and the run uses {requested}: pass "
             f"--trainer.num_nodes {cluster.machines}"
+        )
+
+
+def check_rank(processes: int) -> None:
+    """Check that the only process of a run is the first, which writes the run's files.
+
+    Lightning takes the number of a process from the environment, where a variable of a launcher may
+    be left over.
+
+    Args:
+        processes: Number of processes of the run.
+
+    Raises:
+        ClusterError: The process has another number than 0, and would write no file.
+    """
+    from lightning.pytorch.utilities import rank_zero_only
+
+    rank = cast(Any, rank_zero_only).rank
+    if processes == 1 and rank:
+        given = [f"{name}={os.environ[name]}" for name in _RANKS if os.environ.get(name)]
+        raise ClusterError(
+            f"this process has number {rank} ({', '.join(given)}), and the run has one process, "
+            "which has number 0: unset the variable, or start every process by the launcher that "
+            "sets it"
         )
 
 

@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import Logger
 from eurosat.errors import CheckpointError, SettingsError
 from eurosat.files import atomic_write
 from eurosat.hardware import check_cuda, computes_bf16, idle_gpu
+from eurosat.training.cluster import check_rank
 
 _log = logging.getLogger(__name__)
 
@@ -94,6 +95,7 @@ class Trainer(lightning.Trainer):
             default_root_dir=default_root_dir,
             **kwargs,
         )
+        check_rank(self.world_size)
         # Deterministic mode also fills uninitialised memory. No code here reads uninitialised
         # memory, and filling makes a step on a CPU 5 % slower.
         settings: Any = torch.utils.deterministic

@@ -105,6 +105,24 @@ def test_a_launcher_numbers_the_machines(variable: str, monkeypatch: pytest.Monk
 
 
 @pytest.mark.process
+@pytest.mark.parametrize("variable", ["LOCAL_RANK", "RANK"])
+def test_a_variable_that_a_launcher_left_over_is_refused(
+    variable: str, tmp_path: Path, store_root: Path
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "eurosat", "fit", *TINY, *SMALL_MODEL, f"--data.root={store_root}"],
+        cwd=tmp_path,
+        env=os.environ | {variable: "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 2
+    assert f"this process has number 1 ({variable}=1), and the run has one process" in ended.stderr
+    assert not list(tmp_path.rglob("metrics.csv"))
+
+
+@pytest.mark.process
 def test_a_port_that_is_taken_is_named(tmp_path: Path, store_root: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", 0))
