@@ -18,12 +18,20 @@ def read_api_key() -> str | None:
         The key; None if the variable is not set, so that the service is open.
 
     Raises:
-        EuroSATError: The variable is set to an empty key.
+        EuroSATError: The variable is set to an empty key, or to a key that no header can carry.
     """
     given = os.environ.get(VARIABLE)
-    if given is not None and not given.strip():
+    if given is None:
+        return None
+    key = given.strip()
+    if not key:
         raise EuroSATError(f"{VARIABLE} is empty: set a key, or unset the variable")
-    return given if given is None else given.strip()
+    if not key.isprintable():  # control characters, or bytes that are not UTF-8
+        raise EuroSATError(
+            f"{VARIABLE} holds a line break or another character that no header can carry: set a "
+            "key of letters and digits"
+        )
+    return key
 
 
 def carries_key(api_key: str | None, header: bytes, authorization: bytes) -> bool:

@@ -9,6 +9,7 @@ that depend on these.
 import logging
 import math
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -152,33 +153,44 @@ def _quotas(root: Path) -> Iterator[float]:
     hybrid system has both. ``/proc/self/cgroup`` names the group in each hierarchy, and
     ``/proc/self/mountinfo`` says where the hierarchy is mounted (cgroups(7), proc_pid_cgroup(5)).
     """
-    try:
-        groups = (root / "proc/self/cgroup").read_text("utf-8").splitlines()
-        mounts = (root / "proc/self/mountinfo").read_text("utf-8").splitlines()
-    except OSError:  # not Linux
-        return
     paths: dict[str, PurePosixPath] = {}  # by controller; version 2 has no name here
-    for line in groups:
-        _, controllers, group = line.split(":", 2)
-        paths |= dict.fromkeys(controllers.split(","), PurePosixPath(group))
-    for mount in mounts:
-        fields, _, kind = mount.partition(" - ")
-        _, _, _, top, mounted, *_ = fields.split()
-        file_system, *_, options = kind.split()  # the source between the two may be empty
-        match file_system:
-            case "cgroup2":
-                path, read = paths.get(""), _quota
-            case "cgroup" if "cpu" in options.split(","):
-                path, read = paths.get("cpu"), _quota_1
-            case _:
-                continue
-        # A container may see its own group only, mounted as the top.
-        inner = path.relative_to(top) if path and path.is_relative_to(top) else PurePosixPath()
-        for folder in (inner, *inner.parents):
-            with suppress(OSError):  # the outermost group has no files of a quota
-                quota, period = read(root / mounted.lstrip("/") / folder)
-                if quota.isdecimal():  # not "max", nor -1 in version 1
-                    yield int(quota) / int(period)
+    for line in _lines(root / "proc/self/cgroup"):
+        with suppress(ValueError):
+            _, controllers, group = line.split(":", 2)
+            paths |= dict.fromkeys(controllers.split(","), PurePosixPath(group))
+    for line in _lines(root / "proc/self/mountinfo"):
+        with suppress(ValueError):
+            fields, _, kind = line.partition(" - ")
+            _, _, _, top, mounted, *_ = map(_unescaped, fields.split(" "))
+            file_system, *_, options = kind.split(" ")  # the source between the two may be empty
+            match file_system:
+                case "cgroup2":
+                    path, read = paths.get(""), _quota
+                case "cgroup" if "cpu" in options.split(","):
+                    path, read = paths.get("cpu"), _quota_1
+                case _:
+                    continue
+            # A container may see its own group only, mounted as the top.
+            inner = path.relative_to(top) if path else PurePosixPath()
+            for folder in (inner, *inner.parents):
+                # The outermost group has no files of a quota.
+                with suppress(OSError, ValueError, ZeroDivisionError):
+                    quota, period = read(root / mounted.lstrip("/") / folder)
+                    if quota.isdecimal():  # not "max", nor -1 in version 1
+                        yield int(quota) / int(period)
+
+
+def _lines(file: Path) -> list[str]:
+    """The lines of a file of the kernel, which need not be UTF-8; none where it is missing."""
+    try:
+        return os.fsdecode(file.read_bytes()).split("\n")
+    except OSError:  # not Linux
+        return []
+
+
+def _unescaped(name: str) -> str:
+    """The name of a mount, in which the kernel writes white space and backslashes as octals."""
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), name)
 
 
 def _quota(group: Path) -> list[str]:

@@ -26,7 +26,7 @@ def system(root: Path, mounts: list[str], groups: list[str], files: dict[str, st
     """A system's root folder, with what the kernel says about control groups."""
     own = root / "proc" / "self"
     own.mkdir(parents=True)
-    (own / "mountinfo").write_text("".join(f"{line}\n" for line in mounts))
+    (own / "mountinfo").write_bytes(os.fsencode("".join(f"{line}\n" for line in mounts)))
     (own / "cgroup").write_text("".join(f"{line}\n" for line in groups))
     for name, text in files.items():
         path = root / "sys/fs/cgroup" / name
@@ -95,6 +95,39 @@ def test_the_smallest_quota_of_nested_groups_counts(tmp_path: Path) -> None:
     }
     root = system(tmp_path, [UNIFIED.format(top="/")], ["0::/a/b/c"], files)
     assert available_cores(root) == 2
+
+
+@pytest.mark.parametrize(
+    "mount",
+    [
+        "",
+        "x",
+        "60 23 0:27 / /mnt/\udcff rw - ext4 /dev/x rw",
+        "60 23 0:27 / /mnt/\u2028 rw - ext4 /dev/x rw",
+        "60 23 0:26 /other /mnt/other rw - cgroup2 cgroup2 rw",
+    ],
+    ids=["empty", "short", "not UTF-8", "line separator", "another group"],
+)
+def test_what_is_not_the_mount_of_the_own_group_changes_nothing(mount: str, tmp_path: Path) -> None:
+    other = tmp_path / "mnt/other/cpu.max"
+    other.parent.mkdir(parents=True)
+    other.write_text("100000 100000\n")
+    root = system(
+        tmp_path, [mount, UNIFIED.format(top="/")], ["0::/a"], {"a/cpu.max": "200000 100000"}
+    )
+    assert available_cores(root) == 2
+
+
+def test_the_names_of_groups_may_have_spaces(tmp_path: Path) -> None:
+    files = {"x/cpu.max": "200000 100000"}
+    root = system(tmp_path, [UNIFIED.format(top="/my\\040group")], ["0::/my group/x"], files)
+    assert available_cores(root) == 2
+
+
+@pytest.mark.parametrize("quota", ["", "200000", "1 2 3", "100000 0", "a b"])
+def test_a_quota_that_cannot_be_read_limits_nothing(quota: str, tmp_path: Path) -> None:
+    root = system(tmp_path, [UNIFIED.format(top="/")], ["0::/"], {"cpu.max": quota})
+    assert available_cores(root) == 8
 
 
 def test_without_a_quota_all_allowed_cores_count(tmp_path: Path) -> None:

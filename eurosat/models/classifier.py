@@ -76,8 +76,9 @@ class EuroSATClassifier(lightning.LightningModule):
                 new. With a .ckpt file of a run, the model takes over the normalisation of that run.
                 With true or another weight file, a model of RGB patches takes the normalisation of
                 timm's configuration of the backbone, even if the file was trained with another
-                normalisation. With false, and with true or another weight file for other bands than
-                RGB, the model takes EuroSAT's mean and standard deviation.
+                normalisation. In all other cases, the model takes EuroSAT's mean and standard
+                deviation: with false, and with true or such a weight file if the model's bands are
+                not RGB.
             freeze_backbone: Train only the classification layer. The weights and the batch-norm
                 statistics of the backbone do not change.
             unfreeze_at_epoch: First epoch, counted from 0, in which the backbone is trained too.

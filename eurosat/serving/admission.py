@@ -36,9 +36,11 @@ from eurosat.serving.problems import SAFE_HEADERS, problem
 
 _log = logging.getLogger(__name__)
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_REQUEST_ID = re.compile(r"[ !#-;=?-~]{1,128}")
+"""Printable ASCII without quotes and brackets of HTML."""
 
-_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+_PREFIX = re.compile(r"(/([A-Za-z0-9._~!$&'()*+;=:@-]|%[0-9A-Fa-f]{2})+)+")
+"""One path of RFC 3986 without commas, with which proxies separate several values."""
 
 _MARK = "_eurosat_public"
 
@@ -287,13 +289,13 @@ def _length(headers: dict[bytes, bytes]) -> int:
 
 def _caller_id(headers: dict[bytes, bytes]) -> str | None:
     """Return the caller's own id of the request, which goes back to the caller and nowhere else."""
-    given = headers.get(b"x-request-id", b"").decode("latin-1")
+    given = headers.get(b"x-request-id", b"").decode("latin-1").strip(" \t")
     return given if _REQUEST_ID.fullmatch(given) else None
 
 
 def _prefix(headers: dict[bytes, bytes]) -> str:
     """Return the path prefix that a proxy removed from the path; empty without a prefix."""
-    given = headers.get(b"x-forwarded-prefix", b"").decode("latin-1").rstrip("/")
+    given = headers.get(b"x-forwarded-prefix", b"").decode("latin-1").strip(" \t").rstrip("/")
     return given if _PREFIX.fullmatch(given) else ""
 
 

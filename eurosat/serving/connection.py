@@ -11,7 +11,11 @@ import uuid
 from typing import Any
 
 from httptools import HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from eurosat.serving import metrics
 from eurosat.serving.limits import Limits
@@ -93,6 +97,9 @@ class Connection(HttpToolsProtocol):
     _chunks = 0
     _chunk_bytes = 0
 
+    _answered: RequestResponseCycle | None = None
+    """The request that is being answered, or was answered last; `cycle` is the last to arrive."""
+
     _last_log = -_LOG_SECONDS
 
     def __init__(self, *arguments: Any, most: int, answer_seconds: float, **options: Any) -> None:
@@ -118,9 +125,19 @@ class Connection(HttpToolsProtocol):
             self._close_longest()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the watch."""
+        """End the watch and the request that is being answered, and count those that wait for it.
+
+        uvicorn ends the last request of a pipeline instead, so that the first would go on to write.
+        """
         self._timer.cancel()
-        self.flow.read_paused = False  # a pipelined request must not read on
+        if self._answered is not None:
+            self._answered.disconnected = not self._answered.response_complete
+            self._answered.message_event.set()
+        if self.pipeline:
+            lost = len(self.pipeline)
+            _log.info("%d pipelined requests were not answered: the connection is closed", lost)
+            metrics.REQUESTS.labels("other", metrics.CALLER_HAS_GONE).inc(lost)
+            self.pipeline.clear()
         super().connection_lost(exc)
 
     def ignore_upgrade(self, rest: bytes) -> None:
@@ -163,6 +180,8 @@ class Connection(HttpToolsProtocol):
         self._unparsed = 0
         self._since = self.loop.time()
         super().on_headers_complete()
+        if not self.pipeline:
+            self._answered = self.cycle
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body, which is a chunk or a part of a chunk."""
@@ -181,8 +200,10 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Wait for the next head."""
+        """Answer the next request of the pipeline, or wait for the next head."""
         self._since = self.loop.time()
+        if self.pipeline:
+            self._answered = self.pipeline[-1][0]
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:

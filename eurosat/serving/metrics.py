@@ -220,6 +220,9 @@ def serve_metrics(host: str, port: int) -> None:
         def start(status: str, headers: list[tuple[str, str]]) -> Any:
             return start_response(status, [*headers, *SAFE_HEADERS.items()])
 
-        return app(environ, start)
+        if environ["REQUEST_METHOD"] != "HEAD":
+            return app(environ, start)
+        app(environ | {"REQUEST_METHOD": "GET"}, start)
+        return [b""]
 
     server.set_app(with_safe_headers)

@@ -43,7 +43,8 @@ def add_pages(app: FastAPI, examples: Mapping[str, bytes], key_needed: bool) -> 
         key_needed: Whether callers must send an API key.
 
     Raises:
-        EuroSATError: An example is no image; a browser would run the scripts of an HTML file.
+        EuroSATError: An example is no image, because a browser would run the scripts of an HTML
+            file; or its name is no text.
     """
     kinds = {name: _media_type(name, content) for name, content in examples.items()}
     page = str(resources.files("eurosat.serving") / "page")
@@ -83,6 +84,10 @@ def add_pages(app: FastAPI, examples: Mapping[str, bytes], key_needed: bool) -> 
 
 
 def _media_type(name: str, content: bytes) -> str:
+    if not name.isprintable():  # such as the name of a file that is not UTF-8
+        raise EuroSATError(
+            f"the example image {name!r} has a name with characters that cannot be shown: rename it"
+        )
     for signature, kind in _SIGNATURES.items():
         if content.startswith(signature):
             return kind

@@ -26,6 +26,9 @@ from eurosat.serving.stop import StopOrder
 
 _log = logging.getLogger(__name__)
 
+_PORTS = range(1024, 65536)
+"""LitServe accepts no other port."""
+
 
 def start(
     model: str | None,
@@ -57,6 +60,7 @@ def start(
     """
     for name, value in {
         "workers": workers,
+        "threads": threads,
         "api_servers": api_servers,
         "max_batch_size": max_batch_size,
         "max_in_flight": limits.max_in_flight,
@@ -64,14 +68,14 @@ def start(
         "max_body_mib": limits.max_body_bytes,
         "timeout": limits.timeout,
     }.items():
-        if value <= 0:
+        if value is not None and value <= 0:
             raise EuroSATError(f"--{name} must be more than 0")
     environment = os.environ
     api_key = read_api_key()
     predict_route = _path_of(environment, "AIP_PREDICT_ROUTE")
     health_route = _path_of(environment, "AIP_HEALTH_ROUTE")
-    port = port or _port_of(environment)
-    if not 1024 <= port <= 65535:  # LitServe accepts no other port
+    port = _port_of(environment) if port is None else port
+    if port not in _PORTS:
         raise EuroSATError(f"port {port} is not allowed: choose a --port from 1024 to 65535")
     if metrics_port is not None and not 1 <= metrics_port <= 65535:
         raise EuroSATError(f"{metrics_port} is not a port: choose a --metrics_port from 1 to 65535")
@@ -148,9 +152,10 @@ def _path_of(environment: Mapping[str, str], variable: str) -> str | None:
 
 def _port_of(environment: Mapping[str, str]) -> int:
     given = environment.get("AIP_HTTP_PORT") or environment.get("PORT") or "8000"
-    if not given.isdecimal():
+    if not re.fullmatch("[0-9]{1,5}", given) or int(given) not in _PORTS:
         raise EuroSATError(
-            f"AIP_HTTP_PORT or PORT is '{given}', not a number: set a number or choose a --port"
+            f"AIP_HTTP_PORT or PORT is '{given:.20}', which is not allowed: set a port from 1024 "
+            "to 65535, or choose a --port"
         )
     return int(given)
 

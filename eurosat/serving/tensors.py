@@ -31,8 +31,11 @@ Datatype = Literal["BOOL", "BYTES", "FP32"]
 
 def files_of_json(data: Raw, count: int) -> list[Upload | str]:
     """Read image files from a list of texts in base64."""
-    _check_count(data, count)
-    texts = msgspec.json.decode(data, type=list[str])
+    found = count_values(data)
+    if found <= 2 * count:  # commas in texts count, too; a data URL has one
+        texts = msgspec.json.decode(data, type=list[str])
+        found = len(texts)
+    _check_count(found, count)
     return [from_base64(text, f"image {i}") for i, text in enumerate(texts)]
 
 
@@ -59,7 +62,7 @@ def patches_of_json(data: Raw, shape: tuple[int, ...], dtype: np.dtype[Any]) -> 
         shape: Shape of the patches, (N, C, size, size).
         dtype: Type of the pixels, uint8 or uint16.
     """
-    _check_count(data, math.prod(shape))
+    _check_count(count_values(data), math.prod(shape))
     number = Annotated[int, Meta(ge=0, le=int(np.iinfo(dtype).max))]
     text = bytes(data)
     patches = np.empty(shape, dtype)
@@ -67,9 +70,12 @@ def patches_of_json(data: Raw, shape: tuple[int, ...], dtype: np.dtype[Any]) -> 
         rows = msgspec.json.Decoder(list[list[list[number]]])
         # msgspec refuses a tuple of a fixed length at the first surplus entry.
         entries = msgspec.json.decode(text, type=tuple[(Raw,) * shape[0]])  # type: ignore[misc]
-        for patch, entry in zip(patches, entries, strict=True):
-            _check_count(entry, patch.size)
-            nested = np.asarray(rows.decode(entry), dtype)
+        for position, (patch, entry) in enumerate(zip(patches, entries, strict=True)):
+            _check_count(count_values(entry), patch.size)
+            try:
+                nested = np.asarray(rows.decode(entry), dtype)
+            except msgspec.ValidationError as error:
+                raise ValueError(str(error).replace("$", f"$[{position}]", 1)) from error
             if nested.shape != patch.shape:
                 raise ValueError("the lists are not nested like the shape")
             patch[:] = nested
@@ -77,7 +83,10 @@ def patches_of_json(data: Raw, shape: tuple[int, ...], dtype: np.dtype[Any]) -> 
         numbers = msgspec.json.Decoder(list[number])
         flat, start = patches.reshape(-1), 0
         for piece in _pieces(text):
-            values = numbers.decode(piece)
+            try:
+                values = numbers.decode(piece)
+            except msgspec.ValidationError as error:
+                raise _moved(error, start) from error
             flat[start : start + len(values)] = values
             start += len(values)
     return patches
@@ -102,9 +111,15 @@ def to_binary(values: list[Any], datatype: Datatype) -> bytes:
             return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
 
 
-def _check_count(data: Raw, count: int) -> None:
+def _moved(error: Exception, start: int) -> ValueError:
+    """Build the error of a piece of a list that begins at an index of the list."""
+    return ValueError(
+        re.sub(r"(?<=\$\[)[0-9]+", lambda index: str(start + int(index[0])), str(error), count=1)
+    )
+
+
+def _check_count(found: int, count: int) -> None:
     """Check the number of values in JSON before objects are built from them."""
-    found = count_values(data)
     if found != count:
         raise ValueError(f"the data have {found} values, and the shape has {count}")
 

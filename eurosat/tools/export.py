@@ -37,7 +37,8 @@ def export(
         output: Path of the file. If not given, the file is written beside the checkpoint and named
             after the checkpoint and the format.
         source: Data source; if not given, the run's source. --source is required if the
-            checkpoint is not in <run folder>/checkpoints.
+            checkpoint is not in <run folder>/checkpoints. For such a checkpoint, the command
+            cannot check that the images are the run's validation images, and warns.
         root: Folder for decoded data; if not given, the run's folder for decoded data.
         split_files: Folder with the train, val and test .txt lists, for a run with --data.split
             files; if not given, the folder that the run used.

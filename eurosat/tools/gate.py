@@ -45,16 +45,16 @@ def gate(
     on both sides always passes the checks of accuracy and of robustness.
 
     Args:
-        candidate: Model URI of the candidate: the path or the bucket address (gs://...) of a
-            checkpoint (.ckpt), of a file written by 'eurosat export', or of a folder with exactly
-            one such file; or a registered model, such as registry:staging (git registry) or
-            wandb:staging (W&B Registry).
+        candidate: Model URI of the candidate: the path or the bucket address (gs://...) of a file
+            written by 'eurosat export', or of a folder with exactly one such file; the path of a
+            checkpoint (.ckpt) in <run folder>/checkpoints; or a registered model, such as
+            registry:staging (git registry) or wandb:staging (W&B Registry).
         against: Model URI of the model in use, such as registry:production. Both models must have
             the same classes, and must have been trained on the same data and split.
         output: Folder for the report; an older report in the folder is replaced.
         source: Data source of both models; if not given, the source in the configuration of a
-            model's run, or 'synthetic' for models of synthetic data. Models of other data need
-            --source if neither model is in <run folder>/checkpoints.
+            model's run, or 'synthetic' for exported models of synthetic data. Exported models of
+            other data need --source if neither model is in <run folder>/checkpoints.
         root: Folder for decoded data; if not given, the folder that the models' runs used.
         split_files: Folder with the train, val and test .txt lists, for runs with --data.split
             files; if not given, the folder that the models' runs used.

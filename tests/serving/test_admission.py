@@ -369,7 +369,7 @@ def test_whatever_a_route_does_is_counted_and_answered_with_an_id(
     assert counted("/breaks-off", 200) == 0
 
 
-@pytest.mark.parametrize("prefix", ["", "/eurosat", "/a/b.c"])
+@pytest.mark.parametrize("prefix", ["", "/eurosat", "/a/b.c", "/team%20a", "/a:b@c"])
 def test_redirects_and_openapi_have_the_prefix_that_a_proxy_removed(
     front: Front, prefix: str
 ) -> None:
@@ -384,7 +384,9 @@ def test_redirects_and_openapi_have_the_prefix_that_a_proxy_removed(
     assert front.get("/info", headers=headers | {"X-API-Key": "wrong"}).status_code == 401
 
 
-@pytest.mark.parametrize("prefix", ["//evil.example", "https://evil.example", "/a b", "a", "/a//b"])
+@pytest.mark.parametrize(
+    "prefix", ["//evil.example", "https://evil.example", "/a b", "a", "/a//b", "/a, /b", "/a%2"]
+)
 def test_a_prefix_that_is_no_path_is_ignored(front: Front, prefix: str) -> None:
     headers = {**WITH_KEY, "X-Forwarded-Prefix": prefix}
     redirect = front.get("/info/", headers=headers, allow_redirects=False)

@@ -213,6 +213,16 @@ def test_wrong_tensors_are_refused_in_words(service: Service, changes: dict[str,
     assert len(answer.json()["error"]) < 500
 
 
+@pytest.mark.parametrize("nested", [True, False], ids=["nested", "flat"])
+def test_the_place_of_a_wrong_number_is_named(service: Service, nested: bool) -> None:
+    pixels = np.zeros((3, 3, 64, 64), int)
+    pixels[2, 1, 5, 7] = 256
+    data = (pixels if nested else pixels.ravel()).tolist()
+    answer = service.post(INFER, json={"inputs": [RAW | {"shape": [3, 3, 64, 64], "data": data}]})
+    place = "$[2][1][5][7]" if nested else f"$[{pixels.argmax()}]"
+    assert f"at `{place}`" in answer.json()["error"]
+
+
 def test_wrong_bytes_are_refused_in_words(service: Service, pictures: dict[str, bytes]) -> None:
     image = pictures["Forest.jpg"]
     for tensor, error in (
@@ -225,6 +235,7 @@ def test_wrong_bytes_are_refused_in_words(service: Service, pictures: dict[str, 
         (files(image, data=[[b64(image)]]), "Expected `str`"),
         (files(image, data=[1]), "Expected `str`"),
         (files(image, data=["%%%"]), "image 0 is not base64"),
+        (files(image, data=["data:image/png;base64," + b64(image)]), "image 0 is not base64"),
         (files(image, name="image"), "the input 'image' is unknown: give the input the name"),
         (files(image, datatype="bytes"), "the input is 'bytes' of shape [1]"),
         (files(image, parameters={"content_type": "base64"}), "unknown field `content_type`"),

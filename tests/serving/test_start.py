@@ -50,7 +50,11 @@ def test_what_cannot_be_served_is_refused_in_words(
     assert "is not a model file that an installed backend reads" in refused(capsys, str(text))
     assert "is damaged, not an ONNX model" in refused(capsys, str(damaged))
     assert "must hold one model file and holds none" in refused(capsys, str(empty))
-    assert "--workers must be more than 0" in refused(capsys, str(onnx_model), "--workers=0")
+    for option in ("workers", "threads", "max_images"):
+        for value in (0, -1):
+            shown = refused(capsys, str(onnx_model), f"--{option}={value}")
+            assert f"--{option} must be more than 0" in shown
+    assert "port 0 is not allowed" in refused(capsys, str(onnx_model), "--port=0")
     assert "there is no folder" in refused(capsys, str(onnx_model), "--examples=nowhere")
     if not torch.cuda.is_available():
         assert "no CUDA device" in refused(capsys, str(onnx_model), "--device=cuda")
@@ -93,6 +97,9 @@ def test_a_checkpoint_from_elsewhere_runs_no_code(
         ("AIP_PREDICT_ROUTE", "", "which is no path"),
         ("AIP_PREDICT_ROUTE", "predict", "which is no path"),
         ("AIP_PREDICT_ROUTE", "/{name}", "which is no path"),
+        ("AIP_HTTP_PORT", "8" * 5000, "is not allowed: set a port"),
+        ("AIP_HTTP_PORT", "\u0668\u0664\u0661\u0662", "is not allowed: set a port"),
+        ("PORT", "80", "is '80', which is not allowed: set a port"),
         ("AIP_HEALTH_ROUTE", "/info", "another route of this path"),
         ("AIP_HEALTH_ROUTE", "/page/app.js", "another route of this path"),
     ],
@@ -117,6 +124,9 @@ def test_an_example_that_is_no_image_is_refused(
     (tmp_path / "a.jpg").write_text("<script>alert(1)</script>")
     shown = refused(capsys, str(onnx_model), f"--examples={tmp_path}")
     assert "the example image 'a.jpg' is no JPEG, PNG or TIFF file" in shown
+    (tmp_path / "a.jpg").rename(tmp_path / os.fsdecode(b"\xff.jpg"))
+    shown = refused(capsys, str(onnx_model), f"--examples={tmp_path}")
+    assert r"the example image '\udcff.jpg' has a name with characters that cannot" in shown
 
 
 def test_a_checkpoint_is_served_as_it_is(

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -34,12 +35,23 @@ def test_a_setting_without_a_result_is_refused(
     assert message in capsys.readouterr().err
 
 
-def test_an_empty_key_is_refused(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("", "EUROSAT_API_KEY is empty"),
+        (" \n", "EUROSAT_API_KEY is empty"),
+        ("a\nb", "EUROSAT_API_KEY holds a line break or another character that no header can"),
+        ("a\x7f", "EUROSAT_API_KEY holds a line break or another character that no header can"),
+        (os.fsdecode(b"k\xff"), "EUROSAT_API_KEY holds a line break or another character"),
+    ],
+    ids=["empty", "blank", "line break", "control character", "not UTF-8"],
+)
+def test_a_key_that_nobody_can_send_is_refused(
+    key: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("EUROSAT_API_KEY", "")
+    monkeypatch.setenv("EUROSAT_API_KEY", key)
     assert main(SERVE) == 2
-    assert "EUROSAT_API_KEY is empty" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 Report = Callable[[Path | str], dict[str, Any]]
