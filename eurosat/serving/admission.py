@@ -289,13 +289,13 @@ def _length(headers: dict[bytes, bytes]) -> int:
 
 def _caller_id(headers: dict[bytes, bytes]) -> str | None:
     """Return the caller's own id of the request, which goes back to the caller and nowhere else."""
-    given = headers.get(b"x-request-id", b"").decode("latin-1").strip(" \t")
+    given = headers.get(b"x-request-id", b"").decode("latin-1")
     return given if _REQUEST_ID.fullmatch(given) else None
 
 
 def _prefix(headers: dict[bytes, bytes]) -> str:
     """Return the path prefix that a proxy removed from the path; empty without a prefix."""
-    given = headers.get(b"x-forwarded-prefix", b"").decode("latin-1").strip(" \t").rstrip("/")
+    given = headers.get(b"x-forwarded-prefix", b"").decode("latin-1").rstrip("/")
     return given if _PREFIX.fullmatch(given) else ""
 
 

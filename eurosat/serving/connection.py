@@ -163,6 +163,10 @@ class Connection(HttpToolsProtocol):
         self._in_head = True
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header without white space after its value, as RFC 9110, section 5.5, asks."""
+        super().on_header(name, value.rstrip(b" \t"))
+
     @property
     def _offers_upgrade(self) -> bool:
         return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"

@@ -84,6 +84,8 @@ def test_a_line_break_in_a_header_reaches_neither_the_answer_nor_the_log(service
             service, "\r\n".join(["GET /health HTTP/1.1", "Host: a", *lines, "", ""]).encode()
         )
         assert value.encode() not in answer.partition(b"\r\n\r\n")[0]
+    spaced = b"GET /health HTTP/1.1\r\nHost: a\r\nX-Request-ID: abc \t\r\nConnection: close\r\n\r\n"
+    assert b"x-request-id: abc\r\n" in talk(service, spaced)
     forged = "a.jpg\r\n2026-01-01 CRITICAL the service was taken over"
     answer = service.post("/predict", files={"file": (forged, b"no image")})
     assert answer.status_code == 422
