@@ -216,13 +216,19 @@ def serve_metrics(host: str, port: int) -> None:
     server, _ = start_http_server(port, host, _registry())
     app: Any = server.get_app()
 
-    def with_safe_headers(environ: Any, start_response: Any) -> Any:
-        def start(status: str, headers: list[tuple[str, str]]) -> Any:
-            return start_response(status, [*headers, *SAFE_HEADERS.items()])
+    def answer(environ: Any, start_response: Any) -> list[bytes]:
+        """Answer HEAD as GET, and add the headers."""
+        is_head = environ["REQUEST_METHOD"] == "HEAD"
+        begun: list[Any] = []
+        content = b"".join(
+            app(
+                environ | {"REQUEST_METHOD": "GET"} if is_head else environ,
+                lambda status, headers: begun.extend([status, headers]),
+            )
+        )
+        status, headers = begun
+        length = ("Content-Length", str(len(content)))
+        start_response(status, [*headers, *SAFE_HEADERS.items(), length])
+        return [] if is_head else [content]
 
-        if environ["REQUEST_METHOD"] != "HEAD":
-            return app(environ, start)
-        app(environ | {"REQUEST_METHOD": "GET"}, start)
-        return [b""]
-
-    server.set_app(with_safe_headers)
+    server.set_app(answer)

@@ -263,7 +263,9 @@ def test_a_caller_that_leaves_counts_as_499_and_not_as_a_failure(
     address = urlsplit(public)
     assert requests.get(f"{public}/metrics", timeout=30).status_code == 404
     service.url = f"http://127.0.0.1:{port}"  # where `metric` asks
-    assert requests.head(f"{service.url}/metrics", timeout=30).status_code == 200
+    head = requests.head(f"{service.url}/metrics", timeout=30)
+    assert (head.status_code, head.content) == (200, b"")
+    assert int(head.headers["Content-Length"]) > 1000
     headers = service.get("/metrics").headers
     assert headers["Content-Type"].startswith("text/plain")
     assert headers["X-Content-Type-Options"] == "nosniff"
