@@ -77,8 +77,8 @@ class EuroSATClassifier(lightning.LightningModule):
                 With true or another weight file, a model of RGB patches takes the normalisation of
                 timm's configuration of the backbone, even if the file was trained with another
                 normalisation. In all other cases, the model takes EuroSAT's mean and standard
-                deviation: with false, and with true or such a weight file if the model's bands are
-                not RGB.
+                deviation: with false; and, for other bands than RGB, with true or a weight file
+                that is no .ckpt file of a run.
             freeze_backbone: Train only the classification layer. The weights and the batch-norm
                 statistics of the backbone do not change.
             unfreeze_at_epoch: First epoch, counted from 0, in which the backbone is trained too.

@@ -34,11 +34,12 @@ def drift(
     /drift/report need the key, as the routes of 'eurosat serve' do.
 
     The reference is what the model computed for its validation images; 'eurosat export' writes the
-    reference into the file if the model gives features (embeddings). The log is cut into windows of
-    --window images. The images of one request are one observation, because images of one request
-    are often alike. Each window is compared with the reference by tests of input statistics,
-    probabilities, predicted classes and embeddings (the input of the model's last layer). Drift in
-    two consecutive windows is an alarm; the exit code of a report is 0 with and without an alarm.
+    reference into the file if the model gives features (embeddings). Of each request, one image
+    counts, because images of one request are often alike. The log is cut into windows of --window
+    such images; if neighbouring requests are alike, too, a window spans more requests. Each window
+    is compared with the reference by tests of input statistics, probabilities, predicted classes
+    and embeddings (the input of the model's last layer). Drift in the two newest windows is an
+    alarm; the exit code of a report is 0 with and without an alarm.
 
     Args:
         action: 'report' for one report, 'serve' for a service.
@@ -50,8 +51,8 @@ def drift(
             an offset such as +01:00); 'report' only. Default: the start of the log.
         until: End of the period, a time as in --since; a record of exactly this time is left out;
             'report' only. Default: the end of the log.
-        window: Number of images in a window, at least 100. A smaller window finds larger changes
-            only.
+        window: Number of images that count in a window, at least 100. A smaller window finds
+            larger changes only.
         host: Address to listen on: 0.0.0.0 for all network interfaces, 127.0.0.1 for this machine
             only; 'serve' only.
         port: Port to listen on; 'serve' only.

@@ -18,10 +18,10 @@ def log(
 ) -> int:
     """Read the prediction log of 'eurosat serve --log_url', or remove records from the log.
 
-    The output has a row for each image: the request's id, the time, the model's version, the route,
-    the latency, input statistics, probabilities and the out-of-distribution score. The command also
-    counts what is missing: requests that the service could not log, and torn lines, whose end is
-    missing.
+    The table, which is the default, is a summary with the latest images. CSV and Parquet have a row
+    for each image: the request's id, the time, the model's version, the route, the latency, input
+    statistics, probabilities and the out-of-distribution score. The command also counts what is
+    missing: requests that the service could not log, and torn lines, whose end is missing.
 
     Args:
         url: Folder or URL that 'eurosat serve --log_url' was given, such as gs://bucket/log.

@@ -27,8 +27,9 @@ def prepare(*, output: str | None = None, settings: Path | None = None, **data: 
     Args:
         output: Folder of the store, such as a folder that DVC tracks; pass this folder to `eurosat
             fit` as --data.source. Without --output, the store is a folder in --root; `eurosat fit`
-            finds the store if its options --data.source, --data.root, --data.bands, --data.classes,
-            --data.revision and --data.synthetic_images have the values that this command had.
+            finds the store if its options --data.source, --data.root, --data.bands,
+            --data.band_order, --data.classes, --data.revision, --data.verify and
+            --data.synthetic_images have the values that this command had.
         settings: YAML file of an experiment, such as params.yaml. The file's group `data`
             replaces all options except --output, so no other option can be given.
         **data: Settings of the data module that describe a data set.

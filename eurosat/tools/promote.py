@@ -15,8 +15,8 @@ def promote(
     """Register a model and assign it to a stage.
 
     The git registry needs no server and works offline: a version is a git tag on the commit whose
-    dvc.lock holds the model's checksum, and DVC stores the file. --push true uploads the file and
-    the tags. The W&B Registry stores versions and files on W&B's server.
+    dvc.lock or .dvc file holds the model's checksum, and DVC stores the file. --push true uploads
+    the file and the tags. The W&B Registry stores versions and files on W&B's server.
 
     `eurosat serve registry:STAGE` serves a model of the git registry, and `eurosat serve
     wandb:STAGE` serves a model of the W&B Registry.

@@ -17,9 +17,10 @@ Resume = Literal["auto"]
 
 _OF_A_CHECKPOINT = (
     "--ckpt_path is required. The checkpoint sets the model, the bands, the classes and the split, "
-    "but not the images: repeat --data.source, --data.revision and --data.synthetic_images of the "
-    "training. By default, other images and another split are refused, because their {} images may "
-    "be images that the checkpoint was trained on; --other_data true accepts them."
+    "but not the images: repeat --data.source of the training and, if the training had them, "
+    "--data.revision, --data.band_order, --data.verify and --data.synthetic_images. By default, "
+    "other images and another split are refused, because their {} images may be images that the "
+    "checkpoint was trained on; --other_data true accepts them."
 )
 
 _DESCRIPTIONS = {
