@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 import signal
 import time
+from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -115,6 +116,16 @@ def test_silence_proves_nothing_if_the_service_was_suspended_while_a_start_was_d
         silent.kill()
 
 
+@pytest.fixture
+def same_handlers() -> Iterator[None]:
+    """Restore the handlers, since an order that was given has further signals ignored."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("same_handlers")
 def test_an_error_after_the_order_to_stop_is_logged_unless_a_library_made_it_of_the_order(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
