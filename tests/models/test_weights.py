@@ -13,6 +13,8 @@ from eurosat.errors import CheckpointError
 from eurosat.models.classifier import EuroSATClassifier
 from tests.conftest import SMALL_MODEL, TINY, Run
 
+pytestmark = pytest.mark.slow  # builds large models
+
 
 @pytest.fixture(scope="module")
 def teacher() -> Any:

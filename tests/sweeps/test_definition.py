@@ -14,6 +14,8 @@ SWEEPS = sorted(path.name for path in (CONFIGS / "sweeps").glob("*.yaml"))
 
 pytest.importorskip("wandb")
 
+pytestmark = pytest.mark.slow  # parses whole configurations of trainings
+
 
 @pytest.fixture
 def sweep_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
