@@ -34,12 +34,12 @@ def drift(
     /drift/report need the key, as the routes of 'eurosat serve' do.
 
     The reference is what the model computed for its validation images; 'eurosat export' writes the
-    reference into the file if the model gives features (embeddings). Of each request, one image
-    counts, because images of one request are often alike. The log is cut into windows of --window
-    such images; if neighbouring requests are alike, too, a window spans more requests. Each window
-    is compared with the reference by tests of input statistics, probabilities, predicted classes
-    and embeddings (the input of the model's last layer). Drift in the two newest windows is an
-    alarm; the exit code of a report is 0 with and without an alarm.
+    reference into the file if the model gives features (embeddings). At most one image of each
+    request counts, because images of one request are often alike; if neighbouring requests are
+    alike, too, only every n-th request counts. The log is cut into windows of --window images that
+    count. Each window is compared with the reference by tests of input statistics, probabilities,
+    predicted classes and embeddings (the input of the model's last layer). Drift in the two newest
+    windows is an alarm; the exit code of a report is 0 with and without an alarm.
 
     Args:
         action: 'report' for one report, 'serve' for a service.
