@@ -21,8 +21,6 @@ from eurosat.training.trainer import AtomicCheckpointIO
 from tests.inference.conftest import LAYOUT_1
 from tests.inference.test_files import Bomb
 
-pytestmark = pytest.mark.slow  # builds large models
-
 ADDRESS = "http://127.0.0.1:9/weights.bin"
 
 Craft = Callable[..., Path]
