@@ -13,7 +13,7 @@ import torch
 from eurosat.errors import ModelFileError
 from eurosat.inference.card import CARD_KEY
 from eurosat.inference.runtime import open_model
-from tests.conftest import Run
+from tests.inference.conftest import LAYOUT_1
 
 
 class Bomb:
@@ -32,13 +32,14 @@ def marker(tmp_path: Path) -> Path:
     return tmp_path / "boom"
 
 
-def test_a_checkpoint_cannot_run_code(own_run: Run, marker: Path) -> None:
-    checkpoint = torch.load(own_run.best, weights_only=True)
-    torch.save(checkpoint | {"extra": Bomb(marker)}, own_run.best)
+def test_a_checkpoint_cannot_run_code(marker: Path, tmp_path: Path) -> None:
+    checkpoint = torch.load(LAYOUT_1 / "best-epoch00.ckpt", weights_only=True)
+    file = tmp_path / "bomb.ckpt"
+    torch.save(checkpoint | {"extra": Bomb(marker)}, file)
     with pytest.raises(ModelFileError, match="not a checkpoint of this project"):
-        open_model(own_run.best)
+        open_model(file)
     assert not marker.exists()
-    torch.load(own_run.best, weights_only=False)
+    torch.load(file, weights_only=False)
     assert marker.exists()  # the bomb was live
 
 
